@@ -1,0 +1,93 @@
+"""What the engine is asked for and what it answers: plain data, in tokens and tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+TokenArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """Generate from `input_ids` [S], greedily.
+
+    `taps` are names of `TapSpec`s; `deadline` is a time of the engine's clock, in seconds;
+    `streaming` asks for a `TokenEvent` for each token, beside the result.
+    """
+
+    input_ids: TokenArray
+    max_new_tokens: int
+    taps: frozenset[str] = frozenset()
+    deadline: float | None = None
+    streaming: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyRequest:
+    """Classify `input_ids` [S]. `taps` and `deadline` are as in `GenerateRequest`."""
+
+    input_ids: TokenArray
+    taps: frozenset[str] = frozenset()
+    deadline: float | None = None
+
+
+Request = GenerateRequest | ClassifyRequest
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    END_OF_SENTENCE = "end_of_sentence"
+    LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Where a request's time went, in seconds."""
+
+    queue_s: float
+    encode_s: float
+    decode_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One generated token and the natural logarithm of its probability."""
+
+    token_id: int
+    log_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished generation.
+
+    `token_ids` holds every generated token, the end of the sentence included. `taps` maps a tap's
+    name to its weights: [H, S, S] for the encoder's, [H, T, S] for cross and [H, T, T] for the
+    decoder's self-attention, where query t is the step that produced token t and key t of the
+    last is that step's input; later keys are 0.
+    """
+
+    token_ids: list[int]
+    log_probabilities: list[float]
+    finish_reason: FinishReason
+    phases: Phases
+    taps: dict[str, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """`logits` [C], and the taps asked for, each [H, S, S]."""
+
+    logits: FloatArray
+    phases: Phases
+    taps: dict[str, FloatArray] = field(default_factory=dict)
+
+
+Result = Generation | Classification
+Event = TokenEvent | Generation | Classification

@@ -1,0 +1,87 @@
+"""Every error that Regard raises on purpose, and the gRPC code that a caller sees for it.
+
+    RegardError
+      InvalidInputError         INVALID_ARGUMENT     the caller's request can't be served as it is
+      ModelNotFoundError        NOT_FOUND            no model of that name or version
+      QueueFullError            RESOURCE_EXHAUSTED   more waits than the queue holds
+      UnavailableError          UNAVAILABLE          the model is loading or draining
+      DeadlineExceededError     DEADLINE_EXCEEDED    the caller's deadline passed
+      RequestCancelledError     CANCELLED            the caller has gone
+      EngineError               INTERNAL             the model or the runtime failed
+      ConfigurationError        (start-up)           settings that can't work
+        PackageError            (start-up)           a model package that can't be trusted
+
+Servicers raise these; one interceptor turns them into a status. `message` is written for the
+caller: it names the field, the problem and the limit, and never a path or a stack trace.
+`EngineError` keeps its detail in the exception's cause, for the log.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RegardError(Exception):
+    """The root. `code` is the number of a `google.rpc.Code`; `field` names what is at fault."""
+
+    code: ClassVar[int] = 13
+    code_name: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidInputError(RegardError):
+    """The request can't be served as it is; the message says what to change."""
+
+    code = 3
+    code_name = "INVALID_ARGUMENT"
+
+
+class ModelNotFoundError(RegardError):
+    """No model of that name or version; the message lists those that there are."""
+
+    code = 5
+    code_name = "NOT_FOUND"
+
+
+class QueueFullError(RegardError):
+    """More requests wait than the queue may hold: try again later, or elsewhere."""
+
+    code = 8
+    code_name = "RESOURCE_EXHAUSTED"
+
+
+class UnavailableError(RegardError):
+    """The model is loading or draining: try again, or elsewhere."""
+
+    code = 14
+    code_name = "UNAVAILABLE"
+
+
+class DeadlineExceededError(RegardError):
+    """The caller's deadline passed before the result was ready."""
+
+    code = 4
+    code_name = "DEADLINE_EXCEEDED"
+
+
+class RequestCancelledError(RegardError):
+    """The caller cancelled or disconnected."""
+
+    code = 1
+    code_name = "CANCELLED"
+
+
+class EngineError(RegardError):
+    """The model or the runtime failed on this request; others are unharmed."""
+
+
+class ConfigurationError(RegardError):
+    """Settings, a models directory or a port that the server can't start with."""
+
+
+class PackageError(ConfigurationError):
+    """A model package that is incomplete, altered or of an unknown format."""

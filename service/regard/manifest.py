@@ -1,0 +1,237 @@
+"""The contract between export and service: what a model package holds.
+
+A package is a directory `NAME/VERSION/` with `manifest.json`, the graphs, the tokenizer and a
+parity report. The manifest names every tensor of every graph, so the service never guesses one
+from its shape and never branches on a kind of model.
+
+The graphs' own contract (R requests, k hypotheses each, N = R * k rows, S source positions,
+P cache positions, K candidates, A asking rows):
+
+- encoder: `input_ids` [R, S] int64, `source_length` [R] int32, `self_tap_rows` [A] int64
+  -> `cross_key.i`, `cross_value.i` [R, H, S, D]; taps [A, H, S, S].
+- step: `token_ids` [N, 1] int64, `row_length` [N] int32 (positions in the cache, before this
+  step), `total_length` [] int32 (the largest `row_length` plus 1), `source_length` [R] int32,
+  `past_key.i`, `past_value.i` [N, H, P, D] (bound in place as `present_*`), `cross_key.i`,
+  `cross_value.i`, `num_candidates` [1] int64, `cross_tap_rows`, `self_tap_rows` [A] int64
+  -> `candidate_ids` [N, K] int64, `candidate_scores` [N, K], `log_sum_exp` [N, 1],
+  `logits` [N, V], `present_key.i`, `present_value.i`, taps [A, H, 1, S] (cross) and
+  [A, H, 1, total_length] (self).
+- classifier: the encoder's inputs -> `logits` [R, C]; taps [A, H, S, S].
+
+Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted: where it is empty
+the weights are not computed. A graph that lacks an input does not need it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from regard.errors import PackageError
+
+MANIFEST_FILE = "manifest.json"
+FORMAT_VERSION = 1
+
+
+class Task(StrEnum):
+    """What a package does."""
+
+    TRANSLATION = "translation"
+    CLASSIFICATION = "classification"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(_Part):
+    """One input or output of a graph. A dimension is a number, or a letter where it varies."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class GraphSpec(_Part):
+    """One ONNX graph: its file, tensors, and how many nodes of each fused operator it holds."""
+
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: dict[str, int]
+    optimized_operators: dict[str, int]
+
+
+class TapSpec(_Part):
+    """An attention tensor that the package can give: one layer's weights for every head."""
+
+    graph: Literal["encoder", "step", "classifier"]
+    kind: Literal["self", "cross"]
+    stack: Literal["encoder", "decoder"]
+    layer: int
+    heads: int
+    output: str
+    rows_input: str
+
+    @property
+    def name(self) -> str:
+        """A name that is unique within the package, such as `decoder.cross.3`."""
+        return f"{self.stack}.{self.kind}.{self.layer}"
+
+
+class StateSpec(_Part):
+    """A tensor that a row carries from step to step; `kv` is bound in place and only appended to."""
+
+    kind: Literal["kv"]
+    input: str
+    output: str
+    heads: int
+    head_size: int
+    dtype: str
+
+
+class CrossStateSpec(_Part):
+    """A tensor [R, H, S, D] that the encoder gives once and every step reads."""
+
+    encoder_output: str
+    step_input: str
+    heads: int
+    head_size: int
+    dtype: str
+
+
+class TextSpec(_Part):
+    """How text becomes tokens: the tokenizer's file and the limits of the model's positions."""
+
+    tokenizer_file: str
+    max_source_tokens: int
+    pad_token_id: int
+
+
+class GenerationSpec(_Part):
+    """What greedy search needs to equal the checkpoint's `generate()`."""
+
+    start_token_id: int
+    eos_token_ids: tuple[int, ...]
+    pad_token_id: int
+    suppressed_token_ids: tuple[int, ...]
+    forced_bos_token_id: int | None
+    forced_eos_token_id: int | None
+    max_target_tokens: int
+    vocabulary_size: int
+
+
+class ClassificationSpec(_Part):
+    """The classes, and when an answer counts as outside them."""
+
+    labels: tuple[str, ...]
+    out_of_scope_label: str | None
+    out_of_scope_threshold: float | None
+
+
+class SourceSpec(_Part):
+    """The checkpoint that the package was made from."""
+
+    architecture: str
+    model_type: str
+    weights_sha256: str
+
+
+class Manifest(_Part):
+    """Everything that the service must know of a package."""
+
+    format_version: Literal[1]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    version: str = Field(pattern=r"^[1-9][0-9]{0,8}$")
+    task: Task
+    target: Literal["cpu"]
+    precision: Literal["fp32", "int8"]
+    source: SourceSpec
+    graphs: dict[str, GraphSpec]
+    taps: tuple[TapSpec, ...]
+    state: tuple[StateSpec, ...]
+    cross_state: tuple[CrossStateSpec, ...]
+    text: TextSpec
+    generation: GenerationSpec | None
+    classification: ClassificationSpec | None
+    exported_with: dict[str, str]
+    files: dict[str, str]
+    """SHA-256, in hexadecimal, of every file of the package but the manifest."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package on disk whose files are those that its manifest lists."""
+
+    directory: Path
+    manifest: Manifest
+    sha256: str
+
+    def path(self, file: str) -> Path:
+        """Return the path of a file that the manifest names."""
+        return self.directory / file
+
+
+def load_package(directory: Path) -> Package:
+    """Read and verify the package in `directory`.
+
+    Raises `PackageError`, naming the package and the file at fault, if the manifest is missing,
+    malformed or of another format, or if a file is missing or differs from its checksum.
+    """
+    label = f"{directory.parent.name}/{directory.name}"
+    try:
+        text = (directory / MANIFEST_FILE).read_bytes()
+    except OSError as error:
+        raise PackageError(f"package {label}: {MANIFEST_FILE} can't be read") from error
+    manifest = _parse(text, label)
+    if (manifest.name, manifest.version) != (directory.parent.name, directory.name):
+        raise PackageError(
+            f"package {label}: its manifest says {manifest.name}/{manifest.version}; a package's directory bears "
+            "its name and version"
+        )
+    for file, expected in manifest.files.items():
+        try:
+            actual = sha256_of(directory / file)
+        except OSError as error:
+            raise PackageError(f"package {label}: {file} is missing or can't be read; export it again") from error
+        if actual != expected:
+            raise PackageError(f"package {label}: {file} differs from its SHA-256 in the manifest; export it again")
+    return Package(directory=directory, manifest=manifest, sha256=hashlib.sha256(text).hexdigest())
+
+
+def _parse(text: bytes, label: str) -> Manifest:
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise PackageError(f"package {label}: {MANIFEST_FILE} is not JSON; export it again") from error
+    found = fields.get("format_version") if isinstance(fields, dict) else None
+    if found != FORMAT_VERSION:
+        raise PackageError(
+            f"package {label}: format {found!r} is not {FORMAT_VERSION}, the one this version reads; export it again"
+        )
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise PackageError(f"package {label}: {MANIFEST_FILE}, field {where}: {first['msg']}") from error
+
+
+def find_packages(models: Path) -> Iterator[Path]:
+    """Yield every `NAME/VERSION` directory below `models` that holds a manifest, in order."""
+    for path in sorted(models.glob(f"*/*/{MANIFEST_FILE}")):
+        if not path.parent.parent.name.startswith(".") and not path.parent.name.startswith("."):
+            yield path.parent
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
