@@ -1,0 +1,1 @@
+"""Converts attention models from Hugging Face checkpoints into model packages."""
