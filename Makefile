@@ -1,0 +1,90 @@
+# Regard's tasks. `make` lists them.
+
+PYTHON ?= python3
+DATA ?=
+MODELS ?= models
+BENCH ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CHECKPOINTS := $(notdir $(wildcard export/checkpoints/*))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env constraints protos protos-check lint test packages demo serve bench train-translator train-intent evaluate clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(READY) ## Make the environment in .venv, with the pinned versions
+
+$(READY): pyproject.toml constraints.txt
+	@echo "==> environment: $(VENV) (torch and its friends; some minutes the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Regard needs Python 3.11 or later; set PYTHON")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
+		--editable '.[cpu,export]' --group dev
+	@touch $@
+
+constraints: env ## Pin what is installed now in constraints.txt
+	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/pins
+	@mv $(VENV)/pins constraints.txt && touch $(READY)
+
+protos: env ## Write service/regard/v1 from protos/
+	@echo "==> protos"
+	@$(BIN)/python protos/generate.py service
+
+protos-check: env
+	@rm -rf build/protos && mkdir -p build/protos
+	@$(BIN)/python protos/generate.py build/protos
+	@diff -r --exclude=__init__.py --exclude=__pycache__ build/protos/regard/v1 service/regard/v1 \
+		|| { echo "service/regard/v1 differs from protos/: run make protos"; exit 1; }
+
+lint: env protos-check ## Check style, types and protos
+	@echo "==> ruff"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "run $(BIN)/ruff format"; exit 1; }
+	@echo "==> mypy"
+	@$(BIN)/mypy
+	@echo "==> buf"
+	@$(BIN)/buf lint protos
+
+test: lint ## Check everything: lint, export of the demonstration checkpoints, tests, the wheel
+	@echo "==> tests"
+	@$(BIN)/pytest --quiet
+
+packages: $(CHECKPOINTS:%=$(MODELS)/.%.exported) ## Export the demonstration checkpoints into models/
+
+.SECONDEXPANSION:
+$(MODELS)/.%.exported: $(READY) $$(wildcard export/checkpoints/$$*/*) $(wildcard export/regard_export/*.py export/regard_export/*/*.py)
+	@mkdir -p $(MODELS)
+	@$(BIN)/regard-export export/checkpoints/$* --output $(MODELS)
+	@touch $@
+
+demo: packages ## Export, serve, translate, classify and show the attention
+	@echo "==> demonstration"
+	@$(BIN)/regard demo --models $(MODELS) --output demo
+
+serve: packages ## Serve the demonstration models
+	@$(BIN)/regard serve --models $(MODELS)
+
+bench: env ## Measure against Transformers and CTranslate2 (25 minutes; BENCH=--quick for a smoke run)
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	@$(BIN)/python -m load_tests.peers.bench $(BENCH)
+
+train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
+	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
+	@$(BIN)/python export/training/train_translator.py --data $(DATA) --output export/checkpoints/demo-en-fr
+
+train-intent: env ## Train demo-intent anew: make train-intent DATA=data_full.json
+	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
+	@$(BIN)/python export/training/train_intent.py --data $(DATA) --output export/checkpoints/demo-intent
+
+evaluate: packages ## Measure the quality of checkpoints and packages: make evaluate DATA=...
+	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
+	@$(BIN)/python export/training/evaluate.py --data $(DATA) --models $(MODELS)
+
+clean: ## Remove what the other targets made, but not .venv
+	@rm -rf build demo dist models .mypy_cache .pytest_cache .ruff_cache
