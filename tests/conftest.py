@@ -1,0 +1,67 @@
+"""What every suite may ask for: the demonstration packages."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHECKPOINTS = ROOT / "export" / "checkpoints"
+MODELS = ROOT / "build" / "test-models"
+DEMONSTRATION = ("demo-en-fr", "demo-intent")
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """Return a models directory that holds the demonstration checkpoints' packages, as `NAME/1`.
+
+    A package is kept between runs for as long as its checkpoint and the export's code stay as they were.
+    """
+    MODELS.mkdir(parents=True, exist_ok=True)
+    with _locked(MODELS / ".lock"):
+        for name in DEMONSTRATION:
+            _export_if_changed(name)
+    return MODELS
+
+
+def _export_if_changed(name: str) -> None:
+    checkpoint, stamp = CHECKPOINTS / name, MODELS / f".{name}.sha256"
+    if not (checkpoint / "model.safetensors").exists():
+        pytest.fail(f"the demonstration checkpoint export/checkpoints/{name} is missing", pytrace=False)
+    origin = _sha256_of_origin(checkpoint)
+    if stamp.exists() and stamp.read_text() == origin and (MODELS / name).exists():
+        return
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(MODELS / name, ignore_errors=True)
+    command = [sys.executable, "-m", "regard_export.cli", str(checkpoint), "--output", str(MODELS)]
+    export = subprocess.run(command, capture_output=True, text=True, check=False)
+    if export.returncode != 0:
+        pytest.fail(f"{name} can't be exported:\n{export.stdout}{export.stderr}", pytrace=False)
+    stamp.write_text(origin)
+
+
+def _sha256_of_origin(checkpoint: Path) -> str:
+    """Return the SHA-256 of all that a package is made from: weights, code and the versions of libraries."""
+    files = [*checkpoint.iterdir(), *(ROOT / "export" / "regard_export").rglob("*.py")]
+    files += [ROOT / "service" / "regard" / "manifest.py", ROOT / "constraints.txt"]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other test runs of the same working tree out until the block ends."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
