@@ -1,0 +1,91 @@
+"""The sequences that the axes of a map run over: their tokens, or the words that these make up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from regard.attention.selection import Granularity, Selection
+from regard.manifest import TapSpec
+from regard.text.segment import Segment
+from regard.text.words import Word, words_of
+
+
+class AxisName(StrEnum):
+    """The sequence that an axis of a map runs over."""
+
+    SOURCE = "source"
+    TARGET = "target"
+    DECODER_INPUT = "decoder_input"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text, and a segment for each of its tokens."""
+
+    text: str
+    segments: Sequence[Segment]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The elements of one axis, in order.
+
+    `groups` holds the indices of each element's tokens; it is None where the elements are the
+    tokens themselves.
+    """
+
+    name: AxisName
+    segments: tuple[Segment, ...]
+    groups: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def tokens(self) -> int:
+        """The number of tokens below the elements: the length of this axis in a tap's array."""
+        return len(self.segments) if self.groups is None else sum(map(len, self.groups))
+
+
+def axis_names(tap: TapSpec) -> tuple[AxisName, AxisName]:
+    """Return the axes that the queries and the keys of `tap` run over."""
+    if tap.kind == "cross":
+        return AxisName.TARGET, AxisName.SOURCE
+    if tap.stack == "decoder":
+        return AxisName.TARGET, AxisName.DECODER_INPUT
+    return AxisName.SOURCE, AxisName.SOURCE
+
+
+def label(
+    selection: Selection, source: Passage, target: Passage | None = None, start: Segment | None = None
+) -> dict[AxisName, Axis]:
+    """Return the axes that the maps of `selection` run over, by name.
+
+    `target` is the output and `start` the decoder's start token; a classification has neither.
+    """
+    needed = {name for tap in selection.taps for name in axis_names(tap)}
+    granularity = selection.granularity
+    axes = {AxisName.SOURCE: _axis(AxisName.SOURCE, source, granularity)} if AxisName.SOURCE in needed else {}
+    if target is not None and AxisName.TARGET in needed:
+        axes[AxisName.TARGET] = _axis(AxisName.TARGET, target, granularity)
+    if target is not None and start is not None and AxisName.DECODER_INPUT in needed:
+        axes[AxisName.DECODER_INPUT] = _decoder_input(target, start, granularity)
+    return axes
+
+
+def _axis(name: AxisName, passage: Passage, granularity: Granularity) -> Axis:
+    if granularity is Granularity.TOKEN:
+        return Axis(name, tuple(passage.segments))
+    return _of_words(name, words_of(passage.text, passage.segments))
+
+
+def _decoder_input(target: Passage, start: Segment, granularity: Granularity) -> Axis:
+    """Return the axis of the decoding steps' inputs: the start token, then the output but its last token."""
+    fed = target.segments[:-1]
+    if granularity is Granularity.TOKEN:
+        return Axis(AxisName.DECODER_INPUT, (start, *fed))
+    words = [Word(word.segment, tuple(token + 1 for token in word.tokens)) for word in words_of(target.text, fed)]
+    return _of_words(AxisName.DECODER_INPUT, [Word(start, (0,)), *words])
+
+
+def _of_words(name: AxisName, words: Sequence[Word]) -> Axis:
+    return Axis(name, tuple(word.segment for word in words), tuple(word.tokens for word in words))

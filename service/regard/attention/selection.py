@@ -1,0 +1,142 @@
+"""Which attention a request gets: its options against what a package can give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from regard.errors import InvalidInputError
+from regard.manifest import Manifest, TapSpec, Task
+
+
+class AttentionKind(StrEnum):
+    """Which tokens a layer attends with and to."""
+
+    SELF = "self"
+    CROSS = "cross"
+
+
+class AttentionStack(StrEnum):
+    """The stack of layers that a map comes from."""
+
+    ENCODER = "encoder"
+    DECODER = "decoder"
+
+
+class Reduction(StrEnum):
+    """How the heads of one layer are put together."""
+
+    NONE = "none"
+    MEAN = "mean"
+    MAX = "max"
+
+
+class Granularity(StrEnum):
+    """What one query and one key of a map stand for."""
+
+    TOKEN = "token"
+    WORD = "word"
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionChoice:
+    """What a request asks for. Empty kinds, stacks, layers and heads stand for their defaults."""
+
+    kinds: tuple[AttentionKind, ...] = ()
+    stacks: tuple[AttentionStack, ...] = ()
+    layers: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    reduction: Reduction = Reduction.NONE
+    granularity: Granularity = Granularity.TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a request gets: the taps, in the manifest's order, and the heads of each; empty for all."""
+
+    taps: tuple[TapSpec, ...]
+    heads: tuple[int, ...]
+    reduction: Reduction
+    granularity: Granularity
+
+    @property
+    def tap_names(self) -> frozenset[str]:
+        """The names of the taps, as the engine is asked for them."""
+        return frozenset(tap.name for tap in self.taps)
+
+    def heads_of(self, tap: TapSpec) -> tuple[int, ...]:
+        """Return the heads of `tap` that are chosen, in ascending order."""
+        return self.heads or tuple(range(tap.heads))
+
+
+def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
+    """Return the taps and heads that `choice` stands for.
+
+    Kinds default to cross for a translation and self for a classification, stacks to all that have
+    those kinds, layers and heads to all. Raises `InvalidInputError` for what the package lacks,
+    naming the field, the value and what there is instead.
+    """
+    default = AttentionKind.CROSS if manifest.task is Task.TRANSLATION else AttentionKind.SELF
+    taps = _of_kinds(choice.kinds or (default,), manifest.taps)
+    if choice.stacks:
+        taps = _of_stacks(choice.stacks, taps)
+    if choice.layers:
+        taps = _of_layers(choice.layers, taps)
+    _check_heads(choice.heads, taps)
+    return Selection(taps, tuple(sorted(set(choice.heads))), choice.reduction, choice.granularity)
+
+
+def _of_kinds(kinds: Sequence[AttentionKind], taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:
+    for kind in kinds:
+        if not any(tap.kind == kind for tap in taps):
+            raise _refusal("kinds", f"the model gives no {kind} attention, only {_inventory(taps)}")
+    return tuple(tap for tap in taps if tap.kind in kinds)
+
+
+def _of_stacks(stacks: Sequence[AttentionStack], taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:
+    """Return the taps in `stacks`: each stack must have one of the kinds, and each kind must be in one."""
+    chosen = tuple(tap for tap in taps if tap.stack in stacks)
+    kinds = sorted({tap.kind for tap in taps})
+    for stack in stacks:
+        if not any(tap.stack == stack for tap in chosen):
+            asked = " or ".join(kinds)
+            raise _refusal("stacks", f"the {stack} gives no {asked} attention; the model gives {_inventory(taps)}")
+    for kind in kinds:
+        if not any(tap.kind == kind for tap in chosen):
+            asked = " and ".join(stacks)
+            raise _refusal("stacks", f"the {asked} gives no {kind} attention; the model gives {_inventory(taps)}")
+    return chosen
+
+
+def _of_layers(layers: Sequence[int], taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:
+    for layer in layers:
+        if not any(tap.layer == layer for tap in taps):
+            raise _refusal("layers", f"there is no layer {layer} in what is asked for: {_inventory(taps)}")
+    return tuple(tap for tap in taps if tap.layer in layers)
+
+
+def _check_heads(heads: Sequence[int], taps: Sequence[TapSpec]) -> None:
+    for tap in taps:
+        for head in heads:
+            if not 0 <= head < tap.heads:
+                where = f"layer {tap.layer} of the {tap.stack}'s {tap.kind} attention"
+                raise _refusal("heads", f"there is no head {head} in {where}; it has {_numbers(range(tap.heads))}")
+
+
+def _refusal(field: str, problem: str) -> InvalidInputError:
+    return InvalidInputError(f"attention.{field}: {problem}", field=f"attention.{field}")
+
+
+def _inventory(taps: Iterable[TapSpec]) -> str:
+    """Return what there is, such as `encoder self (layers 0 to 5), decoder cross (layers 0 to 5)`."""
+    layers: dict[str, list[int]] = {}
+    for tap in taps:
+        layers.setdefault(f"{tap.stack} {tap.kind}", []).append(tap.layer)
+    return ", ".join(f"{name} (layers {_numbers(sorted(found))})" for name, found in layers.items()) or "none at all"
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    if len(numbers) > 2 and numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(map(str, numbers))

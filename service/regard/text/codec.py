@@ -1,0 +1,177 @@
+"""Text to token ids and back, with where each token stands in its text."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+
+from regard.errors import InvalidInputError, PackageError
+from regard.manifest import Package
+from regard.text.detokenizer import Detokenizer, Vocabulary, spans_of
+from regard.text.segment import Segment, trim
+
+# A text longer than this for each token that the model takes is not worth tokenizing.
+_CHARACTERS_PER_TOKEN = 64
+
+_UNREADABLE = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """A text as the model takes it: `token_ids` [S], and a segment for each of them."""
+
+    token_ids: npt.NDArray[np.int64]
+    segments: tuple[Segment, ...]
+    truncated: bool
+
+
+class TextCodec:
+    """Encodes and decodes for one package. Safe to use from several threads.
+
+    Raises `PackageError` if the package's tokenizer can't be read.
+    """
+
+    def __init__(self, package: Package) -> None:
+        self._tokenizer = _load(package)
+        self._vocabulary = Vocabulary.of(self._tokenizer)
+        self._max_tokens = package.manifest.text.max_source_tokens
+        self._max_characters = _CHARACTERS_PER_TOKEN * self._max_tokens
+
+    def encode(self, text: str, *, truncate: bool, field: str) -> EncodedText:
+        """Return the tokens of `text`, special tokens included.
+
+        A text of more tokens than the model takes is cut there if `truncate` is set; the special
+        tokens at its end stay. Raises `InvalidInputError`, naming `field`, if it isn't set, and for
+        a text that is empty, nothing but white space, or holds NUL or a lone surrogate.
+        """
+        _check_readable(text, field)
+        beyond = len(text) > self._max_characters
+        if beyond and not truncate:
+            raise InvalidInputError(
+                f"{field} has {len(text)} characters, which is more than {self._max_characters}, the most for a model "
+                f"of {self._max_tokens} tokens; shorten it or set truncate",
+                field=field,
+            )
+        if beyond:
+            indent = len(text) - len(text.lstrip())
+            text = text[: indent + self._max_characters]
+        encoding = self._tokenizer.encode(text)
+        found = len(encoding.ids)
+        if found > self._max_tokens and not truncate:
+            raise InvalidInputError(
+                f"{field} has {found} tokens, special tokens included; the model takes at most {self._max_tokens}; "
+                "shorten it or set truncate",
+                field=field,
+            )
+        if found == 0:
+            raise InvalidInputError(f"{field} holds nothing that the model's vocabulary knows", field=field)
+        kept = _kept(encoding.special_tokens_mask, self._max_tokens)
+        return EncodedText(
+            token_ids=np.array(encoding.ids, dtype=np.int64)[kept],
+            segments=_source_segments(text, encoding, kept),
+            truncated=beyond or found > self._max_tokens,
+        )
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids`, without special tokens."""
+        return self._vocabulary.decode(token_ids)
+
+    def detokenizer(self) -> Detokenizer:
+        """Return a new detokenizer, for one output."""
+        return Detokenizer(self._vocabulary)
+
+    def segments_of(self, token_ids: Sequence[int]) -> tuple[str, tuple[Segment, ...]]:
+        """Return the text of `token_ids` and a segment for each of them.
+
+        Tokens that share a character all span it; a special token stands nowhere.
+        """
+        text = self.decode(token_ids)
+        segments = []
+        for token_id, span in zip(token_ids, spans_of(self._vocabulary, token_ids), strict=True):
+            start, end = trim(text, *span)
+            special = token_id in self._vocabulary.special_ids
+            segments.append(Segment(self._spelling(token_id), start, end, special, token_id))
+        return text, tuple(segments)
+
+    def special_segment(self, token_id: int) -> Segment:
+        """Return the segment of a special token before the text, such as the decoder's start."""
+        return Segment(self._spelling(token_id), 0, 0, True, token_id)
+
+    def _spelling(self, token_id: int) -> str:
+        return self._tokenizer.id_to_token(token_id) or ""
+
+
+def _load(package: Package) -> Tokenizer:
+    manifest = package.manifest
+    file, limit = manifest.text.tokenizer_file, manifest.text.max_source_tokens
+    label = f"package {manifest.name}/{manifest.version}"
+    try:
+        tokenizer = Tokenizer.from_file(str(package.path(file)))
+    except Exception as error:  # the library raises nothing narrower
+        raise PackageError(f"{label}: {file} can't be read as a tokenizer; export it again") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
+    if special >= limit:
+        raise PackageError(f"{label}: {special} special tokens leave no room for text in {limit} source tokens")
+    return tokenizer
+
+
+def _check_readable(text: str, field: str) -> None:
+    if not text:
+        raise InvalidInputError(f"{field} is empty; it needs at least 1 character that is not white space", field=field)
+    if text.isspace():
+        raise InvalidInputError(
+            f"{field} is nothing but white space; it needs at least 1 character that is not", field=field
+        )
+    found = _UNREADABLE.search(text)
+    if found:
+        code = ord(found[0])
+        problem = f"a lone surrogate (U+{code:04X})" if code else "a NUL (U+0000)"
+        raise InvalidInputError(
+            f"{field} holds {problem} at position {found.start()}, which is no text; remove it", field=field
+        )
+
+
+def _kept(special_tokens_mask: Sequence[int], limit: int) -> list[int]:
+    """Return the indices of at most `limit` tokens: the first ones, and the special ones at the end."""
+    count = len(special_tokens_mask)
+    if count <= limit:
+        return list(range(count))
+    tail = next(length for length in range(count) if not special_tokens_mask[count - 1 - length])
+    return [*range(limit - tail), *range(count - tail, count)]
+
+
+def _source_segments(text: str, encoding: Encoding, kept: Sequence[int]) -> tuple[Segment, ...]:
+    """Return the segments of the `kept` tokens.
+
+    Special are those that the tokenizer added; one that the text itself spells out stands there.
+    """
+    ids, tokens, offsets, added = encoding.ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask
+    segments: list[Segment] = []
+    end = 0
+    for index in kept:
+        start = end
+        if not added[index]:
+            following = index + 1 < len(ids) and not added[index + 1]
+            limit = offsets[index + 1][0] if following else len(text)
+            start, end = offsets[index]
+            start, end = trim(text, start, _end_of_character(text, end, limit) if start < end else end)
+        segments.append(Segment(tokens[index], start, end, bool(added[index]), ids[index]))
+    return tuple(segments)
+
+
+def _end_of_character(text: str, end: int, limit: int) -> int:
+    """Return `end` moved past the marks and syllable parts that normalization joined to the character before.
+
+    The tokenizer's offsets give a composed character its first code point only.
+    """
+    while end < limit and (unicodedata.category(text[end]).startswith("M") or "\u1160" <= text[end] <= "\u11ff"):
+        end += 1
+    return end

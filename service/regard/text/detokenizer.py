@@ -1,0 +1,178 @@
+"""Token ids to text, one at a time: each token's share of the text, and where it stands there.
+
+Decoders are not local: Metaspace drops the space before the first token, a character of several
+bytes may take several tokens, and one stray byte spoils the whole run of byte-fallback tokens
+around it. The Detokenizer re-decodes a short window of tokens at every push, and holds back what
+a later token could still change. (`tokenizers.decoders.DecodeStream` gives out byte-fallback
+characters that a later byte takes back, and never the characters that stay incomplete.)
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+# UTF-8 needs at most three bytes, so three tokens, before the one that completes a character.
+_CONTEXT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What detokenizing needs of a tokenizer.
+
+    `special_ids` are left out of every text. `byte_of` gives the byte of each byte-fallback token,
+    such as `<0xE2>`; it is empty unless the decoder joins them.
+    """
+
+    tokenizer: Tokenizer
+    special_ids: frozenset[int]
+    byte_of: Mapping[int, int]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> Vocabulary:
+        """Read what the tokenizer's own description says."""
+        added = tokenizer.get_added_tokens_decoder()
+        decoder = json.loads(tokenizer.to_str())["decoder"]
+        return cls(
+            tokenizer=tokenizer,
+            special_ids=frozenset(token_id for token_id, token in added.items() if token.special),
+            byte_of=_bytes_of(tokenizer) if decoder and "ByteFallback" in _decoder_types(decoder) else {},
+        )
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids`, without special tokens."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def is_silent(self, token_id: int) -> bool:
+        """Whether decoding leaves the token out: it is special, or not in the vocabulary."""
+        return token_id in self.special_ids or self.tokenizer.id_to_token(token_id) is None
+
+
+def _decoder_types(decoder: Mapping[str, Any]) -> Iterator[str]:
+    yield decoder["type"]
+    for part in decoder.get("decoders", ()):
+        yield from _decoder_types(part)
+
+
+def _bytes_of(tokenizer: Tokenizer) -> dict[int, int]:
+    names = (
+        (re.fullmatch("<0x([0-9A-Fa-f]{2})>", token), token_id) for token, token_id in tokenizer.get_vocab().items()
+    )
+    return {token_id: int(name[1], 16) for name, token_id in names if name}
+
+
+class Detokenizer:
+    """Turns tokens into text as they come.
+
+    What `push` and `finish` return, put together, is the decoding of all tokens at once. Work and
+    memory per token are bounded, but for a run of byte-fallback tokens, which is decoded once, at
+    its end. `position` counts the code points given out; `length` counts also the one that is
+    held back because its character may be incomplete.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._window: list[int] = []
+        self._given = 0  # code points of the window's text
+        self._run: list[int] = []
+        self.position = 0
+        self.length = 0
+
+    def push(self, token_id: int) -> str:
+        """Return what `token_id` adds to the text; empty if the next tokens may still change it."""
+        if self._vocabulary.is_silent(token_id):
+            return ""
+        if token_id in self._vocabulary.byte_of:
+            self._run.append(token_id)
+            return ""
+        delta = self.end_run() + self._extend([token_id])
+        if len(self._window) > 2 * _CONTEXT:
+            self._window = self._window[-_CONTEXT:]
+            text = self._vocabulary.decode(self._window)
+            self._given = len(text) - text.endswith(_REPLACEMENT)
+        return delta
+
+    def end_run(self) -> str:
+        """Return the text of the byte-fallback tokens that were waiting for the end of their run."""
+        run, self._run = self._run, []
+        return self._extend(run) if run else ""
+
+    def finish(self) -> str:
+        """Return what was held back, when no more tokens come."""
+        rest = self.end_run()
+        held = self.length - self.position
+        self.position = self.length
+        return rest + _REPLACEMENT * held
+
+    def _extend(self, token_ids: list[int]) -> str:
+        self._window += token_ids
+        text = self._vocabulary.decode(self._window)
+        settled = len(text) - text.endswith(_REPLACEMENT)
+        delta = text[self._given : settled]
+        self._given = settled
+        self.position += len(delta)
+        self.length = self.position + len(text) - settled
+        return delta
+
+
+def spans_of(vocabulary: Vocabulary, token_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Return where each token stands in the decoding of all, in code points.
+
+    Every token that has a share in a character spans all of it, so spans may overlap. A token that
+    decoding leaves out has an empty span, where the token before it ends.
+    """
+    spans: list[tuple[int, int] | None] = [None] * len(token_ids)
+    detokenizer = Detokenizer(vocabulary)
+    run: list[int] = []
+
+    def end_run() -> None:
+        start = detokenizer.position
+        detokenizer.end_run()
+        offsets = _run_offsets(bytes(vocabulary.byte_of[token_ids[index]] for index in run))
+        # Fewer where the decoder strips the space that the text begins with.
+        stripped = offsets[-1] + 1 - (detokenizer.length - start)
+        for index, offset in zip(run, offsets, strict=True):
+            at = start + max(0, offset - stripped)
+            spans[index] = (at, min(at + 1, detokenizer.length))
+        run.clear()
+
+    for index, token_id in enumerate(token_ids):
+        if vocabulary.is_silent(token_id):
+            continue
+        if token_id in vocabulary.byte_of:
+            run.append(index)
+        elif run:
+            end_run()
+        start = detokenizer.position
+        detokenizer.push(token_id)
+        if not run:
+            spans[index] = (start, detokenizer.length)
+    if run:
+        end_run()
+
+    ends, end = [], 0
+    for span in spans:
+        ends.append(span or (end, end))
+        end = ends[-1][1]
+    return ends
+
+
+def _run_offsets(run: bytes) -> list[int]:
+    """Return the character that each byte of a run is part of: its own, if the run is not UTF-8."""
+    try:
+        run.decode()
+    except UnicodeDecodeError:
+        return list(range(len(run)))
+    character = -1
+    offsets = []
+    for byte in run:
+        character += byte & 0xC0 != 0x80
+        offsets.append(character)
+    return offsets

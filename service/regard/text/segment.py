@@ -1,0 +1,30 @@
+"""One token or word, and where it stands in its text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A token or a word of a text.
+
+    `text` is the token as the vocabulary spells it, or the word. `start` and `end` (exclusive)
+    are in Unicode code points. They are equal for a special token, which stands nowhere, and for
+    a token that is nothing but white space. `token_id` is None for a word of several tokens.
+    """
+
+    text: str
+    start: int
+    end: int
+    special: bool
+    token_id: int | None
+
+
+def trim(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return the span without the white space at its ends; an empty one stands where it ended."""
+    while start < end and text[start].isspace():
+        start += 1
+    while start < end and text[end - 1].isspace():
+        end -= 1
+    return start, end
