@@ -1,0 +1,55 @@
+"""The client: typed calls to a Regard server, in threads or in asyncio.
+
+    from regard.client import AttentionOptions, Client
+
+    with Client("localhost:50051") as client:
+        answer = client.translate("The house is old.", attention=AttentionOptions(granularity="word"))
+        print(answer.text)
+        for attention_map in answer.attention.maps:
+            print(attention_map.stack, attention_map.layer, attention_map.weights.shape)
+
+Methods of one input return its result or raise `RequestFailed`. Methods of many return one result
+or `Failure` for each, in order, so that one bad input harms no other. Everything raised on purpose
+is a `regard.errors.RegardError`.
+"""
+
+from regard.client.asynchronous import AsyncClient
+from regard.client.failures import Failure, InvalidTextError, RequestFailed, ServerUnreachable
+from regard.client.requests import AttentionOptions, ClassifyOptions, TranslateOptions
+from regard.client.results import (
+    Attention,
+    AttentionMap,
+    Classification,
+    ClassProbability,
+    Model,
+    ModelVersion,
+    Segment,
+    Tap,
+    Timing,
+    Translation,
+    TranslationDelta,
+)
+from regard.client.synchronous import Client
+
+__all__ = [
+    "AsyncClient",
+    "Attention",
+    "AttentionMap",
+    "AttentionOptions",
+    "ClassProbability",
+    "Classification",
+    "ClassifyOptions",
+    "Client",
+    "Failure",
+    "InvalidTextError",
+    "Model",
+    "ModelVersion",
+    "RequestFailed",
+    "Segment",
+    "ServerUnreachable",
+    "Tap",
+    "Timing",
+    "TranslateOptions",
+    "Translation",
+    "TranslationDelta",
+]

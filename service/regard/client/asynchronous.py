@@ -1,0 +1,185 @@
+"""The client for asyncio: the same methods, awaited."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+
+from regard.client import requests, results
+from regard.client.channel import (
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT_S,
+    INPUTS_PER_REQUEST,
+    REQUESTS_IN_FLIGHT,
+    channel_options,
+)
+from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
+from regard.client.requests import ClassifyOptions, TranslateOptions
+from regard.client.results import Classification, Model, Translation, TranslationDelta
+from regard.v1 import classification_pb2_grpc, model_pb2, model_pb2_grpc, translation_pb2_grpc
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class AsyncClient:
+    """Calls a Regard server at `target`, from one event loop.
+
+    Parameters, results and errors are those of `Client`. Cancelling the task that awaits a method
+    cancels its requests on the server.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        inputs_per_request: int = INPUTS_PER_REQUEST,
+        requests_in_flight: int = REQUESTS_IN_FLIGHT,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._target = target
+        self._timeout_s = timeout_s
+        self._inputs_per_request = inputs_per_request
+        self._requests_in_flight = requests_in_flight
+        options = channel_options(target)
+        self._channel = (
+            grpc.aio.insecure_channel(target, options)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options)
+        )
+        self._translation = translation_pb2_grpc.TranslationServiceStub(self._channel)
+        self._classification = classification_pb2_grpc.ClassificationServiceStub(self._channel)
+        self._models = model_pb2_grpc.ModelServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; what still runs is cancelled."""
+        await self._channel.close()
+
+    async def translate(self, text: str, **options: Unpack[TranslateOptions]) -> Translation:
+        """Translate one text, or raise `RequestFailed`."""
+        return _one([answer async for answer in self.translate_each([text], **options)])
+
+    async def translate_many(
+        self, texts: Iterable[str], **options: Unpack[TranslateOptions]
+    ) -> list[Translation | Failure]:
+        """Translate many texts, each to its translation or the reason why it has none."""
+        return [answer async for answer in self.translate_each(texts, **options)]
+
+    def translate_each(
+        self, texts: Iterable[str], **options: Unpack[TranslateOptions]
+    ) -> AsyncIterator[Translation | Failure]:
+        """Do as `translate_many`, but read `texts` and yield results as the work goes on, in order."""
+        return self._each(
+            texts,
+            lambda part: self._translation.Translate(
+                requests.translate_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_translations,
+        )
+
+    async def stream_translate(
+        self, text: str, **options: Unpack[TranslateOptions]
+    ) -> AsyncIterator[TranslationDelta | Translation]:
+        """Translate one text: yield a delta for each token, and last the whole translation.
+
+        Closing the generator early (`aclose`) cancels the request.
+        """
+        call = self._translation.StreamTranslate(
+            requests.stream_translate_request(text, options), timeout=self._timeout_s
+        )
+        try:
+            async for sent in call:
+                event = results.read_event(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.aio.AioRpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+        finally:
+            call.cancel()
+
+    async def classify(self, text: str, **options: Unpack[ClassifyOptions]) -> Classification:
+        """Classify one text, or raise `RequestFailed`."""
+        return _one([answer async for answer in self.classify_each([text], **options)])
+
+    async def classify_many(
+        self, texts: Iterable[str], **options: Unpack[ClassifyOptions]
+    ) -> list[Classification | Failure]:
+        """Classify many texts, each to its classification or the reason why it has none."""
+        return [answer async for answer in self.classify_each(texts, **options)]
+
+    def classify_each(
+        self, texts: Iterable[str], **options: Unpack[ClassifyOptions]
+    ) -> AsyncIterator[Classification | Failure]:
+        """Do as `classify_many`, but read `texts` and yield results as the work goes on, in order."""
+        return self._each(
+            texts,
+            lambda part: self._classification.Classify(
+                requests.classify_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_classifications,
+        )
+
+    async def models(self) -> list[Model]:
+        """Return every model of the server, in order of name and version."""
+        try:
+            return results.read_models(
+                await self._models.ListModels(model_pb2.ListModelsRequest(), timeout=self._timeout_s)
+            )
+        except grpc.aio.AioRpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+
+    async def _each(
+        self,
+        texts: Iterable[str],
+        start: Callable[[list[str]], grpc.aio.UnaryUnaryCall[Any, A]],
+        read: Callable[[A, int], list[R | Failure]],
+    ) -> AsyncIterator[R | Failure]:
+        running: deque[tuple[int, int, grpc.aio.UnaryUnaryCall[Any, A]]] = deque()
+        try:
+            for first_index, part in requests.split(texts, self._inputs_per_request):
+                if len(running) == self._requests_in_flight:
+                    for answer in await self._finish(*running.popleft(), read):
+                        yield answer
+                running.append((first_index, len(part), start(part)))
+            while running:
+                for answer in await self._finish(*running.popleft(), read):
+                    yield answer
+        finally:
+            for _, _, call in running:
+                call.cancel()
+
+    async def _finish(
+        self,
+        first_index: int,
+        inputs: int,
+        call: grpc.aio.UnaryUnaryCall[Any, A],
+        read: Callable[[A, int], list[R | Failure]],
+    ) -> list[R | Failure]:
+        try:
+            return read(await call, first_index)
+        except grpc.aio.AioRpcError as rpc_error:
+            error = failed(rpc_error, self._target, self._timeout_s)
+            if not concerns_inputs_only(error):
+                raise error from rpc_error
+            return [error.failure] * inputs
+
+
+def _one(answers: list[R | Failure]) -> R:
+    (answer,) = answers
+    if isinstance(answer, Failure):
+        raise RequestFailed(answer)
+    return answer

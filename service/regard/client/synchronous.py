@@ -1,0 +1,183 @@
+"""The client for threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import grpc
+
+from regard.client import requests, results
+from regard.client.channel import (
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT_S,
+    INPUTS_PER_REQUEST,
+    REQUESTS_IN_FLIGHT,
+    channel_options,
+)
+from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
+from regard.client.requests import ClassifyOptions, TranslateOptions
+from regard.client.results import Classification, Model, Translation, TranslationDelta
+from regard.v1 import (
+    classification_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    translation_pb2_grpc,
+)
+
+A = TypeVar("A")
+R = TypeVar("R")
+
+
+class Client:
+    """Calls a Regard server at `target`; safe to share between threads.
+
+    `timeout_s` is the deadline of every request (None waits for ever). Many inputs are split into
+    requests of at most `inputs_per_request`, which should not exceed the server's limit, and
+    `requests_in_flight` of them run at a time. `credentials` make the connection TLS.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        inputs_per_request: int = INPUTS_PER_REQUEST,
+        requests_in_flight: int = REQUESTS_IN_FLIGHT,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._target = target
+        self._timeout_s = timeout_s
+        self._inputs_per_request = inputs_per_request
+        self._requests_in_flight = requests_in_flight
+        options = channel_options(target)
+        self._channel = (
+            grpc.insecure_channel(target, options)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, options)
+        )
+        self._translation = translation_pb2_grpc.TranslationServiceStub(self._channel)
+        self._classification = classification_pb2_grpc.ClassificationServiceStub(self._channel)
+        self._models = model_pb2_grpc.ModelServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; what still runs is cancelled."""
+        self._channel.close()
+
+    def translate(self, text: str, **options: Unpack[TranslateOptions]) -> Translation:
+        """Translate one text, or raise `RequestFailed`."""
+        return _one(self.translate_each([text], **options))
+
+    def translate_many(self, texts: Iterable[str], **options: Unpack[TranslateOptions]) -> list[Translation | Failure]:
+        """Translate many texts, each to its translation or the reason why it has none.
+
+        Raises `RequestFailed` for what no text could escape: an unknown model, options that the
+        model lacks, a server out of reach.
+        """
+        return list(self.translate_each(texts, **options))
+
+    def translate_each(
+        self, texts: Iterable[str], **options: Unpack[TranslateOptions]
+    ) -> Iterator[Translation | Failure]:
+        """Do as `translate_many`, but read `texts` and yield results as the work goes on, in order."""
+        return self._each(
+            texts,
+            lambda part: self._translation.Translate.future(
+                requests.translate_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_translations,
+        )
+
+    def stream_translate(
+        self, text: str, **options: Unpack[TranslateOptions]
+    ) -> Iterator[TranslationDelta | Translation]:
+        """Translate one text: yield a delta for each token, and last the whole translation.
+
+        Leaving the iteration early, with `close()` or by dropping the iterator, cancels the request.
+        """
+        call = self._translation.StreamTranslate(
+            requests.stream_translate_request(text, options), timeout=self._timeout_s
+        )
+        try:
+            for sent in call:
+                event = results.read_event(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.RpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+        finally:
+            call.cancel()
+
+    def classify(self, text: str, **options: Unpack[ClassifyOptions]) -> Classification:
+        """Classify one text, or raise `RequestFailed`."""
+        return _one(self.classify_each([text], **options))
+
+    def classify_many(self, texts: Iterable[str], **options: Unpack[ClassifyOptions]) -> list[Classification | Failure]:
+        """Classify many texts; failures are as in `translate_many`."""
+        return list(self.classify_each(texts, **options))
+
+    def classify_each(
+        self, texts: Iterable[str], **options: Unpack[ClassifyOptions]
+    ) -> Iterator[Classification | Failure]:
+        """Do as `classify_many`, but read `texts` and yield results as the work goes on, in order."""
+        return self._each(
+            texts,
+            lambda part: self._classification.Classify.future(
+                requests.classify_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_classifications,
+        )
+
+    def models(self) -> list[Model]:
+        """Return every model of the server, in order of name and version."""
+        try:
+            return results.read_models(self._models.ListModels(model_pb2.ListModelsRequest(), timeout=self._timeout_s))
+        except grpc.RpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+
+    def _each(
+        self,
+        texts: Iterable[str],
+        start: Callable[[list[str]], grpc.Future[A]],
+        read: Callable[[A, int], list[R | Failure]],
+    ) -> Iterator[R | Failure]:
+        running: deque[tuple[int, int, grpc.Future[A]]] = deque()
+        try:
+            for first_index, part in requests.split(texts, self._inputs_per_request):
+                if len(running) == self._requests_in_flight:
+                    yield from self._finish(*running.popleft(), read)
+                running.append((first_index, len(part), start(part)))
+            while running:
+                yield from self._finish(*running.popleft(), read)
+        finally:
+            for _, _, call in running:
+                call.cancel()
+
+    def _finish(
+        self, first_index: int, inputs: int, call: grpc.Future[A], read: Callable[[A, int], list[R | Failure]]
+    ) -> list[R | Failure]:
+        try:
+            return read(call.result(), first_index)
+        except grpc.RpcError as rpc_error:
+            error = failed(rpc_error, self._target, self._timeout_s)
+            if not concerns_inputs_only(error):
+                raise error from rpc_error
+            return [error.failure] * inputs
+
+
+def _one(answers: Iterator[R | Failure]) -> R:
+    answer = next(answers)
+    if isinstance(answer, Failure):
+        raise RequestFailed(answer)
+    return answer
