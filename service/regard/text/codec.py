@@ -89,14 +89,14 @@ class TextCodec:
     def segments_of(self, token_ids: Sequence[int]) -> tuple[str, tuple[Segment, ...]]:
         """Return the text of `token_ids` and a segment for each of them.
 
-        Tokens that share a character all span it; a special token stands nowhere.
+        Tokens that share a character all span it. Special are those that decoding leaves out.
         """
         text = self.decode(token_ids)
         segments = []
         for token_id, span in zip(token_ids, spans_of(self._vocabulary, token_ids), strict=True):
             start, end = trim(text, *span)
-            special = token_id in self._vocabulary.special_ids
-            segments.append(Segment(self._spelling(token_id), start, end, special, token_id))
+            silent = self._vocabulary.is_silent(token_id)
+            segments.append(Segment(self._spelling(token_id), start, end, silent, token_id))
         return text, tuple(segments)
 
     def special_segment(self, token_id: int) -> Segment:

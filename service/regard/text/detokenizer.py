@@ -2,9 +2,9 @@
 
 Decoders are not local: Metaspace drops the space before the first token, a character of several
 bytes may take several tokens, and one stray byte spoils the whole run of byte-fallback tokens
-around it. The Detokenizer re-decodes a short window of tokens at every push, and holds back what
-a later token could still change. (`tokenizers.decoders.DecodeStream` gives out byte-fallback
-characters that a later byte takes back, and never the characters that stay incomplete.)
+around it. The Detokenizer decodes a short window of tokens again at every push, and holds back
+what a later token could still change. (`tokenizers.decoders.DecodeStream` raises at such a byte,
+and never gives what stays incomplete at the end.)
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ class Detokenizer:
 def spans_of(vocabulary: Vocabulary, token_ids: Sequence[int]) -> list[tuple[int, int]]:
     """Return where each token stands in the decoding of all, in code points.
 
-    Every token that has a share in a character spans all of it, so spans may overlap. A token that
-    decoding leaves out has an empty span, where the token before it ends.
+    Every token that has a share in a character spans all of it, so spans may overlap. A silent token
+    has an empty span, where the token before it ends.
     """
     spans: list[tuple[int, int] | None] = [None] * len(token_ids)
     detokenizer = Detokenizer(vocabulary)
@@ -150,10 +150,12 @@ def spans_of(vocabulary: Vocabulary, token_ids: Sequence[int]) -> list[tuple[int
             run.append(index)
         elif run:
             end_run()
-        start = detokenizer.position
-        detokenizer.push(token_id)
+        start, held = detokenizer.position, detokenizer.length > detokenizer.position
+        delta = detokenizer.push(token_id)
         if not run:
-            spans[index] = (start, detokenizer.length)
+            # What was held back is this token's too, unless it stays broken.
+            broken = held and delta.startswith(_REPLACEMENT)
+            spans[index] = (start + broken, detokenizer.length)
     if run:
         end_run()
 

@@ -1,0 +1,226 @@
+"""Encoding: tokens, where they stand in the text, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from regard.errors import InvalidInputError, PackageError
+from regard.manifest import Task
+from regard.text.codec import TextCodec
+
+from .packages import SENTENCES, byte_fallback, byte_level, manifest_of, package_of, unigram, word_piece
+
+TOKENIZERS = [unigram, word_piece, byte_level, byte_fallback]
+EVERY_TOKENIZER = pytest.mark.parametrize("make", TOKENIZERS, ids=lambda make: make.__name__)
+
+
+def codec_of(directory: Path, tokenizer: Tokenizer, *, max_source_tokens: int = 64) -> TextCodec:
+    """Return the codec of a package around `tokenizer`."""
+    manifest = manifest_of(Task.TRANSLATION, max_source_tokens=max_source_tokens)
+    return TextCodec(package_of(directory, tokenizer, manifest))
+
+
+def spelled(codec: TextCodec, text: str) -> list[str]:
+    """Return the part of `text` where each of its tokens stands."""
+    encoded = codec.encode(text, truncate=False, field="text")
+    return [text[segment.start : segment.end] for segment in encoded.segments if not segment.special]
+
+
+@EVERY_TOKENIZER
+@pytest.mark.parametrize("text", SENTENCES)
+def test_tokens_are_the_tokenizers_own(tmp_path: Path, make: Callable[[], Tokenizer], text: str) -> None:
+    """The ids are those that the tokenizer gives by itself, with a segment for each."""
+    tokenizer = make()
+
+    encoded = codec_of(tmp_path, tokenizer).encode(text, truncate=False, field="text")
+
+    assert encoded.token_ids.tolist() == tokenizer.encode(text).ids
+    assert [segment.token_id for segment in encoded.segments] == encoded.token_ids.tolist()
+    assert [segment.text for segment in encoded.segments] == tokenizer.encode(text).tokens
+    assert not encoded.truncated
+
+
+@EVERY_TOKENIZER
+@pytest.mark.parametrize(
+    "text",
+    [*SENTENCES, "  two  spaces \t and a tab ", "a 😀 b 👩‍👩‍👧 c", "ﬁne ﬁsh, 10\u00a0000", "cafe\u0301 noe\u0308l x"],
+)
+def test_segments_cover_all_but_white_space(tmp_path: Path, make: Callable[[], Tokenizer], text: str) -> None:
+    """Every character that is no white space lies in some segment, and no segment begins or ends with any."""
+    encoded = codec_of(tmp_path, make()).encode(text, truncate=False, field="text")
+
+    covered = {place for segment in encoded.segments for place in range(segment.start, segment.end)}
+    assert {place for place, character in enumerate(text) if not character.isspace()} <= covered
+    for segment in encoded.segments:
+        part = text[segment.start : segment.end]
+        assert part == part.strip()
+
+
+def test_offsets_count_code_points(tmp_path: Path) -> None:
+    """A token after an emoji starts one code point later, not two or four."""
+    assert spelled(codec_of(tmp_path, word_piece()), "😀 the mat") == ["😀", "the", "mat"]
+
+
+def test_offsets_are_those_of_the_original_text(tmp_path: Path) -> None:
+    """A ligature that normalization takes apart is one character of the text, which all its tokens share."""
+    codec = codec_of(tmp_path, unigram())
+
+    segments = codec.encode("ﬁ cat", truncate=False, field="text").segments
+
+    assert {(segment.start, segment.end) for segment in segments if segment.start == 0} == {(0, 1)}
+    assert "".join(spelled(codec, "ﬁ cat")).endswith("cat")
+
+
+@EVERY_TOKENIZER
+def test_a_combining_mark_belongs_to_its_letter(tmp_path: Path, make: Callable[[], Tokenizer]) -> None:
+    """A letter that normalization composes with its mark, or strips of it, spans both."""
+    text = "cafe\u0301 x"
+
+    segments = codec_of(tmp_path, make()).encode(text, truncate=False, field="text").segments
+
+    assert 5 in {segment.end for segment in segments}
+    assert all(segment.start < segment.end for segment in segments if segment.start == 3)
+
+
+def test_composed_syllables_span_their_parts(tmp_path: Path) -> None:
+    """A Korean syllable written in parts is one token over all three of them."""
+    assert spelled(codec_of(tmp_path, word_piece()), "\u1112\u1161\u11ab a")[0] == "\u1112\u1161\u11ab"
+
+
+def test_special_tokens_stand_nowhere(tmp_path: Path) -> None:
+    """[CLS] stands before the text and [SEP] after its last token, both empty."""
+    first, *_, last = codec_of(tmp_path, word_piece()).encode("the cat", truncate=False, field="text").segments
+
+    assert (first.text, first.start, first.end, first.special) == ("[CLS]", 0, 0, True)
+    assert (last.text, last.start, last.end, last.special) == ("[SEP]", 7, 7, True)
+
+
+def test_a_special_token_spelled_out_stands_in_the_text(tmp_path: Path) -> None:
+    """What the caller wrote is not special, even where it reads like a special token."""
+    text = "the </s> cat"
+    segments = codec_of(tmp_path, unigram()).encode(text, truncate=False, field="text").segments
+
+    written = [segment for segment in segments if segment.text == "</s>"]
+    assert [(segment.start, segment.end, segment.special) for segment in written] == [(4, 8, False), (12, 12, True)]
+
+
+def test_a_text_of_unknown_tokens_is_taken(tmp_path: Path) -> None:
+    """A text that the vocabulary doesn't know becomes unknown tokens, which stand where it stands."""
+    encoded = codec_of(tmp_path, unigram()).encode("漢字", truncate=False, field="text")
+
+    assert "<unk>" in {unigram().id_to_token(token_id) for token_id in encoded.token_ids}
+    assert max(segment.end for segment in encoded.segments) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "is empty"),
+        (" ", "white space"),
+        ("\t\n\u3000\u00a0", "white space"),
+        ("a\0b", "NUL (U+0000) at position 1"),
+        ("ab\ud800", "lone surrogate (U+D800) at position 2"),
+        ("\udfff", "lone surrogate (U+DFFF) at position 0"),
+        ("the cat " * 20, "at most 16"),
+        ("a" * 2000, "2000 characters, which is more than 1024"),
+    ],
+    ids=["empty", "space", "spaces", "nul", "high-surrogate", "low-surrogate", "many-tokens", "many-characters"],
+)
+def test_bad_text_is_refused(tmp_path: Path, text: str, problem: str) -> None:
+    """The refusal names the field, the problem and the limit."""
+    codec = codec_of(tmp_path, unigram(), max_source_tokens=16)
+
+    with pytest.raises(InvalidInputError) as refusal:
+        codec.encode(text, truncate=False, field="texts[2]")
+
+    assert refusal.value.field == "texts[2]"
+    assert refusal.value.message.startswith("texts[2] ")
+    assert problem in refusal.value.message
+
+
+def test_a_text_that_leaves_no_token_is_refused(tmp_path: Path) -> None:
+    """A text of control characters alone, which a tokenizer without special tokens drops, is refused."""
+    tokenizer = word_piece()
+    tokenizer.post_processor = None
+    codec = codec_of(tmp_path, tokenizer)
+
+    with pytest.raises(InvalidInputError, match="nothing that the model's vocabulary knows"):
+        codec.encode("\x01\x02", truncate=False, field="text")
+
+
+@pytest.mark.parametrize("length", [16, 17, 40, 5000])
+@EVERY_TOKENIZER
+def test_truncation_keeps_the_last_special_tokens(tmp_path: Path, make: Callable[[], Tokenizer], length: int) -> None:
+    """A cut text has as many tokens as the model takes: its first ones, then the special ones that end it."""
+    tokenizer, text = make(), "the cat " * length
+    whole = tokenizer.encode(text)
+    tail = 1 if whole.special_tokens_mask[-1] else 0
+
+    encoded = codec_of(tmp_path, tokenizer, max_source_tokens=16).encode(text, truncate=True, field="text")
+
+    assert encoded.truncated
+    assert encoded.token_ids.tolist() == whole.ids[: 16 - tail] + whole.ids[len(whole.ids) - tail :]
+    assert len(encoded.segments) == 16
+    assert encoded.segments[-1].special is bool(tail)
+    assert encoded.segments[-1].end == max(segment.end for segment in encoded.segments)
+
+
+def test_truncation_leaves_what_fits(tmp_path: Path) -> None:
+    """A text within the limit is neither cut nor said to be."""
+    codec = codec_of(tmp_path, unigram(), max_source_tokens=16)
+
+    assert not codec.encode("the cat", truncate=True, field="text").truncated
+    assert codec.encode("the cat " * 20, truncate=True, field="text").truncated
+
+
+def test_truncation_finds_the_text_behind_white_space(tmp_path: Path) -> None:
+    """However much white space comes before it, what is cut is the text."""
+    codec = codec_of(tmp_path, unigram(), max_source_tokens=16)
+
+    encoded = codec.encode(" " * 5000 + "the cat", truncate=True, field="text")
+
+    assert encoded.segments[0].start == 5000
+
+
+def test_the_tokenizers_own_limits_are_off(tmp_path: Path) -> None:
+    """A tokenizer file that asks for padding and truncation gets neither."""
+    tokenizer = unigram()
+    tokenizer.enable_padding(length=50)
+    tokenizer.enable_truncation(4)
+
+    encoded = codec_of(tmp_path, tokenizer).encode("the cat sat on the mat", truncate=False, field="text")
+
+    assert encoded.token_ids.tolist() == unigram().encode("the cat sat on the mat").ids
+
+
+def test_a_broken_tokenizer_file_is_named(tmp_path: Path) -> None:
+    """A package whose tokenizer can't be read is refused by name."""
+    package = package_of(tmp_path, unigram(), manifest_of(Task.TRANSLATION))
+    package.path("tokenizer.json").write_text("{}")
+
+    with pytest.raises(PackageError, match=r"package tiny/1: tokenizer\.json"):
+        TextCodec(package)
+
+
+def test_a_limit_without_room_for_text_is_refused(tmp_path: Path) -> None:
+    """A package that takes no more tokens than the special ones can't work."""
+    with pytest.raises(PackageError, match="2 special tokens leave no room for text in 2 source tokens"):
+        codec_of(tmp_path, word_piece(), max_source_tokens=2)
+
+
+def test_threads_share_a_codec(tmp_path: Path) -> None:
+    """Encoding from several threads at once gives what one after the other gives."""
+    codec = codec_of(tmp_path, unigram())
+    texts = [f"{sentence} {number}" for number in range(50) for sentence in SENTENCES]
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = codec.encode(text, truncate=False, field="text").token_ids.tolist()
+        return ids
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(encode, texts)) == [encode(text) for text in texts]
