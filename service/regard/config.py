@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from regard.errors import ConfigurationError
+
+MIB = 1 << 20
+PortNumber = Annotated[int, Field(ge=0, le=65535)]
 
 
 class EngineSettings(BaseModel):
     """How one model is run. Every model of a server gets the same."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     provider: Literal["auto", "cpu"] = "auto"
     """The execution provider; `auto` takes the best that there is."""
@@ -26,3 +43,109 @@ class EngineSettings(BaseModel):
     """Padded tokens of one encoder or classifier run."""
     max_stall_tokens: int = Field(default=1024, ge=1)
     """Padded tokens of one encoder run while rows are decoding, so that they don't stand still."""
+
+
+class ServerSettings(BaseSettings):
+    """What a server holds, where it listens and what it refuses.
+
+    A nested setting is spelled with two underscores in the environment: `REGARD_ENGINE__MAX_ROWS`.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="REGARD_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    models: Annotated[tuple[Path, ...], NoDecode] = (Path("models"),)
+    """Directories of packages `NAME/VERSION/`; in the environment they stand side by side, as in PATH."""
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """The address that both ports listen on; `0.0.0.0` is every IPv4 interface, `::` every one."""
+    grpc_port: PortNumber = 50051
+    """The gRPC port; 0 takes a free one."""
+    http_port: PortNumber = 8080
+    """The port of /metrics, /healthz and /readyz; 0 takes a free one."""
+    max_inputs: int = Field(default=64, ge=1, le=4096)
+    """Inputs of one request."""
+    max_message_bytes: int = Field(default=16 * MIB, ge=1024, le=1 << 30)
+    """Bytes of one request; gRPC itself refuses a longer one."""
+    max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
+    """Bytes of attention weights in one response, shared evenly by its inputs."""
+    codec_threads: int = Field(default=2, ge=1, le=64)
+    """Threads that turn text into tokens and back, and attention into maps."""
+    drain_timeout_s: float = Field(default=30.0, ge=0)
+    """How long accepted requests may take to finish once the server is told to stop."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+    """`auto` is for people on a terminal and JSON elsewhere."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is written."""
+    engine: EngineSettings = EngineSettings()
+    """How every model is run."""
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split_search_path(cls, value: object) -> object:
+        return [part for part in value.split(os.pathsep) if part] if isinstance(value, str) else value
+
+    @field_validator("models")
+    @classmethod
+    def _some_models(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        if not value:
+            raise ValueError("give at least one directory of models")
+        return value
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.grpc_port and self.grpc_port == self.http_port:
+            raise ValueError(f"the gRPC and HTTP ports are both {self.grpc_port}; give two")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read flags, then the environment, then the TOML file, the first that knows a setting winning."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> ServerSettings:
+    """Return the settings that `flags`, the environment and the TOML file `config` give together.
+
+    Raises `ConfigurationError`, in one line that names the setting, for a file that can't be read
+    and for a setting that is unknown or out of range.
+    """
+    if config is not None:
+        _check_toml(config)
+
+    class _Settings(ServerSettings):
+        model_config = SettingsConfigDict(toml_file=config, extra="forbid")
+
+    try:
+        return _Settings(**flags)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from error
+    except SettingsError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _check_toml(config: Path) -> None:
+    try:
+        tomllib.loads(config.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"configuration file {config}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"configuration file {config}: not TOML: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"setting {name}: {message}" if name else message

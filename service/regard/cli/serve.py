@@ -1,0 +1,167 @@
+"""`regard serve`: the server, from its flags to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regard.config import EngineSettings, ServerSettings, load_settings
+from regard.errors import RegardError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from regard.catalog import Catalog
+    from regard.rpc.server import Server
+
+
+def _option(setting: str, flag: str) -> Any:
+    """Return the flag of a setting, with the setting's own words and default as its help."""
+    group, _, name = setting.rpartition(".")
+    field = (EngineSettings if group else ServerSettings).model_fields[name]
+    default = os.pathsep.join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
+    what = (field.description or "").replace("\n", " ").replace("`", "")
+    variable = f"REGARD_{setting.replace('.', '__').upper()}"
+    return typer.Option(
+        flag,
+        help=f"{what} \\[{variable}; default: {default}]",
+        show_default=False,
+        rich_help_panel="Engine" if group else "Server",
+    )
+
+
+def serve(
+    models: Annotated[list[Path] | None, _option("models", "--models")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")] = None,
+    host: Annotated[str | None, _option("host", "--host")] = None,
+    grpc_port: Annotated[int | None, _option("grpc_port", "--grpc-port")] = None,
+    http_port: Annotated[int | None, _option("http_port", "--http-port")] = None,
+    max_inputs: Annotated[int | None, _option("max_inputs", "--max-inputs")] = None,
+    max_message_bytes: Annotated[int | None, _option("max_message_bytes", "--max-message-bytes")] = None,
+    max_attention_bytes: Annotated[int | None, _option("max_attention_bytes", "--max-attention-bytes")] = None,
+    codec_threads: Annotated[int | None, _option("codec_threads", "--codec-threads")] = None,
+    drain_timeout_s: Annotated[float | None, _option("drain_timeout_s", "--drain-timeout")] = None,
+    log_format: Annotated[str | None, _option("log_format", "--log-format")] = None,
+    log_level: Annotated[str | None, _option("log_level", "--log-level")] = None,
+    provider: Annotated[str | None, _option("engine.provider", "--provider")] = None,
+    instances: Annotated[int | None, _option("engine.instances", "--instances")] = None,
+    intra_op_threads: Annotated[int | None, _option("engine.intra_op_threads", "--intra-op-threads")] = None,
+    max_queue: Annotated[int | None, _option("engine.max_queue", "--max-queue")] = None,
+    max_rows: Annotated[int | None, _option("engine.max_rows", "--max-rows")] = None,
+    max_batch_tokens: Annotated[int | None, _option("engine.max_batch_tokens", "--max-batch-tokens")] = None,
+    max_stall_tokens: Annotated[int | None, _option("engine.max_stall_tokens", "--max-stall-tokens")] = None,
+) -> None:
+    """Serve model packages over gRPC, with metrics and health over HTTP.
+
+    Settings come from flags, REGARD_* environment variables and the TOML file, in that order of weight.
+    SIGTERM and Ctrl-C finish what was accepted; a second one ends at once.
+    """
+    given = {name: value for name, value in locals().items() if value is not None and name != "config"}
+    engine = {name: given.pop(name) for name in EngineSettings.model_fields if name in given}
+    sys.exit(_run({**given, "engine": engine} if engine else given, config))
+
+
+def _run(flags: Mapping[str, Any], config: Path | None) -> int:
+    """Serve until told to stop; return the process's exit code."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the core writes its own lines to standard error
+    try:
+        settings = load_settings(flags, config)
+        asyncio.run(_serve(settings))
+    except RegardError as error:
+        typer.echo(f"regard: {error.message}", err=True)
+        return 2
+    return 0
+
+
+async def _serve(settings: ServerSettings) -> None:
+    from regard.catalog import load_catalog
+    from regard.log import configure_logging
+    from regard.metrics import Metrics
+    from regard.rpc.server import Server
+    from regard.worker import Worker
+
+    configure_logging(settings)
+    metrics = Metrics()
+    stopping = _stopped_by_signals()
+    catalog = await asyncio.to_thread(
+        load_catalog,
+        settings.models,
+        lambda package: Worker(
+            package, settings.engine, metrics.observer(package.manifest.name, package.manifest.version)
+        ),
+    )
+    server = Server(settings, catalog, metrics)
+    try:
+        await server.start()
+        _announce(settings, catalog, server)
+        await stopping.wait()
+    finally:
+        await server.stop()
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    return stopping
+
+
+def _announce(settings: ServerSettings, catalog: Catalog, server: Server) -> None:
+    """Say what is served and where: a line in the log, and a summary for people on a terminal."""
+    import structlog
+
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        Console(stderr=True).print(_summary(settings, catalog, server))
+    structlog.get_logger("regard.server").info(
+        "serving",
+        host=settings.host,
+        grpc_port=server.grpc_port,
+        http_port=server.http_port,
+        provider=settings.engine.provider,
+        models=[model.label for model in catalog.models],
+    )
+
+
+def _summary(settings: ServerSettings, catalog: Catalog, server: Server) -> RenderableType:
+    from rich import box
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    models = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for column in ("model", "version", "task", "precision", "source tokens", "attention"):
+        models.add_column(column, justify="right" if column in ("version", "source tokens") else "left")
+    for model in catalog.models:
+        manifest = model.manifest
+        kinds = dict.fromkeys(f"{tap.stack} {tap.kind}" for tap in manifest.taps)
+        models.add_row(
+            Text(manifest.name, style="bold cyan"),
+            manifest.version,
+            manifest.task.value,
+            manifest.precision,
+            str(manifest.text.max_source_tokens),
+            ", ".join(kinds) or "none",
+        )
+    places = Table.grid(padding=(0, 2))
+    places.add_row(Text("gRPC", style="dim"), Text(f"{settings.host}:{server.grpc_port}", style="bold green"))
+    places.add_row(Text("HTTP", style="dim"), f"http://{settings.host}:{server.http_port}/metrics  /healthz  /readyz")
+    places.add_row(Text("runs on", style="dim"), settings.engine.provider)
+    return Panel(Group(models, places), title="[bold]Regard[/] is serving", border_style="cyan", expand=False)

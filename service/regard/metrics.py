@@ -1,0 +1,145 @@
+"""Every metric of the server, by name.
+
+| name | type | labels | what |
+| --- | --- | --- | --- |
+| `regard_requests_total` | counter | model, version, task, code | requests ended, by gRPC code |
+| `regard_request_seconds` | histogram | model, version, task | from the arrival of a request to its last byte |
+| `regard_requests_in_flight` | gauge | task | requests accepted and not ended |
+| `regard_inputs_total` | counter | model, version, task, code | inputs ended: a request holds one or more |
+| `regard_input_tokens_total` | counter | model, version, task | tokens that inputs were encoded to |
+| `regard_queue_seconds` | histogram | model, version, task | an input's wait for a place in the batch |
+| `regard_encode_seconds` | histogram | model, version, task | the encoder's or classifier's run that held an input |
+| `regard_decode_seconds` | histogram | model, version, task | from that run to an input's last token |
+| `regard_generated_tokens_total` | counter | model, version | tokens generated, ends of sentences included |
+| `regard_time_to_first_token_seconds` | histogram | model, version | from a stream's arrival to a text's first token |
+| `regard_attention_responses_total` | counter | model, version, task | inputs answered with attention |
+| `regard_attention_bytes_total` | counter | model, version, task | bytes of attention weights sent |
+| `regard_queue_depth` | gauge | model, version | inputs that wait for a place in the batch |
+| `regard_running_rows` | gauge | model, version | rows being decoded |
+| `regard_run_rows` | histogram | model, version, graph | rows of one run of a graph: its batch size |
+| `regard_run_padded_tokens_total` | counter | model, version, graph | tokens computed, padding included |
+| `regard_run_seconds` | histogram | model, version, graph | the time of one run of a graph |
+| `regard_model_ready` | gauge | model, version | 1 while the model takes requests |
+
+Labels are bounded: a request for a model that is not there has empty `model` and `version`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from regard.engine.request import Phases
+
+_REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_PHASE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ROW_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256)
+
+_BY_MODEL = ("model", "version")
+_BY_TASK = (*_BY_MODEL, "task")
+_BY_CODE = (*_BY_TASK, "code")
+_BY_GRAPH = (*_BY_MODEL, "graph")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLabels:
+    """The labels of one model version and its task; empty for a request that has found none."""
+
+    model: str = ""
+    version: str = ""
+    task: str = ""
+
+
+class Metrics:
+    """The metrics of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, what: str, labels: tuple[str, ...]) -> Counter:
+            return Counter(f"regard_{name}", what, labels, registry=registry)
+
+        def gauge(name: str, what: str, labels: tuple[str, ...]) -> Gauge:
+            return Gauge(f"regard_{name}", what, labels, registry=registry)
+
+        def histogram(name: str, what: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"regard_{name}", what, labels, registry=registry, buckets=buckets)
+
+        self.requests = counter("requests", "Requests ended, by code.", _BY_CODE)
+        self.request_seconds = histogram(
+            "request_seconds", "From a request's arrival to its last byte.", _BY_TASK, _REQUEST_BUCKETS_S
+        )
+        self.requests_in_flight = gauge("requests_in_flight", "Requests accepted and not ended.", ("task",))
+        self.inputs = counter("inputs", "Inputs ended, by code.", _BY_CODE)
+        self.input_tokens = counter("input_tokens", "Tokens that inputs were encoded to.", _BY_TASK)
+        self.queue_seconds = histogram(
+            "queue_seconds", "An input's wait for a place in the batch.", _BY_TASK, _PHASE_BUCKETS_S
+        )
+        self.encode_seconds = histogram(
+            "encode_seconds", "The encoder's or classifier's run that held an input.", _BY_TASK, _PHASE_BUCKETS_S
+        )
+        self.decode_seconds = histogram(
+            "decode_seconds", "From the encoder's run to an input's last token.", _BY_TASK, _PHASE_BUCKETS_S
+        )
+        self.generated_tokens = counter("generated_tokens", "Tokens generated.", _BY_MODEL)
+        self.time_to_first_token_seconds = histogram(
+            "time_to_first_token_seconds", "From a stream's arrival to a first token.", _BY_MODEL, _PHASE_BUCKETS_S
+        )
+        self.attention_responses = counter("attention_responses", "Inputs answered with attention.", _BY_TASK)
+        self.attention_bytes = counter("attention_bytes", "Bytes of attention weights sent.", _BY_TASK)
+        self.queue_depth = gauge("queue_depth", "Inputs that wait for a place in the batch.", _BY_MODEL)
+        self.running_rows = gauge("running_rows", "Rows being decoded.", _BY_MODEL)
+        self.run_rows = histogram("run_rows", "Rows of one run of a graph.", _BY_GRAPH, _ROW_BUCKETS)
+        self.run_padded_tokens = counter("run_padded_tokens", "Tokens computed, padding included.", _BY_GRAPH)
+        self.run_seconds = histogram("run_seconds", "The time of one run of a graph.", _BY_GRAPH, _PHASE_BUCKETS_S)
+        self.model_ready = gauge("model_ready", "1 while the model takes requests.", _BY_MODEL)
+
+    def observer(self, model: str, version: str) -> ModelObserver:
+        """Return the observer that a worker of this model reports to."""
+        return ModelObserver(self, model, version)
+
+    def input_ended(self, labels: ModelLabels, code: str) -> None:
+        """Count one input, served or not."""
+        self.inputs.labels(labels.model, labels.version, labels.task, code).inc()
+
+    def input_served(self, labels: ModelLabels, tokens: int, phases: Phases) -> None:
+        """Record how long one served input was and where its time went."""
+        values = (labels.model, labels.version, labels.task)
+        self.input_tokens.labels(*values).inc(tokens)
+        self.queue_seconds.labels(*values).observe(phases.queue_s)
+        self.encode_seconds.labels(*values).observe(phases.encode_s)
+        self.decode_seconds.labels(*values).observe(phases.decode_s)
+
+    def request_ended(self, labels: ModelLabels, code: str, seconds: float) -> None:
+        """Count one request and its time."""
+        values = (labels.model, labels.version, labels.task)
+        self.requests.labels(*values, code).inc()
+        self.request_seconds.labels(*values).observe(seconds)
+
+    def attention_sent(self, labels: ModelLabels, num_bytes: int) -> None:
+        """Count one input's attention weights."""
+        values = (labels.model, labels.version, labels.task)
+        self.attention_responses.labels(*values).inc()
+        self.attention_bytes.labels(*values).inc(num_bytes)
+
+
+class ModelObserver:
+    """What one worker tells of its runs and its queue; called from the worker's threads."""
+
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
+        self._metrics = metrics
+        self._model = (model, version)
+        self._queue_depth = metrics.queue_depth.labels(model, version)
+        self._running_rows = metrics.running_rows.labels(model, version)
+
+    def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
+        """Record one run of a graph over `rows` rows and `tokens` padded tokens."""
+        self._metrics.run_rows.labels(*self._model, graph).observe(rows)
+        self._metrics.run_padded_tokens.labels(*self._model, graph).inc(tokens)
+        self._metrics.run_seconds.labels(*self._model, graph).observe(seconds)
+
+    def queue(self, waiting: int, running: int) -> None:
+        """Record how many inputs wait and how many rows are decoded."""
+        self._queue_depth.set(waiting)
+        self._running_rows.set(running)

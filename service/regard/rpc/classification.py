@@ -1,0 +1,101 @@
+"""`regard.v1.ClassificationService`: inputs to tokens, through the worker, to classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from regard.attention.axes import Passage
+from regard.engine.request import Classification, ClassifyRequest
+from regard.errors import EngineError, InvalidInputError, RegardError
+from regard.manifest import ClassificationSpec, Task
+from regard.rpc import convert
+from regard.rpc.attention import bytes_of
+from regard.rpc.inputs import gather
+from regard.rpc.interceptor import Context
+from regard.rpc.resources import Order, Resources
+from regard.text.codec import EncodedText
+from regard.v1 import classification_pb2, classification_pb2_grpc
+
+DEFAULT_TOP_K = 5
+
+
+@dataclass(frozen=True, slots=True)
+class _ClassifyOrder(Order):
+    spec: ClassificationSpec
+    top_k: int
+
+
+class ClassificationService(classification_pb2_grpc.ClassificationServiceServicer):
+    """Classifies with the models of a catalog."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+
+    async def Classify(  # noqa: N802
+        self, request: classification_pb2.ClassifyRequest, context: Context
+    ) -> classification_pb2.ClassifyResponse:
+        """Return a result for each input."""
+        order = self._order(request)
+        outcomes = await gather(self._classify(order, index, one) for index, one in enumerate(request.inputs))
+        return classification_pb2.ClassifyResponse(
+            model=convert.model_version(order.model.manifest),
+            results=[
+                classification_pb2.ClassificationResult(failure=convert.failure(outcome))
+                if isinstance(outcome, RegardError)
+                else classification_pb2.ClassificationResult(classification=outcome)
+                for outcome in outcomes
+            ],
+        )
+
+    def _order(self, request: classification_pb2.ClassifyRequest) -> _ClassifyOrder:
+        inputs = len(request.inputs)
+        order = self._resources.order(request, Task.CLASSIFICATION, inputs=inputs, field="inputs", sharing=inputs)
+        manifest = order.model.manifest
+        spec = manifest.classification
+        if spec is None:
+            raise EngineError(f"package {order.model.label} does not name its classes")
+        classes = len(spec.labels)
+        if request.top_k > classes:
+            raise InvalidInputError(
+                f"top_k is {request.top_k}; model {manifest.name} has {classes} classes", field="top_k"
+            )
+        top_k = request.top_k or min(DEFAULT_TOP_K, classes)
+        return _ClassifyOrder(order.model, order.call, order.truncate, order.attention, spec, top_k)
+
+    async def _classify(
+        self, order: _ClassifyOrder, index: int, one: classification_pb2.ClassificationInput
+    ) -> classification_pb2.Classification:
+        resources, field = self._resources, f"inputs[{index}].text"
+        with resources.one_input(order):
+            if not one.HasField("text"):
+                raise InvalidInputError(f"inputs[{index}] has no content; set its text", field=f"inputs[{index}]")
+            encoded = await resources.encode(order, one.text, field)
+            result = await order.model.worker.run(
+                ClassifyRequest(input_ids=encoded.token_ids, taps=order.tap_names, deadline=order.call.deadline)
+            )
+            if not isinstance(result, Classification):
+                raise EngineError("the model gave something else than a classification")
+            classification = await resources.offload(_decode, order, one.text, encoded, result, field)
+            labels = order.model.labels
+            resources.metrics.input_served(labels, len(encoded.token_ids), result.phases)
+            if order.attention:
+                resources.metrics.attention_sent(labels, bytes_of(classification.attention))
+            return classification
+
+
+def _decode(
+    order: _ClassifyOrder, text: str, encoded: EncodedText, result: Classification, field: str
+) -> classification_pb2.Classification:
+    classes = convert.classes(result, order.spec.labels, order.top_k)
+    classification = classification_pb2.Classification(
+        classes=classes,
+        out_of_scope=convert.out_of_scope(classes[0], order.spec),
+        source_tokens=len(encoded.token_ids),
+        truncated=encoded.truncated,
+        timing=convert.timing(result.phases),
+    )
+    if order.attention:
+        source = Passage(text, encoded.segments)
+        attention = order.attention.fill(order.model.package, order.model.codec, result.taps, source, None, field)
+        classification.attention.CopyFrom(attention)
+    return classification

@@ -1,0 +1,164 @@
+"""Between the messages of `regard.v1` and what the rest of the service works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from regard.attention.axes import Axis, AxisName
+from regard.attention.maps import AttentionMap
+from regard.attention.selection import (
+    AttentionChoice,
+    AttentionKind,
+    AttentionStack,
+    Granularity,
+    Reduction,
+)
+from regard.engine.request import Classification, FinishReason, FloatArray, Phases
+from regard.errors import InvalidInputError, RegardError
+from regard.manifest import ClassificationSpec, Manifest, Package, Task
+from regard.text.segment import Segment
+from regard.v1 import attention_pb2, classification_pb2, model_pb2, result_pb2, translation_pb2
+
+E = TypeVar("E")
+
+TASKS = {
+    Task.TRANSLATION: model_pb2.TASK_TRANSLATION,
+    Task.CLASSIFICATION: model_pb2.TASK_CLASSIFICATION,
+}
+KINDS = {
+    AttentionKind.SELF: attention_pb2.ATTENTION_KIND_SELF,
+    AttentionKind.CROSS: attention_pb2.ATTENTION_KIND_CROSS,
+}
+STACKS = {
+    AttentionStack.ENCODER: attention_pb2.ATTENTION_STACK_ENCODER,
+    AttentionStack.DECODER: attention_pb2.ATTENTION_STACK_DECODER,
+}
+REDUCTIONS = {
+    Reduction.NONE: attention_pb2.ATTENTION_REDUCTION_NONE,
+    Reduction.MEAN: attention_pb2.ATTENTION_REDUCTION_MEAN,
+    Reduction.MAX: attention_pb2.ATTENTION_REDUCTION_MAX,
+}
+GRANULARITIES = {
+    Granularity.TOKEN: attention_pb2.ATTENTION_GRANULARITY_TOKEN,
+    Granularity.WORD: attention_pb2.ATTENTION_GRANULARITY_WORD,
+}
+AXES = {
+    AxisName.SOURCE: attention_pb2.ATTENTION_AXIS_SOURCE,
+    AxisName.TARGET: attention_pb2.ATTENTION_AXIS_TARGET,
+    AxisName.DECODER_INPUT: attention_pb2.ATTENTION_AXIS_DECODER_INPUT,
+}
+FINISH_REASONS = {
+    FinishReason.END_OF_SENTENCE: translation_pb2.FINISH_REASON_END_OF_SENTENCE,
+    FinishReason.LENGTH: translation_pb2.FINISH_REASON_LENGTH,
+}
+
+
+def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
+    """Return what attention the message asks for. Raises `InvalidInputError` for a value that no enum has."""
+    return AttentionChoice(
+        kinds=_several(options.kinds, KINDS, "attention.kinds"),
+        stacks=_several(options.stacks, STACKS, "attention.stacks"),
+        layers=tuple(options.layers),
+        heads=tuple(options.heads),
+        reduction=_one(options.reduction, REDUCTIONS, "attention.reduction") if options.reduction else Reduction.NONE,
+        granularity=(
+            _one(options.granularity, GRANULARITIES, "attention.granularity")
+            if options.granularity
+            else Granularity.TOKEN
+        ),
+    )
+
+
+def _several(values: Sequence[int], names: Mapping[E, int], field: str) -> tuple[E, ...]:
+    return tuple(_one(value, names, f"{field}[{index}]") for index, value in enumerate(values))
+
+
+def _one(value: int, names: Mapping[E, int], field: str) -> E:
+    for name, number in names.items():
+        if number == value:
+            return name
+    known = ", ".join(f"{number} ({name})" for name, number in names.items())
+    raise InvalidInputError(f"{field}: {value} is not one of {known}", field=field)
+
+
+def attention(
+    package: Package, granularity: Granularity, axes: Iterable[Axis], maps: Iterable[AttentionMap]
+) -> attention_pb2.Attention:
+    """Return maps and their axes as a message, with the package that they come from."""
+    return attention_pb2.Attention(
+        granularity=GRANULARITIES[granularity],
+        axes=[
+            attention_pb2.Axis(axis=AXES[axis.name], segments=[_segment(segment) for segment in axis.segments])
+            for axis in axes
+        ],
+        maps=[_map(one) for one in maps],
+        package_sha256=package.sha256,
+        precision=package.manifest.precision,
+    )
+
+
+def _segment(segment: Segment) -> attention_pb2.Segment:
+    return attention_pb2.Segment(
+        text=segment.text,
+        start=segment.start,
+        end=segment.end,
+        special=segment.special,
+        token_id=segment.token_id,
+    )
+
+
+def _map(one: AttentionMap) -> attention_pb2.AttentionMap:
+    return attention_pb2.AttentionMap(
+        kind=KINDS[AttentionKind(one.tap.kind)],
+        stack=STACKS[AttentionStack(one.tap.stack)],
+        layer=one.tap.layer,
+        heads=one.heads,
+        reduction=REDUCTIONS[one.reduction],
+        query_axis=AXES[one.query_axis],
+        key_axis=AXES[one.key_axis],
+        shape=one.weights.shape,
+        encoding=attention_pb2.ATTENTION_ENCODING_FLOAT32,
+        weights=one.weights.astype("<f4", copy=False).tobytes(),
+    )
+
+
+def model_version(manifest: Manifest) -> result_pb2.ModelVersion:
+    """Return which model answers as a message."""
+    return result_pb2.ModelVersion(name=manifest.name, version=manifest.version)
+
+
+def timing(phases: Phases) -> result_pb2.Timing:
+    """Return where the time went as a message."""
+    return result_pb2.Timing(queue_s=phases.queue_s, encode_s=phases.encode_s, decode_s=phases.decode_s)
+
+
+def failure(error: RegardError) -> result_pb2.Failure:
+    """Return why one input has no result as a message."""
+    return result_pb2.Failure(code=error.code, message=error.message, field=error.field)
+
+
+def classes(result: Classification, labels: Sequence[str], top_k: int) -> list[classification_pb2.ClassProbability]:
+    """Return the `top_k` likeliest classes, in descending order of probability; ties in order of index."""
+    probabilities = softmax(result.logits)
+    order = np.argsort(-probabilities, kind="stable")[:top_k]
+    return [
+        classification_pb2.ClassProbability(
+            label=labels[index], index=int(index), probability=float(probabilities[index])
+        )
+        for index in order
+    ]
+
+
+def out_of_scope(likeliest: classification_pb2.ClassProbability, spec: ClassificationSpec) -> bool:
+    """Return whether the answer is the out-of-scope class, or less likely than the threshold."""
+    threshold = spec.out_of_scope_threshold
+    return likeliest.label == spec.out_of_scope_label or (threshold is not None and likeliest.probability < threshold)
+
+
+def softmax(logits: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return the probabilities [C] of `logits` [C], in float64."""
+    exponentials = np.exp(logits.astype(np.float64) - float(logits.max()))
+    return np.asarray(exponentials / exponentials.sum())

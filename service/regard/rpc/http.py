@@ -1,0 +1,95 @@
+"""/metrics, /healthz and /readyz over HTTP, on threads of their own."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from regard.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+_TEXT = [("Content-Type", "text/plain; charset=utf-8")]
+
+
+def make_app(registry: CollectorRegistry, unready: Callable[[], list[str]]) -> WSGIApplication:
+    """Return the application: /healthz is 200 while the process lives, /readyz 503 with the reasons in `unready`."""
+    metrics = make_wsgi_app(registry)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            body: Iterable[bytes] = metrics(environ, start_response)
+            return body
+        if path == "/healthz":
+            return answer(start_response, "200 OK", ["ok"])
+        if path == "/readyz":
+            reasons = unready()
+            return answer(start_response, "503 Service Unavailable" if reasons else "200 OK", reasons or ["ready"])
+        return answer(start_response, "404 Not Found", ["/metrics, /healthz and /readyz are here"])
+
+    def answer(start_response: StartResponse, status: str, lines: list[str]) -> Iterable[bytes]:
+        start_response(status, _TEXT)
+        return [("\n".join(lines) + "\n").encode()]
+
+    return app
+
+
+class HttpServer:
+    """Serves one application; it listens from the start and answers once started."""
+
+    def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
+        """Bind the port. Raises `ConfigurationError`, naming it, if it is taken."""
+        try:
+            self._server = _Server((host, port), _Handler)
+        except OSError as error:
+            raise ConfigurationError(f"can't listen on HTTP port {port} of {host}: {error.strerror}") from error
+        self._server.set_app(app)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="regard-http", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._server.server_port
+
+    def start(self) -> None:
+        """Answer requests from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop answering and free the port."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self.address_family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+        super().__init__(address, handler)
+
+    def server_bind(self) -> None:
+        """Bind without the base's look-up of the host's full name, which can hang on a broken resolver."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10.0
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write nothing: probes and scrapes come every few seconds."""
+
+    def address_string(self) -> str:
+        return str(self.client_address[0])

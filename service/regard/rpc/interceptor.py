@@ -1,0 +1,149 @@
+"""What every request passes: the door, the clock, the log, and the mapping of errors to codes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from regard.errors import InvalidInputError, RegardError
+from regard.metrics import Metrics, ModelLabels
+from regard.rpc.admission import Admission
+from regard.rpc.call import Call, current_call
+from regard.rpc.status import answerable, status_code
+
+MAX_DETAIL_CHARACTERS = 1000
+"""A status travels in a header, and HTTP/2 peers refuse long ones."""
+
+_TASKS = {
+    "regard.v1.TranslationService": "translation",
+    "regard.v1.ClassificationService": "classification",
+}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+log = structlog.get_logger("regard.rpc")
+
+
+class _Unreadable:
+    """Stands for a request whose bytes are not a message."""
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler whose request is one message.
+
+    Servicers raise; here a `RegardError` becomes the status of its code and anything else
+    INTERNAL. Requests of `regard.*` services pass the door and are counted; health and reflection
+    answer whatever happens. Handlers that take a stream of requests (reflection's) pass as they are.
+    """
+
+    def __init__(self, admission: Admission, metrics: Metrics) -> None:
+        self._admission = admission
+        self._metrics = metrics
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Return the handler of a method, wrapped; None, which means UNIMPLEMENTED, stays None."""
+        method = handler_call_details.method
+        if method in self._wrapped:
+            return self._wrapped[method]
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_streaming:
+            return handler
+        self._wrapped[method] = wrapped = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        read = _reader(handler.request_deserializer)
+        servicer: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        if not handler.response_streaming:
+
+            async def answer(request: object, context: Context) -> object:
+                async with self._serving(method, request, context):
+                    return await servicer(request, context)
+
+            return grpc.unary_unary_rpc_method_handler(answer, read, handler.response_serializer)
+
+        # A coroutine that writes, not a generator: a caller's leaving is then felt in this task,
+        # which closes the servicer's generator before it ends.
+        async def stream(request: object, context: Context) -> None:
+            async with self._serving(method, request, context):
+                events: AsyncGenerator[object, None] = servicer(request, context)
+                async with aclosing(events):
+                    async for event in events:
+                        await context.write(event)
+
+        return grpc.unary_stream_rpc_method_handler(stream, read, handler.response_serializer)
+
+    @asynccontextmanager
+    async def _serving(self, method: str, request: object, context: Context) -> AsyncIterator[None]:
+        service = method.strip("/").partition("/")[0]
+        counted = service.startswith("regard.")
+        call = Call(method, _deadline_of(context), labels=ModelLabels(task=_TASKS.get(service, "")))
+        token = current_call.set(call)
+        code = grpc.StatusCode.OK
+        in_flight = self._metrics.requests_in_flight.labels(call.labels.task)
+        try:
+            if isinstance(request, _Unreadable):
+                raise InvalidInputError("the request's bytes are not its message, or hold text that is not UTF-8")
+            if counted:
+                with self._admission.admit(), in_flight.track_inprogress():
+                    yield
+            else:
+                yield
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if call.expired else grpc.StatusCode.CANCELLED
+            raise
+        except grpc.aio.AbortError:
+            code = context.code() or grpc.StatusCode.UNKNOWN
+            raise
+        except Exception as error:
+            answer = answerable(error)
+            code = status_code(answer)
+            await _abort(context, answer)
+        finally:
+            current_call.reset(token)
+            if counted:
+                self._ended(call, code)
+
+    def _ended(self, call: Call, code: grpc.StatusCode) -> None:
+        seconds = time.monotonic() - call.started
+        self._metrics.request_ended(call.labels, code.name, seconds)
+        log.debug(
+            "request",
+            method=call.method,
+            model=call.labels.model,
+            version=call.labels.version,
+            code=code.name,
+            inputs=call.inputs,
+            failures=call.failures,
+            seconds=round(seconds, 6),
+        )
+
+
+def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        try:
+            return data if deserialize is None else deserialize(data)
+        except Exception:
+            return _Unreadable()
+
+    return read
+
+
+def _deadline_of(context: Context) -> float | None:
+    remaining = context.time_remaining()
+    return None if remaining is None else time.monotonic() + remaining
+
+
+async def _abort(context: Context, error: RegardError) -> NoReturn:
+    await context.abort(status_code(error), error.message[:MAX_DETAIL_CHARACTERS])

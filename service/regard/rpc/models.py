@@ -1,0 +1,50 @@
+"""`regard.v1.ModelService`: what the server holds."""
+
+from __future__ import annotations
+
+from regard.attention.selection import AttentionKind, AttentionStack
+from regard.catalog import Catalog, Model
+from regard.manifest import TapSpec
+from regard.rpc import convert
+from regard.rpc.interceptor import Context
+from regard.v1 import model_pb2, model_pb2_grpc
+
+
+class ModelService(model_pb2_grpc.ModelServiceServicer):
+    """Lists the models of a catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def ListModels(  # noqa: N802
+        self, request: model_pb2.ListModelsRequest, context: Context
+    ) -> model_pb2.ListModelsResponse:
+        """Return every model, in order of name and version."""
+        return model_pb2.ListModelsResponse(models=[_describe(model) for model in self._catalog.models])
+
+
+def _describe(model: Model) -> model_pb2.Model:
+    manifest = model.manifest
+    generation, classification = manifest.generation, manifest.classification
+    return model_pb2.Model(
+        name=manifest.name,
+        version=manifest.version,
+        task=convert.TASKS[manifest.task],
+        architecture=manifest.source.architecture,
+        precision=manifest.precision,
+        package_sha256=model.package.sha256,
+        max_source_tokens=manifest.text.max_source_tokens,
+        max_target_tokens=generation.max_target_tokens if generation else 0,
+        taps=[_tap(tap) for tap in manifest.taps],
+        labels=classification.labels if classification else (),
+        ready=model.worker.ready,
+    )
+
+
+def _tap(tap: TapSpec) -> model_pb2.Tap:
+    return model_pb2.Tap(
+        kind=convert.KINDS[AttentionKind(tap.kind)],
+        stack=convert.STACKS[AttentionStack(tap.stack)],
+        layer=tap.layer,
+        heads=tap.heads,
+    )

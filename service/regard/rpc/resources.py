@@ -1,0 +1,112 @@
+"""What the services share: the models, the limits, the threads for text, and the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from regard.attention.axes import Passage
+from regard.attention.selection import select
+from regard.catalog import Catalog, Model
+from regard.config import ServerSettings
+from regard.errors import DeadlineExceededError, InvalidInputError, RequestCancelledError, UnavailableError
+from regard.manifest import Task
+from regard.metrics import Metrics
+from regard.rpc import convert
+from regard.rpc.attention import AttentionOrder
+from regard.rpc.call import Call, current_call
+from regard.rpc.status import answerable
+from regard.text.codec import EncodedText
+from regard.v1 import classification_pb2, translation_pb2
+
+P = ParamSpec("P")
+T = TypeVar("T")
+AnyRequest = (
+    translation_pb2.TranslateRequest | translation_pb2.StreamTranslateRequest | classification_pb2.ClassifyRequest
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a request asks of each of its inputs, whatever its task."""
+
+    model: Model
+    call: Call
+    truncate: bool
+    attention: AttentionOrder | None
+
+    @property
+    def tap_names(self) -> frozenset[str]:
+        """The taps that the engine is asked for; none without attention."""
+        return self.attention.selection.tap_names if self.attention else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Everything that a servicer works with; `threads` is where whatever takes more than a moment runs."""
+
+    settings: ServerSettings
+    catalog: Catalog
+    metrics: Metrics
+    threads: Executor
+
+    def order(self, request: AnyRequest, task: Task, *, inputs: int, field: str, sharing: int) -> Order:
+        """Check what concerns all inputs of a request, and note its model as the running call's.
+
+        `field` names the inputs; `sharing` of them share one response and its budget of attention.
+        Raises what `Catalog.resolve` and `select` do, `UnavailableError` while the model loads and
+        `InvalidInputError` for no inputs or too many.
+        """
+        call = current_call.get()
+        call.inputs = inputs
+        model = self.catalog.resolve(request.model_name, request.model_version, task)
+        call.labels = model.labels
+        if not model.worker.ready:
+            raise UnavailableError(f"model {model.label} is not ready; try again, or elsewhere")
+        if not 1 <= inputs <= self.settings.max_inputs:
+            raise InvalidInputError(
+                f"{field}: {inputs} given; a request takes from 1 to {self.settings.max_inputs}",
+                field=field,
+            )
+        attention = None
+        if request.HasField("attention"):
+            selection = select(convert.choice_of(request.attention), model.manifest)
+            attention = AttentionOrder(selection, self.settings.max_attention_bytes // sharing)
+        return Order(model, call, request.truncate, attention)
+
+    @contextmanager
+    def one_input(self, order: Order) -> Iterator[None]:
+        """Count what the body does for one input; whatever it raises is made fit for the caller."""
+        code = "OK"
+        try:
+            yield
+        except Exception as error:
+            answer = answerable(error)
+            code = answer.code_name
+            order.call.failures += 1
+            raise answer from error
+        except BaseException:
+            code = DeadlineExceededError.code_name if order.call.expired else RequestCancelledError.code_name
+            raise
+        finally:
+            self.metrics.input_ended(order.model.labels, code)
+
+    async def encode(self, order: Order, text: str, field: str) -> EncodedText:
+        """Return the tokens of `text`, in the threads. Raises `InvalidInputError` for what the model can't take."""
+
+        def work() -> EncodedText:
+            encoded = order.model.codec.encode(text, truncate=order.truncate, field=field)
+            if order.attention:
+                order.attention.check(Passage(text, encoded.segments), field)
+            return encoded
+
+        return await self.offload(work)
+
+    async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `function` in the threads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.threads, lambda: function(*args, **kwargs))

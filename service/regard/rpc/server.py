@@ -1,0 +1,141 @@
+"""One server: its ports, its models, and how it comes up and goes down."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from regard.catalog import Catalog
+from regard.config import ServerSettings
+from regard.errors import ConfigurationError
+from regard.metrics import Metrics
+from regard.rpc.admission import Admission
+from regard.rpc.classification import ClassificationService
+from regard.rpc.health import Health, HealthService
+from regard.rpc.http import HttpServer, make_app
+from regard.rpc.interceptor import CallInterceptor
+from regard.rpc.models import ModelService
+from regard.rpc.resources import Resources
+from regard.rpc.translation import TranslationService
+from regard.v1 import (
+    classification_pb2,
+    classification_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    translation_pb2,
+    translation_pb2_grpc,
+)
+
+STOP_GRACE_S = 2.0
+"""How long the last bytes may take to leave once every request has ended."""
+
+SERVICES = (
+    translation_pb2.DESCRIPTOR.services_by_name["TranslationService"].full_name,
+    classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
+    model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+    reflection.SERVICE_NAME,
+)
+
+log = structlog.get_logger("regard.server")
+
+
+class Server:
+    """Serves the models of a catalog over gRPC, and its state over HTTP.
+
+    Made and used within one event loop: `start`, then `stop`.
+    """
+
+    def __init__(self, settings: ServerSettings, catalog: Catalog, metrics: Metrics) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._admission = Admission()
+        self._health = Health(catalog, metrics)
+        self._health_service = HealthService(self._health)
+        self._threads = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="regard-codec")
+        self._resources = Resources(settings, catalog, metrics, self._threads)
+        self._grpc = self._make_grpc(metrics)
+        self._metrics = metrics
+        self._http: HttpServer | None = None
+        self._following: asyncio.Task[None] | None = None
+        self.grpc_port = 0
+        self.http_port = 0
+
+    async def start(self) -> None:
+        """Listen on both ports, then load every model; requests are refused until theirs is loaded.
+
+        Raises `ConfigurationError`, naming the port, if one is taken, and what `Worker.start` raises.
+        Call `stop` all the same.
+        """
+        settings = self._settings
+        self._http = HttpServer(
+            settings.host, settings.http_port, make_app(self._metrics.registry, lambda: self._health.unready)
+        )
+        self.http_port = self._http.port
+        self.grpc_port = self._bind()
+        self._http.start()
+        await self._grpc.start()
+        for model in self._catalog.models:
+            await asyncio.to_thread(model.worker.start)
+            self._health_service.announce()
+        self._following = asyncio.create_task(self._health_service.follow())
+
+    async def stop(self) -> None:
+        """Refuse new requests, finish the accepted ones within the drain timeout, and go down.
+
+        Readiness and health turn first. What is not done in time ends with UNAVAILABLE.
+        """
+        self._health.draining = True
+        self._health_service.announce()
+        self._admission.close()
+        log.info("draining", requests=self._admission.in_flight, timeout_s=self._settings.drain_timeout_s)
+        try:
+            async with asyncio.timeout(self._settings.drain_timeout_s):
+                await self._admission.wait_idle()
+        except TimeoutError:
+            log.warning("drain timeout", requests_cut=self._admission.in_flight)
+        for model in self._catalog.models:
+            await asyncio.to_thread(model.worker.stop)
+        if self._following is not None:
+            self._following.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._following
+        self._health_service.close()
+        await self._grpc.stop(STOP_GRACE_S)
+        if self._http is not None:
+            await asyncio.to_thread(self._http.stop)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        log.info("stopped")
+
+    def _make_grpc(self, metrics: Metrics) -> grpc.aio.Server:
+        settings = self._settings
+        server = grpc.aio.server(
+            interceptors=[CallInterceptor(self._admission, metrics)],
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
+                ("grpc.max_send_message_length", settings.max_message_bytes + settings.max_attention_bytes),
+            ],
+        )
+        translation_pb2_grpc.add_TranslationServiceServicer_to_server(TranslationService(self._resources), server)
+        classification_pb2_grpc.add_ClassificationServiceServicer_to_server(
+            ClassificationService(self._resources), server
+        )
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
+        reflection.enable_server_reflection(SERVICES, server)
+        return server
+
+    def _bind(self) -> int:
+        host, port = self._settings.host, self._settings.grpc_port
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            return self._grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            raise ConfigurationError(f"can't listen on gRPC port {port} of {host}: it is taken, or not ours") from error
