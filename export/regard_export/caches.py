@@ -1,0 +1,126 @@
+"""Caches that a model is handed while it is traced, in place of Transformers' own.
+
+They decide what a graph takes and gives: `RecordingCache` catches the cross-attention keys and
+values that an encoder's graph must output; `StepCache` makes a decoding step read its state from
+the graph's inputs, each row at its own position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import EncoderDecoderCache
+
+KeyValue = tuple[torch.Tensor, torch.Tensor]
+
+
+class _Half:
+    """What Transformers asks of either half of an encoder-decoder cache."""
+
+    is_compileable = False
+    is_sliding = is_linear = is_dummy = ()
+
+    def get_query_offset(self, *_: Any, **__: Any) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int, *_: Any, **__: Any) -> tuple[int, int]:
+        return query_length, 0
+
+
+class _Recorder(_Half):
+    """Remembers what each layer wrote, and answers as an empty cache does."""
+
+    def __init__(self) -> None:
+        self.written: dict[int, KeyValue] = {}
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any) -> KeyValue:
+        self.written[layer] = (key, value)
+        return key, value
+
+    def get_seq_length(self, *_: Any) -> int:
+        return 0
+
+
+class _StepSelf(_Half):
+    """Notes which layer has a new key and value; the attention function then appends them."""
+
+    def __init__(self, row_length: torch.Tensor) -> None:
+        self.row_length = row_length
+        self.pending: int | None = None
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any) -> KeyValue:
+        self.pending = layer
+        return key, value
+
+    def get_seq_length(self, *_: Any) -> torch.Tensor:
+        """Return the position of every row [N, 1]: all position arithmetic then runs per row."""
+        return self.row_length.to(torch.int64)[:, None]
+
+
+@dataclass
+class _Layer:
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+class _StepCross(_Half):
+    def __init__(self, cross: list[KeyValue]) -> None:
+        self.layers = [_Layer(key, value) for key, value in cross]
+
+
+class _TracedCache(EncoderDecoderCache):
+    """An encoder-decoder cache of two halves that are not Transformers' own."""
+
+    is_sliding = is_linear = is_dummy = ()
+
+    def get_query_offset(self, *_: Any, **__: Any) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int, *_: Any, **__: Any) -> tuple[int, int]:
+        return query_length, 0
+
+
+class RecordingCache(_TracedCache):
+    """Catches the cross-attention keys and values of every decoder layer."""
+
+    def __init__(self) -> None:
+        self.self_attention_cache = _Recorder()
+        self.cross_attention_cache = _Recorder()
+        self.is_updated = {}
+
+    def get_seq_length(self, *_: Any) -> int:
+        return 0
+
+    @property
+    def cross(self) -> list[KeyValue]:
+        """Key and value [R, H, S, D] of every layer, in order."""
+        return [pair for _, pair in sorted(self.cross_attention_cache.written.items())]
+
+
+class StepCache(_TracedCache):
+    """The state of a decoding step, from the graph's inputs.
+
+    `past` holds key and value [N, H, P, D] of every layer, `cross` [R, H, S, D], `row_length` [N]
+    the positions that each row already has, `total_length` [] the most after this step.
+    """
+
+    def __init__(
+        self, past: list[KeyValue], cross: list[KeyValue], row_length: torch.Tensor, total_length: torch.Tensor
+    ) -> None:
+        self.past = past
+        self.present: dict[int, KeyValue] = {}
+        self.row_length = row_length
+        self.total_length = total_length
+        self.self_attention_cache = _StepSelf(row_length)
+        self.cross_attention_cache = _StepCross(cross)
+        self.is_updated = dict.fromkeys(range(len(cross)), True)
+
+    def get_seq_length(self, *_: Any) -> torch.Tensor:
+        return self.self_attention_cache.get_seq_length()
+
+    def take_pending(self) -> int | None:
+        """Return the layer that has just called `update`, once; None for cross-attention."""
+        layer, self.self_attention_cache.pending = self.self_attention_cache.pending, None
+        return layer

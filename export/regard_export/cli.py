@@ -1,0 +1,87 @@
+"""`regard-export`: from a Hugging Face checkpoint to a model package."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+class Target(StrEnum):
+    """What the graphs are to run on."""
+
+    CPU = "cpu"
+
+
+class Precision(StrEnum):
+    """How the weights are stored and multiplied."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="The directory of the checkpoint: config.json, model.safetensors, tokenizer.json.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The models directory; the package is OUTPUT/NAME/VERSION.")],
+    name: Annotated[str | None, typer.Option(help="The model's name. Default: the checkpoint directory's.")] = None,
+    version: Annotated[str, typer.Option(help="The model's version: a positive number.")] = "1",
+    target: Annotated[Target, typer.Option(help="What the graphs are to run on.")] = Target.CPU,
+    precision: Annotated[Precision, typer.Option(help="fp32 is exact; int8 is smaller and faster, and loses a little.")] = Precision.FP32,
+    overwrite: Annotated[bool, typer.Option(help="Replace a package of the same name and version.")] = False,
+    without_taps: Annotated[bool, typer.Option(help="Leave out the attention weights, to measure what they cost.")] = False,
+) -> None:
+    """Export a Hugging Face checkpoint to ONNX with fused attention, and prove it.
+
+    The package is compared with the eager model (outputs, generated tokens and every attention
+    tensor) before it is put in place; over tolerance, or on any error, nothing is written.
+
+    \b
+    Example:
+      regard-export ./opus-mt-en-fr --output models/
+      regard serve --models models/
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    console = Console(stderr=True, highlight=False)
+    chosen = name or checkpoint.resolve().name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", chosen):
+        _refuse(console, f"the name {chosen!r} must be letters, digits, '.', '_' and '-', at most 128; choose one with --name")
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+        _refuse(console, f"the version {version!r} must be a positive whole number")
+    started = time.monotonic()
+    with console.status("loading PyTorch and Transformers") as status:
+        from regard_export.errors import ExportError
+        from regard_export.package import Options, export as export_package
+
+        def progress(stage: str) -> None:
+            status.update(stage)
+            console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {stage}")
+
+        options = Options(chosen, version, target.value, precision.value, taps=not without_taps, overwrite=overwrite)
+        try:
+            package = export_package(checkpoint, output, options, progress)
+        except ExportError as error:
+            _refuse(console, str(error))
+    console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  [bold green]exported[/bold green] {package}")
+
+
+def _refuse(console: Console, message: str) -> None:
+    console.print(f"[bold red]error:[/bold red] {message}", soft_wrap=True)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The `cpu` target: the fused operators of ONNX Runtime's `com.microsoft` domain.
+
+Their contracts: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+from regard_export.lowering.weights import attention_weights
+
+FUSED = "com.microsoft"
+
+
+def _attributes(node: ir.Node) -> dict[str, int | float]:
+    return {"num_heads": node.attributes["num_heads"].as_int(), "scale": node.attributes["scale"].as_float()}
+
+
+def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Give MultiHeadAttention the key lengths as its one-dimensional padding mask."""
+    query, key, value, *length = node.inputs
+    inputs = [query, key, value, None, *length] if length else [query, key, value]
+    return [tape.op("MultiHeadAttention", inputs, _attributes(node), domain=FUSED)]
+
+
+def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Make the k hypotheses of a request the queries of one row: [R * k, 1, W] as [R, k, W]."""
+    query, key, value, *length = node.inputs
+    assert query is not None and key is not None and query.shape is not None
+    width = query.shape[2]
+    requests = tape.op("Shape", [key], {"start": 0, "end": 1})
+    per_request = tape.op("Concat", [requests, _int64(tape, [-1, width])], {"axis": 0})
+    grouped = tape.op("Reshape", [query, per_request])
+    inputs = [grouped, key, value, None, *length] if length else [grouped, key, value]
+    output = tape.op("MultiHeadAttention", inputs, _attributes(node), domain=FUSED)
+    return [tape.op("Reshape", [output, _int64(tape, [-1, 1, width])])]
+
+
+def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Append in place and attend: GroupQueryAttention with as many key heads as query heads.
+
+    Its `seqlens_k` is the row's total length minus one: the length before this step.
+    """
+    attributes = _attributes(node)
+    return tape.op_multi_out(
+        "GroupQueryAttention",
+        node.inputs,
+        attributes | {"kv_num_heads": attributes["num_heads"]},
+        num_outputs=3,
+        domain=FUSED,
+    )
+
+
+def candidates(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Take the K largest logits of every row, in descending order."""
+    scores, ids = tape.op_multi_out("TopK", node.inputs, {"axis": -1}, num_outputs=2)
+    return [scores, ids]
+
+
+def log_sum_exp(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Recover the softmax' denominator from its largest term, which the softmax kernel is fast at.
+
+    With p the largest probability and s its logit, log sum exp = s - log p; p is at least 1 / V.
+    """
+    logits, scores = node.inputs
+    largest_probability = tape.op(
+        "ReduceMax", [tape.op("Softmax", [logits], {"axis": -1}), _int64(tape, [-1])], {"keepdims": 1}
+    )
+    zero, one, axis = _int64(tape, [0]), _int64(tape, [1]), _int64(tape, [1])
+    largest_score = tape.op("Slice", [scores, zero, one, axis])
+    return [tape.op("Sub", [largest_score, tape.op("Log", [largest_probability])])]
+
+
+def _int64(tape: Tape, values: Sequence[int]) -> ir.Value:
+    return tape.op("Constant", [], {"value": ir.tensor(np.array(values, dtype=np.int64))})
+
+
+RULES: Mapping[str, object] = {
+    "Attention": attention,
+    "CrossAttention": cross_attention,
+    "CachedAttention": cached_attention,
+    "AttentionWeights": attention_weights,
+    "Candidates": candidates,
+    "LogSumExp": log_sum_exp,
+}

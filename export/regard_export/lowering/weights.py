@@ -1,0 +1,81 @@
+"""Attention weights that cost nothing unless they are asked for.
+
+The fused operators keep their weights to themselves, and asking them for the scores makes them
+write the scores of every row. So the weights are computed beside them, from the same query and
+key, inside an `If`: no row asked for, no node of it runs. Only the asking rows are gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+
+def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Lower `AttentionWeights(query, key, rows[, key_length[, total_length]])` to standard operators.
+
+    query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T].
+    `key_length` [R] counts the keys that may be attended. If the node is `of_cache`, it counts
+    those before this step, and only the first `total_length` keys are looked at.
+    """
+    rows = node.inputs[2]
+    assert rows is not None
+    asked = tape.op("Greater", [tape.op("Size", [rows]), _constant(tape, np.int64(0))])
+    weights = tape.op("If", [asked], {"then_branch": _softmax_of_scores(node), "else_branch": _nothing(node)})
+    return [weights]
+
+
+def _softmax_of_scores(node: ir.Node) -> ir.Graph:
+    query, key, rows, *lengths = node.inputs
+    heads, scale = node.attributes["num_heads"].as_int(), node.attributes["scale"].as_float()
+    of_cache = bool(node.attributes["of_cache"].as_int())
+    tape = Tape()
+    queries = tape.op("Gather", [query, rows], {"axis": 0})
+    queries = tape.op("Reshape", [queries, _constant(tape, np.array([0, 0, heads, -1]))])
+    queries = tape.op("Transpose", [queries], {"perm": [0, 2, 1, 3]})
+    requests = tape.op("Div", [rows, _rows_per_request(tape, query, key)])
+    keys = tape.op("Gather", [key, requests], {"axis": 0})
+    if of_cache:
+        total = tape.op("Reshape", [tape.op("Cast", [lengths[1]], {"to": ir.DataType.INT64}), _constant(tape, np.array([1]))])
+        keys = tape.op("Slice", [keys, _constant(tape, np.array([0])), total, _constant(tape, np.array([2]))])
+    scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
+    scores = tape.op("Mul", [scores, _constant(tape, np.float32(scale))])
+    if lengths:
+        scores = tape.op("Where", [_attended(tape, keys, requests, lengths[0], of_cache), scores, _constant(tape, np.float32(-np.inf))])
+    weights = tape.op("Softmax", [scores], {"axis": -1})
+    return _branch(tape, weights, f"{node.outputs[0].name}.weights")
+
+
+def _attended(tape: Tape, keys: ir.Value, requests: ir.Value, length: ir.Value | None, of_cache: bool) -> ir.Value:
+    """Return bool [A, 1, 1, T]: whether a key may be attended."""
+    count = tape.op("Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), _constant(tape, np.array([], np.int64))])
+    positions = tape.op("Range", [_constant(tape, np.int64(0)), count, _constant(tape, np.int64(1))])
+    limits = tape.op("Cast", [tape.op("Gather", [length, requests], {"axis": 0})], {"to": ir.DataType.INT64})
+    limits = tape.op("Reshape", [limits, _constant(tape, np.array([-1, 1, 1, 1]))])
+    return tape.op("LessOrEqual" if of_cache else "Less", [positions, limits])
+
+
+def _rows_per_request(tape: Tape, query: ir.Value | None, key: ir.Value | None) -> ir.Value:
+    rows, requests = (tape.op("Shape", [value], {"start": 0, "end": 1}) for value in (query, key))
+    return tape.op("Div", [rows, requests])
+
+
+def _nothing(node: ir.Node) -> ir.Graph:
+    heads = node.attributes["num_heads"].as_int()
+    tape = Tape()
+    empty = _constant(tape, np.zeros((0, heads, 0, 0), np.float32))
+    return _branch(tape, empty, f"{node.outputs[0].name}.nothing")
+
+
+def _branch(tape: Tape, output: ir.Value, name: str) -> ir.Graph:
+    """Close a branch of an `If`. A graph and its branches share one space of names."""
+    for index, value in enumerate(value for node in tape.nodes for value in node.outputs):
+        value.name = f"{name}.{index}"
+    return ir.Graph([], [output], nodes=tape.nodes, name=name)
+
+
+def _constant(tape: Tape, value: np.ndarray | np.generic) -> ir.Value:
+    return tape.op("Constant", [], {"value": ir.tensor(np.asarray(value))})

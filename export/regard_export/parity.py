@@ -1,0 +1,282 @@
+"""The proof that goes into every package: the graphs against the eager model.
+
+Reference: the same weights in Transformers with `attn_implementation="eager"`. Inputs are random
+tokens, right-padded to ragged lengths (one row of a single token among them). A translator's
+rows are decoded side by side at different positions, with one and with four hypotheses a request,
+through caches that are bound in place and filled with garbage beyond every row's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import torch
+
+from regard.manifest import GenerationSpec, TapSpec
+from regard_export.attention import IMPLEMENTATION
+from regard_export.checkpoint import Checkpoint
+from regard_export.errors import ParityError
+
+FP32_TOLERANCE = 1e-4
+TIE_MARGIN = 1e-4
+SAMPLE_TOKENS = 12
+GARBAGE = 7.0
+
+Array = npt.NDArray[Any]
+Feeds = dict[str, Array]
+
+
+@dataclass
+class Parity:
+    """The largest differences seen, by what was compared, and the agreement of greedy tokens."""
+
+    differences: dict[str, float] = field(default_factory=dict)
+    tokens_compared: int = 0
+    tokens_different: int = 0
+
+    def note(self, name: str, ours: Array, reference: torch.Tensor) -> None:
+        """Remember the largest absolute difference between two tensors of one shape."""
+        expected = reference.detach().numpy()
+        if ours.shape != expected.shape:
+            raise ParityError(f"{name}: the graph gives {ours.shape}, the eager model {expected.shape}")
+        worst = float(np.abs(ours - expected).max()) if ours.size else 0.0
+        if np.isnan(ours).any():
+            worst = float("inf")
+        self.differences[name] = max(self.differences.get(name, 0.0), worst)
+
+    def require(self, tolerance: float) -> None:
+        """Raise `ParityError` if anything differs by more than `tolerance`, or a token does."""
+        over = {name: worst for name, worst in self.differences.items() if not worst <= tolerance}
+        if over:
+            name, worst = max(over.items(), key=lambda item: item[1])
+            raise ParityError(f"{name} differs from the eager model by {worst:.1e}, over {tolerance:.0e}; no package")
+        if self.tokens_different:
+            raise ParityError(
+                f"{self.tokens_different} of {self.tokens_compared} greedy tokens differ from generate(); no package"
+            )
+
+    def report(self, tolerance: float | None) -> dict[str, object]:
+        """Return what `parity.json` holds."""
+        return {
+            "reference": "Transformers, eager attention, fp32",
+            "tolerance": tolerance,
+            "max_abs_difference": dict(sorted(self.differences.items())),
+            "greedy_tokens_compared": self.tokens_compared,
+            "greedy_tokens_different": self.tokens_different,
+        }
+
+
+def measure(checkpoint: Checkpoint, graphs: Mapping[str, Path], taps: tuple[TapSpec, ...]) -> Parity:
+    """Compare the graphs at `graphs` with the eager model, and leave the model as it was."""
+    checkpoint.model.set_attn_implementation("eager")
+    sessions = {name: _session(path) for name, path in graphs.items()}
+    parity = Parity()
+    try:
+        with torch.no_grad():
+            if checkpoint.generation is None:
+                _compare_classifier(checkpoint, sessions["classifier"], taps, parity)
+            else:
+                _Translator(checkpoint, checkpoint.generation, sessions, taps, parity).compare()
+    finally:
+        checkpoint.model.set_attn_implementation(IMPLEMENTATION)
+    return parity
+
+
+def _session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _ragged(checkpoint: Checkpoint) -> list[tuple[Array, npt.NDArray[np.int32]]]:
+    """Return batches of (`input_ids` [R, S], `source_length` [R]): ragged, alone, single, long."""
+    random = np.random.default_rng(0)
+    config, limit = checkpoint.model.config, checkpoint.text.max_source_tokens
+    end = config.eos_token_id if isinstance(config.eos_token_id, int) else None
+    batches = []
+    for lengths in ([9, 1, 6, 4], [5], [1], [min(limit, 70), 3]):
+        ids = random.integers(0, config.vocab_size, (len(lengths), max(lengths)))
+        for row, length in enumerate(lengths):
+            if end is not None:
+                ids[row, length - 1] = end
+            ids[row, length:] = checkpoint.text.pad_token_id
+        batches.append((ids.astype(np.int64), np.array(lengths, np.int32)))
+    return batches
+
+
+def _mask(ids: Array, lengths: Array) -> torch.Tensor:
+    return torch.from_numpy((np.arange(ids.shape[1])[None] < lengths[:, None]).astype(np.int64))
+
+
+def _compare_maps(name: str, ours: Array, reference: torch.Tensor, lengths: Array, parity: Parity) -> None:
+    """Compare [R, H, S, S] where queries and keys are real; beyond, a map means nothing."""
+    for row, length in enumerate(lengths):
+        parity.note(name, ours[row, :, :length], reference[row, :, :length])
+
+
+def _compare_classifier(
+    checkpoint: Checkpoint, session: ort.InferenceSession, taps: tuple[TapSpec, ...], parity: Parity
+) -> None:
+    for ids, lengths in _ragged(checkpoint):
+        expected = checkpoint.model(
+            input_ids=torch.from_numpy(ids), attention_mask=_mask(ids, lengths), output_attentions=True
+        )
+        feeds = {"input_ids": ids, "source_length": lengths, "self_tap_rows": np.arange(len(lengths))}
+        got = _run(session, feeds)
+        parity.note("logits", got["logits"], expected.logits)
+        for tap in taps:
+            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], lengths, parity)
+
+
+def _run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
+    known = {value.name for value in session.get_inputs()}
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(None, {k: v for k, v in feeds.items() if k in known}), strict=True))
+
+
+@dataclass
+class _Translator:
+    checkpoint: Checkpoint
+    generation: GenerationSpec
+    sessions: Mapping[str, ort.InferenceSession]
+    taps: tuple[TapSpec, ...]
+    parity: Parity
+
+    def compare(self) -> None:
+        for ids, lengths in _ragged(self.checkpoint):
+            state = self._compare_encoder(ids, lengths)
+            for hypotheses in (1, 4):
+                self._compare_steps(ids, lengths, state, hypotheses)
+            self._compare_tokens(ids, lengths, state)
+
+    def _compare_encoder(self, ids: Array, lengths: Array) -> Feeds:
+        encoder = self.checkpoint.model.get_encoder()
+        expected = encoder(
+            input_ids=torch.from_numpy(ids), attention_mask=_mask(ids, lengths), output_attentions=True
+        )
+        feeds = {"input_ids": ids, "source_length": lengths, "self_tap_rows": np.arange(len(lengths))}
+        got = _run(self.sessions["encoder"], feeds)
+        for tap in (tap for tap in self.taps if tap.graph == "encoder"):
+            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], lengths, self.parity)
+        return {name: array for name, array in got.items() if name.startswith("cross_")}
+
+    def _compare_steps(self, ids: Array, lengths: Array, state: Feeds, hypotheses: int) -> None:
+        """Teacher-force random tokens; row n starts n steps after the first."""
+        rows = len(lengths) * hypotheses
+        random = np.random.default_rng(1)
+        tokens = random.integers(0, self.generation.vocabulary_size, (rows, SAMPLE_TOKENS))
+        tokens[:, 0] = self.generation.start_token_id
+        expected = self.checkpoint.model(
+            input_ids=torch.from_numpy(np.repeat(ids, hypotheses, 0)),
+            attention_mask=_mask(ids, lengths).repeat_interleave(hypotheses, 0),
+            decoder_input_ids=torch.from_numpy(tokens),
+            output_attentions=True,
+            use_cache=False,
+        )
+        stepper = _Stepper(self.sessions["step"], rows, lengths, state)
+        for tick in range(SAMPLE_TOKENS + min(rows, 4) - 1):
+            position = np.clip(tick - np.arange(rows) % 4, 0, SAMPLE_TOKENS - 1).astype(np.int32)
+            got = stepper.step(tokens[np.arange(rows), position], position)
+            for row, at in enumerate(position):
+                self._compare_row(row, int(at), hypotheses, got, expected)
+
+    def _compare_row(self, row: int, at: int, hypotheses: int, got: dict[str, Array], expected: Any) -> None:
+        self.parity.note("logits", got["logits"][row], expected.logits[row, at])
+        total = torch.logsumexp(expected.logits[row, at], -1, keepdim=True)
+        self.parity.note("log_sum_exp", got["log_sum_exp"][row], total)
+        for tap in (tap for tap in self.taps if tap.graph == "step"):
+            maps = expected.cross_attentions if tap.kind == "cross" else expected.decoder_attentions
+            keys = maps[tap.layer].shape[3] if tap.kind == "cross" else at + 1
+            self.parity.note(tap.name, got[tap.output][row, :, 0, :keys], maps[tap.layer][row, :, at, :keys])
+
+    def _compare_tokens(self, ids: Array, lengths: Array, state: Feeds) -> None:
+        """Decode greedily beside `generate()`; a difference counts unless eager saw a tie."""
+        spec = self.generation
+        steps = min(2 * SAMPLE_TOKENS, spec.max_target_tokens)
+        expected = self.checkpoint.model.generate(
+            input_ids=torch.from_numpy(ids),
+            attention_mask=_mask(ids, lengths),
+            num_beams=1,
+            do_sample=False,
+            max_new_tokens=steps,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        stepper = _Stepper(self.sessions["step"], len(lengths), lengths, state)
+        sequences = expected.sequences.numpy()
+        open_rows = set(range(len(lengths)))
+        for at in range(sequences.shape[1] - 1):
+            got = stepper.step(sequences[:, at], np.full(len(lengths), at, np.int32))
+            chosen = _greedy(got["logits"], spec, at, steps)
+            eager = expected.logits[at].numpy()
+            for row in sorted(open_rows):
+                token = sequences[row, at + 1]
+                self.parity.tokens_compared += 1
+                if chosen[row] != token and not _tied(eager[row], int(chosen[row]), int(token)):
+                    self.parity.tokens_different += 1
+                if token in spec.eos_token_ids:
+                    open_rows.discard(row)
+
+
+def _greedy(logits: Array, spec: GenerationSpec, at: int, steps: int) -> Array:
+    if at == 0 and spec.forced_bos_token_id is not None:
+        return np.full(len(logits), spec.forced_bos_token_id)
+    if at == steps - 1 and spec.forced_eos_token_id is not None:
+        return np.full(len(logits), spec.forced_eos_token_id)
+    allowed = logits.copy()
+    allowed[:, list(spec.suppressed_token_ids)] = -np.inf
+    chosen: Array = allowed.argmax(-1)
+    return chosen
+
+
+def _tied(eager: Array, ours: int, theirs: int) -> bool:
+    return bool(abs(float(eager[ours]) - float(eager[theirs])) <= TIE_MARGIN)
+
+
+class _Stepper:
+    """Runs the step graph with its cache bound in place, all taps asked for."""
+
+    def __init__(self, session: ort.InferenceSession, rows: int, lengths: Array, cross: Feeds) -> None:
+        self._session = session
+        self._names = [value.name for value in session.get_outputs()]
+        self._inputs = {value.name: value for value in session.get_inputs()}
+        self._rows = rows
+        positions = 2 * SAMPLE_TOKENS + 4
+        self._fixed: Feeds = {"source_length": lengths, "num_candidates": np.array([4]), **cross}
+        self._fixed |= {name: np.arange(rows) for name in ("self_tap_rows", "cross_tap_rows")}
+        self._cache = {
+            name: ort.OrtValue.ortvalue_from_numpy(
+                np.full((rows, value.shape[1], positions, value.shape[3]), GARBAGE, np.float32)
+            )
+            for name, value in self._inputs.items()
+            if name.startswith("past_")
+        }
+
+    def step(self, tokens: Array, position: Array) -> dict[str, Array]:
+        feeds = self._fixed | {
+            "token_ids": tokens.reshape(self._rows, 1),
+            "row_length": position,
+            "total_length": np.array(position.max() + 1, np.int32),
+        }
+        binding = self._session.io_binding()
+        for name in self._inputs.keys() - self._cache.keys():
+            binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
+        for name, value in self._cache.items():
+            binding.bind_ortvalue_input(name, value)
+            binding.bind_ortvalue_output(name.replace("past_", "present_"), value)
+        rest = [name for name in self._names if not name.startswith("present_")]
+        for name in rest:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        bound = [name.replace("past_", "present_") for name in self._cache] + rest
+        outputs = dict(zip(bound, binding.get_outputs(), strict=True))
+        return {name: outputs[name].numpy() for name in rest}
+
+
+Progress = Callable[[str], None]

@@ -1,0 +1,25 @@
+"""What the engine tells of itself while it runs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Observer(Protocol):
+    """Called on the engine's threads; must not block."""
+
+    def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
+        """Note one run of a graph: its rows, its padded tokens (a step: its rows), its time."""
+
+    def queue(self, waiting: int, running: int) -> None:
+        """Note how many requests wait and run, whenever either changes."""
+
+
+class SilentObserver:
+    """Notes nothing."""
+
+    def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
+        """Note nothing."""
+
+    def queue(self, waiting: int, running: int) -> None:
+        """Note nothing."""

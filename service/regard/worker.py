@@ -1,0 +1,221 @@
+"""One model at work: the threads of its instances, between asyncio and the engine's `step()`.
+
+`run` and `stream` live on the event loop and only move messages; `step()` runs on a thread of its
+own for each instance. Every instance has the same sessions, so the weights are held once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import structlog
+
+from regard.config import EngineSettings
+from regard.engine.classifier import Classifier
+from regard.engine.generator import Generator
+from regard.engine.observer import Observer
+from regard.engine.request import Classification, Event, GenerateRequest, Generation, Request, TokenEvent
+from regard.engine.scheduler import Clock, Scheduler, Ticket
+from regard.engine.session import OnnxSession, Session
+from regard.errors import EngineError, RegardError, UnavailableError
+from regard.manifest import Package, Task
+
+log = structlog.get_logger(__name__)
+
+SessionFactory = Callable[[Package, str, EngineSettings], Session]
+
+
+class Engine(Protocol):
+    """What a thread drives: `step()` again and again, while there is work."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has work even if nothing waits."""
+
+    def step(self) -> None:
+        """Do the next piece of work."""
+
+    def fail_all(self, error: RegardError) -> None:
+        """End everything that is under way with `error`."""
+
+
+def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
+    """Load a graph of a package with ONNX Runtime."""
+    return OnnxSession(package.path(package.manifest.graphs[graph].file), settings)
+
+
+class Worker:
+    """A model and its instances. `start` loads it; `drain`, then `stop`, end it."""
+
+    def __init__(
+        self,
+        package: Package,
+        settings: EngineSettings,
+        observer: Observer,
+        *,
+        open_session: SessionFactory = open_session,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.package = package
+        self._settings = settings
+        self._observer = observer
+        self._open_session = open_session
+        self._clock = clock
+        self._scheduler = Scheduler(max_queue=settings.max_queue, instances=settings.instances)
+        self._threads: list[threading.Thread] = []
+        self._changed = threading.Condition()
+        self._outstanding: set[Ticket] = set()
+        self._accepting = False
+        self._stopping = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are taken: the model is loaded and not draining."""
+        return self._accepting
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait in the queue."""
+        return self._scheduler.waiting
+
+    @property
+    def running(self) -> int:
+        """How many requests are being worked on."""
+        return self._scheduler.running
+
+    def start(self) -> None:
+        """Load the sessions and start the threads. Blocks; raises `PackageError` if a graph won't load."""
+        engines = self._build()
+        for index, engine in enumerate(engines):
+            name = f"{self.package.manifest.name}-{index}"
+            thread = threading.Thread(target=self._work, args=(engine,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._accepting = True
+
+    async def run(self, request: Request) -> Generation | Classification:
+        """Return the result of `request`. Cancelling this call takes the request out of the batch."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Generation | Classification] = loop.create_future()
+
+        def settle(outcome: Event | RegardError) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, RegardError):
+                future.set_exception(outcome)
+            elif not isinstance(outcome, TokenEvent):
+                future.set_result(outcome)
+
+        ticket = self._submit(request, lambda outcome: _call_on(loop, settle, outcome))
+        try:
+            return await future
+        finally:
+            self._abandon(ticket)
+
+    async def stream(self, request: GenerateRequest) -> AsyncIterator[TokenEvent | Generation]:
+        """Yield each token of `request` as it is made, then the result.
+
+        The request must be `streaming`. Closing the iterator takes it out of the batch.
+        """
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event | RegardError] = asyncio.Queue()
+        ticket = self._submit(request, lambda outcome: _call_on(loop, events.put_nowait, outcome))
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, RegardError):
+                    raise event
+                assert not isinstance(event, Classification)
+                yield event
+                if isinstance(event, Generation):
+                    return
+        finally:
+            self._abandon(ticket)
+
+    async def drain(self) -> None:
+        """Refuse new requests, and return when the last accepted one has ended."""
+        self._accepting = False
+        await asyncio.to_thread(self._wait_until_idle)
+
+    def stop(self) -> None:
+        """End the threads; a request that is still under way ends with `UnavailableError`."""
+        self._accepting = False
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        for ticket in list(self._outstanding):
+            ticket.finish(UnavailableError("the server is shutting down; try again elsewhere"))
+
+    def _build(self) -> list[Engine]:
+        manifest, settings = self.package.manifest, self._settings
+        sessions = {graph: self._open_session(self.package, graph, settings) for graph in manifest.graphs}
+        shared = (self._scheduler, settings, self._clock, self._observer)
+        if manifest.task is Task.TRANSLATION:
+            encoder, step = sessions["encoder"], sessions["step"]
+            return [Generator(manifest, encoder, step, *shared) for _ in range(settings.instances)]
+        return [Classifier(manifest, sessions["classifier"], *shared) for _ in range(settings.instances)]
+
+    def _submit(self, request: Request, listener: Callable[[Event | RegardError], None]) -> Ticket:
+        if not self._accepting:
+            name = self.package.manifest.name
+            raise UnavailableError(f"model {name!r} takes no requests now: it is loading or shutting down; try again")
+
+        def settled(outcome: Event | RegardError) -> None:
+            if not isinstance(outcome, TokenEvent):
+                self._settle(ticket)
+            listener(outcome)
+
+        ticket = Ticket(request, settled, self._clock())
+        with self._changed:
+            self._scheduler.submit(ticket)
+            self._outstanding.add(ticket)
+            self._changed.notify()
+        self._observer.queue(self._scheduler.waiting, self._scheduler.running)
+        return ticket
+
+    def _abandon(self, ticket: Ticket) -> None:
+        """Mark a request whose caller no longer waits; the next step lets go of it."""
+        if not ticket.done:
+            with self._changed:
+                ticket.cancelled = True
+                self._changed.notify_all()
+
+    def _settle(self, ticket: Ticket) -> None:
+        with self._changed:
+            self._outstanding.discard(ticket)
+            self._changed.notify_all()
+
+    def _wait_until_idle(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._outstanding or self._stopping)
+
+    def _work(self, engine: Engine) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopping or engine.busy or self._scheduler.waiting > 0)
+                if self._stopping:
+                    break
+            try:
+                engine.step()
+            except Exception:
+                log.exception("a step of the engine failed", model=self.package.manifest.name)
+                engine.fail_all(EngineError("the engine failed on the running batch"))
+        engine.fail_all(UnavailableError("the server is shutting down; try again elsewhere"))
+
+
+def _call_on(
+    loop: asyncio.AbstractEventLoop,
+    function: Callable[[Event | RegardError], None],
+    outcome: Event | RegardError,
+) -> None:
+    """Call `function` on the event loop's thread; a loop that has closed has nobody to tell."""
+    try:
+        loop.call_soon_threadsafe(function, outcome)
+    except RuntimeError:
+        log.debug("an outcome came after its event loop had closed")
