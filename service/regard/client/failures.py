@@ -66,7 +66,7 @@ def failed(error: grpc.RpcError, target: str, timeout_s: float | None) -> Reques
     """Return what a broken call means, in words for whoever made it."""
     code, details = error.code(), error.details() or ""
     if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_UNREACHED):
-        reason = details.rpartition("last error: ")[2]
+        reason = details.rpartition(": ")[2]
         return ServerUnreachable(Failure(code.value[0], f"can't reach a server at {target} ({reason})"))
     if code is grpc.StatusCode.UNIMPLEMENTED:
         details = f"what answers at {target} lacks this call: it is no Regard server, or one of another version"

@@ -1,0 +1,71 @@
+"""The commands of `regard`, and how each of them fails: in one line that says what to do next."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from regard.cli.classify import classify
+from regard.cli.demo.command import demo
+from regard.cli.models import models
+from regard.cli.screen import error
+from regard.cli.serve import serve
+from regard.cli.translate import translate
+from regard.errors import RegardError
+
+app = typer.Typer(
+    name="regard",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from regard import __version__
+
+        print(f"regard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def regard(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Serve attention models, and show what they attend to.
+
+    [bold]Examples[/bold]
+    [cyan]regard serve --models models/[/cyan]
+    [cyan]regard translate "They grow oranges in California." --attention[/cyan]
+    [cyan]regard classify "book me a flight to paris" --attention[/cyan]
+    """
+
+
+app.command()(translate)
+app.command()(classify)
+app.command()(models)
+app.command()(serve)
+app.command(hidden=True)(demo)
+
+
+def main() -> None:
+    """Run a command. Whatever Regard raises on purpose becomes a line on stderr and exit code 1."""
+    try:
+        app()
+    except RegardError as raised:
+        error(_advice(raised))
+        sys.exit(1)
+
+
+def _advice(raised: RegardError) -> str:
+    from regard.client import ServerUnreachable
+
+    if isinstance(raised, ServerUnreachable):
+        return f"{raised.message}: start one with `regard serve --models models/` or name it with --server"
+    return raised.message

@@ -1,0 +1,113 @@
+"""`regard demo`: a server, ten sentences, five utterances, and what the models attended to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from regard.cli.screen import OUT, error
+
+if TYPE_CHECKING:
+    from regard.cli.demo.inputs import Inputs
+    from regard.cli.demo.measures import Answers
+    from regard.client import Classification, Translation
+
+
+def demo(
+    models: Annotated[Path, typer.Option("--models", help="A directory with the demonstration's packages.")] = Path(
+        "models"
+    ),
+    output: Annotated[
+        Path, typer.Option("--output", help="The directory of summary.json and the server's log.")
+    ] = Path("demo"),
+) -> None:
+    """Serve the demonstration models, ask them fixed questions, and show what they attend to."""
+    from regard.cli.demo.inputs import load_inputs
+    from regard.cli.demo.measures import classify_all, translate_all
+    from regard.cli.demo.server import serving
+    from regard.cli.demo.summary import faults, summarize
+    from regard.client import AsyncClient
+
+    inputs = load_inputs()
+    output.mkdir(parents=True, exist_ok=True)
+
+    async def ask(target: str) -> tuple[Answers[Translation], Answers[Classification]]:
+        async with AsyncClient(target) as client:
+            return await translate_all(client, inputs), await classify_all(client, inputs)
+
+    status = OUT.status("starting the server …")
+    with status, serving(models, output / "server.log") as server:
+        status.update(f"asking {server.target} …")
+        translations, classifications = asyncio.run(ask(server.target))
+        summary = summarize(inputs, translations, classifications, server)
+        status.update("stopping the server …")
+    summary["server_exit_code"] = server.exit_code
+    found = faults(summary, translations, classifications)
+    if server.exit_code != 0:
+        found.append(f"the server ended with {server.exit_code} after SIGTERM")
+    (output / "summary.json").write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    _show_translations(inputs, translations)
+    _show_classifications(inputs, classifications)
+    _show_summary(summary, output)
+    for one in found:
+        error(one)
+    if found:
+        raise typer.Exit(1)
+
+
+def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
+    from regard.cli.views import translation_view
+
+    OUT.rule(f"[bold]{inputs.translator}[/]: ten held-out sentences, asked at the same time", align="left")
+    for sentence, answer in zip(inputs.sentences, answers.plain, strict=True):
+        equal = answer.text in sentence.references
+        OUT.print(Text.assemble(("\n  ", ""), (sentence.source, "bold")))
+        OUT.print(Text.assemble(("= " if equal else "≠ ", "green" if equal else "yellow"), (answer.text, "cyan")))
+        if not equal:
+            for reference in sentence.references:
+                OUT.print(Text(f"  {reference}", "dim"))
+    OUT.print("\n[dim]= equals one of the corpus's references; ≠ differs from all of them, which follow in grey[/]\n")
+    for sentence, answer in zip(inputs.sentences, answers.drawn, strict=True):
+        if sentence.drawn:
+            OUT.print(translation_view(answer, every_layer=False))
+
+
+def _show_classifications(inputs: Inputs, answers: Answers[Classification]) -> None:
+    from regard.cli.views import classification_view
+
+    OUT.rule(f"[bold]{inputs.classifier}[/]: five held-out utterances", align="left")
+    for utterance, answer in zip(inputs.utterances, answers.drawn, strict=True):
+        equal = answer.classes[0].label == utterance.label
+        OUT.print(
+            Text.assemble(
+                ("\n= " if equal else "\n≠ ", "green" if equal else "yellow"),
+                (utterance.text, "bold"),
+                (f"   reference: {utterance.label}", "dim"),
+            )
+        )
+        OUT.print()
+        OUT.print(classification_view(answer, every_layer=False))
+
+
+def _show_summary(summary: dict[str, Any], output: Path) -> None:
+    OUT.rule("[bold]in short[/]", align="left")
+    for name, task in summary["tasks"].items():
+        equal = sum(example["equals_a_reference"] for example in task["examples"])
+        OUT.print(
+            f"{name}: {equal} of {len(task['examples'])} equal a reference, {task['tokens_per_s']:.0f} tokens/s, "
+            f"{task['tokens_per_s_with_all_attention']:.0f} with every attention weight; "
+            + ", ".join(
+                f"{graph} in batches of {sizes['mean_rows']:g} on average"
+                for graph, sizes in task["batch_sizes"].items()
+            )
+        )
+    OUT.print(
+        f"attention: every row of every map sums to 1 within {summary['row_sum_error']:.1e}\n"
+        f"server: stopped with exit code {summary['server_exit_code']}\n"
+        f"written: {output / 'summary.json'}"
+    )

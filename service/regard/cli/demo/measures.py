@@ -1,0 +1,87 @@
+"""What the demonstration asks the server, and what it measures of the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from regard.cli.demo.inputs import Inputs
+from regard.client import AsyncClient, Attention, AttentionOptions, Classification, Translation
+
+R = TypeVar("R", Translation, Classification)
+
+EVERY_CROSS_AND_SELF = AttentionOptions(kinds=("cross", "self"))
+EVERY_SELF = AttentionOptions(kinds=("self",))
+DRAWN = AttentionOptions(reduction="mean", granularity="word")
+
+
+@dataclass(frozen=True)
+class Answers(Generic[R]):
+    """The answers to all inputs of a task, each time asked at once.
+
+    `plain` is without attention, `explained` with the weights of every layer and head, token by
+    token, `drawn` with what is drawn. Seconds are of wall clock.
+    """
+
+    plain: list[R]
+    plain_s: float
+    explained: list[R]
+    explained_s: float
+    drawn: list[R]
+
+    @property
+    def attention(self) -> list[Attention]:
+        """The attention of each input, complete."""
+        return [answer.attention for answer in self.explained if answer.attention is not None]
+
+    @property
+    def row_sum_error(self) -> float:
+        """The largest difference from 1 of the sum of any row of any map."""
+        return max((row_sum_error(attention) for attention in self.attention), default=float("inf"))
+
+
+async def translate_all(client: AsyncClient, inputs: Inputs) -> Answers[Translation]:
+    """Translate every sentence, all at once, three times over."""
+    sources, model = [sentence.source for sentence in inputs.sentences], inputs.translator
+    await client.translate(sources[0], model=model)  # the first run of a session allocates
+    plain, plain_s = await _at_once(client.translate(text, model=model) for text in sources)
+    explained, explained_s = await _at_once(
+        client.translate(text, model=model, attention=EVERY_CROSS_AND_SELF) for text in sources
+    )
+    drawn, _ = await _at_once(client.translate(text, model=model, attention=DRAWN) for text in sources)
+    return Answers(plain, plain_s, explained, explained_s, drawn)
+
+
+async def classify_all(client: AsyncClient, inputs: Inputs) -> Answers[Classification]:
+    """Classify every utterance, all at once, three times over."""
+    texts, model = [utterance.text for utterance in inputs.utterances], inputs.classifier
+    await client.classify(texts[0], model=model)
+    plain, plain_s = await _at_once(client.classify(text, model=model, top_k=3) for text in texts)
+    explained, explained_s = await _at_once(
+        client.classify(text, model=model, top_k=3, attention=EVERY_SELF) for text in texts
+    )
+    drawn, _ = await _at_once(client.classify(text, model=model, top_k=3, attention=DRAWN) for text in texts)
+    return Answers(plain, plain_s, explained, explained_s, drawn)
+
+
+def row_sum_error(attention: Attention) -> float:
+    """Return the largest difference from 1 of the sum of any row; infinite for a weight that is not a number."""
+    sums = [one.weights.sum(axis=-1, dtype=np.float64) for one in attention.maps]
+    worst = max((float(np.abs(each - 1).max()) for each in sums), default=float("inf"))
+    return worst if np.isfinite(worst) else float("inf")
+
+
+def shapes(attention: Attention) -> dict[str, list[int]]:
+    """Return the shape [heads, queries, keys] of every map, by its stack, kind and layer."""
+    return {f"{one.stack}.{one.kind}.{one.layer}": list(one.weights.shape) for one in attention.maps}
+
+
+async def _at_once(calls: Iterable[Awaitable[R]]) -> tuple[list[R], float]:
+    started = time.perf_counter()
+    answers: Sequence[R] = await asyncio.gather(*calls)
+    return list(answers), time.perf_counter() - started

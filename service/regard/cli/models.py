@@ -1,0 +1,64 @@
+"""`regard models`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regard.cli import options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from regard.client import Model
+
+
+def models(
+    as_json: options.JsonOption = False,
+    server: options.ServerOption = options.DEFAULT_SERVER,
+    timeout_s: options.TimeoutOption = 60.0,
+) -> None:
+    """List the models of a server and the attention that each can give.
+
+    [bold]Examples[/bold]
+    [cyan]regard models[/cyan]
+    [cyan]regard models --json | jq '{name, taps}'[/cyan]
+    """
+    from regard.client import Client
+
+    with Client(server, timeout_s=timeout_s) as client:
+        found = client.models()
+    if as_json:
+        from regard.cli.records import plain, print_record
+
+        for model in found:
+            print_record(plain(model))
+    else:
+        from regard.cli.screen import OUT
+
+        OUT.print(_table(found))
+
+
+def _table(found: list[Model]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table("model", "task", "architecture", "precision", "tokens", "attention", "state", box=box.SIMPLE_HEAD)
+    for model in found:
+        table.add_row(
+            f"{model.name}/{model.version}",
+            model.task,
+            model.architecture,
+            model.precision,
+            f"{model.max_source_tokens} in" + (f", {model.max_target_tokens} out" if model.max_target_tokens else ""),
+            "\n".join(_attention_of(model)),
+            "ready" if model.ready else "not ready",
+        )
+    return table
+
+
+def _attention_of(model: Model) -> list[str]:
+    """Return one line for each stack and kind: how many layers of how many heads."""
+    heads: dict[tuple[str, str], list[int]] = {}
+    for tap in model.taps:
+        heads.setdefault((tap.stack, tap.kind), []).append(tap.heads)
+    return [f"{stack} {kind}: {len(each)} × {max(each)}" for (stack, kind), each in heads.items()]

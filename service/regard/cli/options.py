@@ -1,0 +1,85 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from regard.cli.screen import refuse
+
+if TYPE_CHECKING:
+    from regard.client import AttentionOptions
+
+DEFAULT_SERVER = "localhost:50051"
+LINES_PER_REQUEST = 16
+"""Small, so that a progress bar moves evenly; the server batches across requests anyway."""
+REQUESTS_IN_FLIGHT = 8
+
+ServerOption = Annotated[
+    str, typer.Option("--server", metavar="HOST:PORT", envvar="REGARD_SERVER", help="The server to ask.")
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model", metavar="NAME[/VERSION]", help="The model to ask. Default: the server's only one for the task."
+    ),
+]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="How long to wait.")]
+FileOption = Annotated[
+    Path | None, typer.Option("--file", "-f", metavar="FILE", help="Read one text a line from FILE, or - for stdin.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line (JSON Lines).")]
+TruncateOption = Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long for the model.")]
+AttentionOption = Annotated[
+    bool, typer.Option("--attention", "-a", help="Show what the model attended to. Each option below implies it.")
+]
+LayerOption = Annotated[
+    list[int] | None,
+    typer.Option("--layer", metavar="N", help="A layer, counted from 0; may be repeated. Default: the last is drawn."),
+]
+HeadOption = Annotated[
+    list[int] | None,
+    typer.Option("--head", metavar="N", help="A head, counted from 0; may be repeated. Default: all."),
+]
+ReductionOption = Annotated[
+    Literal["none", "mean", "max"] | None,
+    typer.Option("--reduction", help="How heads are put together. Default: mean.", show_default=False),
+]
+GranularityOption = Annotated[
+    Literal["token", "word"] | None,
+    typer.Option("--granularity", help="What one row or column stands for. Default: word.", show_default=False),
+]
+
+
+def name_and_version(model: str) -> tuple[str, str]:
+    """Split NAME[/VERSION]."""
+    name, _, version = model.partition("/")
+    return name, version
+
+
+def attention_options(
+    asked: bool,
+    layers: list[int] | None,
+    heads: list[int] | None,
+    reduction: Literal["none", "mean", "max"] | None,
+    granularity: Literal["token", "word"] | None,
+) -> AttentionOptions | None:
+    """Return what attention to ask for, or None if no option speaks of it."""
+    from regard.client import AttentionOptions
+
+    if not (asked or layers or heads or reduction or granularity):
+        return None
+    return AttentionOptions(
+        layers=layers or (), heads=heads or (), reduction=reduction or "mean", granularity=granularity or "word"
+    )
+
+
+def has_one_text(text: str | None, file: Path | None, stdin_is_terminal: bool) -> bool:
+    """Tell whether the command answers one text rather than lines; refuse both, and neither."""
+    if text is not None and file is not None:
+        refuse("give a text or --file, not both")
+    if text is None and file is None and stdin_is_terminal:
+        refuse("give a text, name a file with --file, or pipe lines into stdin; --help has examples")
+    return text is not None

@@ -1,0 +1,46 @@
+"""Where the command line writes: answers on stdout, everything about them on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+def error(message: str) -> None:
+    """Say on one line what is wrong and what to do next."""
+    ERR.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
+
+
+def refuse(message: str) -> NoReturn:
+    """End the command, which was called wrongly."""
+    error(message)
+    raise typer.Exit(2)
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Give a function to call after each of `total` things; it moves a bar where a person sees one.
+
+    There is none if stderr is no terminal, or if stdout is one and the answers show the progress.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("[dim]left"),
+        TimeRemainingColumn(),
+    )
+    shown = ERR.is_terminal and not OUT.is_terminal
+    with Progress(*columns, console=ERR, transient=True, redirect_stdout=False, disable=not shown) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)

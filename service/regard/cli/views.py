@@ -1,0 +1,74 @@
+"""What of an answer's attention is drawn, and the caption that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label, captioned, percent
+from regard.client import Attention, AttentionMap, Classification, Segment, Translation
+
+
+def translation_view(translation: Translation, *, every_layer: bool) -> RenderableType:
+    """Draw each map of the last layer, or of every layer, with target words as rows and source words as columns."""
+    attention = translation.attention
+    if attention is None:
+        return Text(translation.text)
+    drawings: list[RenderableType] = []
+    for one in _chosen(attention, every_layer=every_layer):
+        for place, weights in enumerate(one.weights):
+            grid = AlignmentGrid(_labels(one.queries), _labels(one.keys), weights)
+            caption = f"{_origin(one, place)} · best source in percent, each row sums to 100"
+            drawings.append(captioned(translation.text, grid, caption))
+    return _spaced(drawings)
+
+
+def classification_view(classification: Classification, *, every_layer: bool) -> RenderableType:
+    """Draw the words by the weight that the first token, [CLS], gives them, and the classes as bars."""
+    drawings: list[RenderableType] = [class_bars(classification)]
+    if classification.attention is not None:
+        for one in _chosen(classification.attention, every_layer=every_layer):
+            for place, weights in enumerate(one.weights):
+                drawings.insert(-1, _highlighted(one, weights[0].tolist(), _origin(one, place)))
+    return _spaced(drawings)
+
+
+def class_bars(classification: Classification) -> RenderableType:
+    """Draw the likeliest classes as bars, and say if the input is outside them."""
+    classes = classification.classes
+    bars = Bars([one.label for one in classes], [one.probability for one in classes])
+    return Group(bars, Text("out of scope", style="bold yellow")) if classification.out_of_scope else bars
+
+
+def _highlighted(one: AttentionMap, weights: Sequence[float], origin: str) -> RenderableType:
+    words = [(key, weight) for key, weight in zip(one.keys, weights, strict=True) if not key.special]
+    rest = sum(weight for key, weight in zip(one.keys, weights, strict=True) if key.special)
+    specials = " and ".join(key.text for key in one.keys if key.special)
+    looking = one.queries[0].text
+    return Group(
+        HighlightedText([Label(key.text) for key, _ in words], [weight for _, weight in words]),
+        Text(f"what {looking} attends to, in percent (the other {percent(rest)} go to {specials}) · {origin}", "dim"),
+    )
+
+
+def _chosen(attention: Attention, *, every_layer: bool) -> list[AttentionMap]:
+    last = max((one.layer for one in attention.maps), default=0)
+    return [one for one in attention.maps if every_layer or one.layer == last]
+
+
+def _origin(one: AttentionMap, place: int) -> str:
+    if one.reduction == "none":
+        heads = f"head {one.heads[place]}"
+    else:
+        heads = f"{one.reduction} of {len(one.heads)} heads" if len(one.heads) > 1 else f"head {one.heads[0]}"
+    return f"{one.kind}-attention of {one.stack} layer {one.layer}, {heads}"
+
+
+def _labels(segments: Sequence[Segment]) -> list[Label]:
+    return [Label(segment.text, segment.special) for segment in segments]
+
+
+def _spaced(drawings: Sequence[RenderableType]) -> Group:
+    return Group(*(part for drawing in drawings for part in (drawing, Text())))
