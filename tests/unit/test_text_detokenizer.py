@@ -71,7 +71,7 @@ def test_deltas_make_up_the_text(tmp_path: Path, make: Callable[[], Tokenizer]) 
     tokenizer = make()
     codec = codec_of(tmp_path, tokenizer)
 
-    for token_ids in sequences_of(tokenizer, seed=7, count=400):
+    for token_ids in sequences_of(tokenizer, seed=7, count=150):
         assert "".join(deltas_of(codec, token_ids)) == tokenizer.decode(token_ids), token_ids
 
 
@@ -81,7 +81,7 @@ def test_spans_stand_in_order_within_the_text(tmp_path: Path, make: Callable[[],
     tokenizer = make()
     codec = codec_of(tmp_path, tokenizer)
 
-    for token_ids in sequences_of(tokenizer, seed=11, count=400):
+    for token_ids in sequences_of(tokenizer, seed=11, count=150):
         text, segments = codec.segments_of(token_ids)
         assert text == tokenizer.decode(token_ids)
         assert len(segments) == len(token_ids)

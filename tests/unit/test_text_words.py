@@ -114,9 +114,9 @@ def test_a_token_of_white_space_joins_the_next_word() -> None:
     assert [word.tokens for word in words_of(" 😀 ", segments)] == [(0, 1, 2)]
 
 
-def test_words_that_no_token_reaches_are_left_out() -> None:
-    """A text that was cut has the words of its tokens only."""
-    assert [word.segment.text for word in words_of("the cat sat", characters_of("the ca"))] == ["the", "cat"]
+def test_words_end_with_the_last_token() -> None:
+    """A text that was cut has the words of its tokens only, the last of them as far as it was read."""
+    assert [word.segment.text for word in words_of("the cat sat", characters_of("the ca"))] == ["the", "ca"]
 
 
 def test_a_text_without_words_has_a_word_for_each_token() -> None:

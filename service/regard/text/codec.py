@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,20 @@ _CHARACTERS_PER_TOKEN = 64
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class EncodedText:
-    """A text as the model takes it: `token_ids` [S], and a segment for each of them."""
+    """A text as the model takes it: `token_ids` [S], and whether it was cut."""
 
     token_ids: npt.NDArray[np.int64]
-    segments: tuple[Segment, ...]
     truncated: bool
+    _text: str
+    _encoding: Encoding
+    _kept: Sequence[int]
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """A segment for each token. Made when first asked for, so that only attention pays for it."""
+        return _source_segments(self._text, self._encoding, self._kept)
 
 
 class TextCodec:
@@ -74,8 +82,10 @@ class TextCodec:
         kept = _kept(encoding.special_tokens_mask, self._max_tokens)
         return EncodedText(
             token_ids=np.array(encoding.ids, dtype=np.int64)[kept],
-            segments=_source_segments(text, encoding, kept),
             truncated=beyond or found > self._max_tokens,
+            _text=text,
+            _encoding=encoding,
+            _kept=kept,
         )
 
     def decode(self, token_ids: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -128,53 +129,49 @@ def spans_of(vocabulary: Vocabulary, token_ids: Sequence[int]) -> list[tuple[int
     Every token that has a share in a character spans all of it, so spans may overlap. A silent token
     has an empty span, where the token before it ends.
     """
-    spans: list[tuple[int, int] | None] = [None] * len(token_ids)
+    found: dict[int, tuple[int, int]] = {}
     detokenizer = Detokenizer(vocabulary)
-    run: list[int] = []
-
-    def end_run() -> None:
-        start = detokenizer.position
-        detokenizer.end_run()
-        offsets = _run_offsets(bytes(vocabulary.byte_of[token_ids[index]] for index in run))
-        # Fewer where the decoder strips the space that the text begins with.
-        stripped = offsets[-1] + 1 - (detokenizer.length - start)
-        for index, offset in zip(run, offsets, strict=True):
-            at = start + max(0, offset - stripped)
-            spans[index] = (at, min(at + 1, detokenizer.length))
-        run.clear()
-
+    run: dict[int, int] = {}
     for index, token_id in enumerate(token_ids):
         if vocabulary.is_silent(token_id):
             continue
         if token_id in vocabulary.byte_of:
-            run.append(index)
-        elif run:
-            end_run()
+            run[index] = vocabulary.byte_of[token_id]
+            detokenizer.push(token_id)
+            continue
+        found |= _spans_of_run(detokenizer, run)
+        run = {}
         start, held = detokenizer.position, detokenizer.length > detokenizer.position
         delta = detokenizer.push(token_id)
-        if not run:
-            # What was held back is this token's too, unless it stays broken.
-            broken = held and delta.startswith(_REPLACEMENT)
-            spans[index] = (start + broken, detokenizer.length)
-    if run:
-        end_run()
+        # A character that was held back is this token's too, unless it stays broken.
+        broken = held and delta.startswith(_REPLACEMENT)
+        found[index] = start + broken, detokenizer.length
+    found |= _spans_of_run(detokenizer, run)
 
-    ends, end = [], 0
-    for span in spans:
-        ends.append(span or (end, end))
-        end = ends[-1][1]
-    return ends
+    spans, end = [], 0
+    for index in range(len(token_ids)):
+        spans.append(found.get(index, (end, end)))
+        end = spans[-1][1]
+    return spans
 
 
-def _run_offsets(run: bytes) -> list[int]:
+def _spans_of_run(detokenizer: Detokenizer, run: Mapping[int, int]) -> dict[int, tuple[int, int]]:
+    """End the run of byte-fallback tokens; return where each stands, by its index. `run` holds their bytes."""
+    if not run:
+        return {}
+    start = detokenizer.position
+    detokenizer.end_run()
+    characters = _characters_of(bytes(run.values()))
+    # The text has fewer where the decoder strips the space that it begins with.
+    stripped = characters[-1] + 1 - (detokenizer.length - start)
+    places = (start + max(0, character - stripped) for character in characters)
+    return {index: (place, min(place + 1, detokenizer.length)) for index, place in zip(run, places, strict=True)}
+
+
+def _characters_of(run: bytes) -> list[int]:
     """Return the character that each byte of a run is part of: its own, if the run is not UTF-8."""
     try:
         run.decode()
     except UnicodeDecodeError:
         return list(range(len(run)))
-    character = -1
-    offsets = []
-    for byte in run:
-        character += byte & 0xC0 != 0x80
-        offsets.append(character)
-    return offsets
+    return [count - 1 for count in accumulate(byte & 0xC0 != 0x80 for byte in run)]

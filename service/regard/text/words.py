@@ -32,8 +32,9 @@ def words_of(text: str, segments: Sequence[Segment]) -> list[Word]:
     A word is a run of letters, marks and digits with inner apostrophes and hyphens; any other
     character is a word of its own. A token belongs to the word where it starts, and a word where
     none starts joins the one before whose token covers it. Special tokens are words of their own.
+    Of a text that was cut, the last word is what the last token left of it.
     """
-    spans = _spans_of(text)
+    spans = _spans_of(text[: max((segment.end for segment in segments), default=0)])
     starts = [start for start, _ in spans]
     members: dict[int, list[int]] = {}
     for index, segment in enumerate(segments):
