@@ -78,7 +78,8 @@ def test_a_word_holds_its_pieces(tmp_path: Path) -> None:
     words = words_of(text, segments)
 
     assert [word.segment.text for word in words] == ["[CLS]", "Translation", "don't", ",", "cat", "[SEP]"]
-    assert [segments[token].text for token in words[2].tokens] == ["don", "'", "t"]
+    assert len(words[2].tokens) >= 3
+    assert "".join(segments[token].text.removeprefix("##") for token in words[2].tokens) == "don't"
 
 
 def test_a_word_of_one_token_keeps_its_id() -> None:
