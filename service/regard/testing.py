@@ -1,0 +1,200 @@
+"""Fakes for tests of the engine and of programs built on it: no ONNX Runtime, no real time.
+
+`FakeSession` runs a Python function as a graph. `echo_package`, `echo_encoder` and `echo_step`
+together are a translator that answers with its input, and notices when the engine mixes up the
+rows' caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regard.manifest import (
+    CrossStateSpec,
+    GenerationSpec,
+    GraphSpec,
+    Manifest,
+    Package,
+    SourceSpec,
+    StateSpec,
+    TapSpec,
+    Task,
+    TextSpec,
+)
+
+Array = npt.NDArray[Any]
+Compute = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+PAD, END, MIXED_UP = 0, 1, 2
+"""Token ids of the echo translator; MIXED_UP is its answer to a cache that isn't the row's own."""
+
+HEADS = 2
+
+
+class FakeClock:
+    """A clock that stands still until it is told to move. Call it for the time, in seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+class FakeSession:
+    """A `Session` whose graph is a function from inputs to outputs. `calls` keeps what it was fed."""
+
+    def __init__(self, compute: Compute, inputs: Sequence[str]) -> None:
+        self._compute = compute
+        self.inputs = frozenset(inputs)
+        self.calls: list[dict[str, Array]] = []
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """Call the function and return the outputs named in `fetches`."""
+        known = {name: array for name, array in feeds.items() if name in self.inputs}
+        self.calls.append({name: array.copy() for name, array in known.items()})
+        outputs = self._compute(known)
+        return [outputs[name] for name in fetches]
+
+    def bind(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], fetches: Sequence[str]
+    ) -> FakeBinding:
+        """Tie the function to buffers."""
+        return FakeBinding(self, inputs, outputs, fetches)
+
+
+class FakeBinding:
+    """A `Binding` of a `FakeSession`."""
+
+    def __init__(
+        self,
+        session: FakeSession,
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+        fetches: Sequence[str],
+    ) -> None:
+        self._session = session
+        self._inputs = inputs
+        self._outputs = outputs
+        self._fetches = fetches
+
+    def run(self) -> list[Array]:
+        """Call the function, write what it returns into the bound outputs, return what is fetched."""
+        names = [*self._outputs, *self._fetches]
+        arrays = dict(zip(names, self._session.run(self._inputs, names), strict=True))
+        for name, buffer in self._outputs.items():
+            buffer[...] = arrays[name]
+        return [arrays[name] for name in self._fetches]
+
+
+def echo_package(*, max_tokens: int = 64) -> Package:
+    """Return the package of the echo translator: one layer, two heads, tokens from 3 to 99."""
+    graph = GraphSpec(file="none", inputs=(), outputs=(), operators={}, optimized_operators={})
+    state = {"kind": "kv", "heads": HEADS, "head_size": 1, "dtype": "float"}
+    taps = (("encoder", "self", "encoder"), ("step", "self", "decoder"), ("step", "cross", "decoder"))
+    manifest = Manifest(
+        format_version=1,
+        name="echo",
+        version="1",
+        task=Task.TRANSLATION,
+        target="cpu",
+        precision="fp32",
+        source=SourceSpec(architecture="Echo", model_type="echo", weights_sha256="0" * 64),
+        graphs={"encoder": graph, "step": graph},
+        taps=tuple(
+            TapSpec.model_validate(
+                {
+                    "graph": graph_name,
+                    "kind": kind,
+                    "stack": stack,
+                    "layer": 0,
+                    "heads": HEADS,
+                    "output": f"{kind}_attention.0",
+                    "rows_input": f"{kind}_tap_rows",
+                }
+            )
+            for graph_name, kind, stack in taps
+        ),
+        state=(StateSpec.model_validate(state | {"input": "past_key.0", "output": "present_key.0"}),),
+        cross_state=(
+            CrossStateSpec(encoder_output="cross_key.0", step_input="cross_key.0", heads=HEADS, head_size=1, dtype="float"),
+        ),
+        text=TextSpec(tokenizer_file="tokenizer.json", max_source_tokens=max_tokens, pad_token_id=PAD),
+        generation=GenerationSpec(
+            start_token_id=PAD,
+            eos_token_ids=(END,),
+            pad_token_id=PAD,
+            suppressed_token_ids=(PAD,),
+            forced_bos_token_id=None,
+            forced_eos_token_id=None,
+            max_target_tokens=max_tokens,
+            vocabulary_size=100,
+        ),
+        classification=None,
+        exported_with={},
+        files={},
+    )
+    return Package(directory=Path("echo/1"), manifest=manifest, sha256="0" * 64)
+
+
+def echo_encoder() -> FakeSession:
+    """Return an encoder that hands its tokens on as cross-attention keys."""
+
+    def encode(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        tokens = feeds["input_ids"].astype(np.float32)
+        rows = feeds["self_tap_rows"]
+        length = tokens.shape[1]
+        keys = np.repeat(tokens[:, None, :, None], HEADS, axis=1)
+        weights = np.broadcast_to(np.eye(length, dtype=np.float32), (len(rows), HEADS, length, length))
+        return {"cross_key.0": keys, "self_attention.0": weights}
+
+    return FakeSession(encode, ["input_ids", "source_length", "self_tap_rows"])
+
+
+def echo_step() -> FakeSession:
+    """Return a step that gives the source's next token, if the row's cache holds the former ones.
+
+    The token fed at position p is written to the cache; the answer at p is source token p, so the
+    cache must hold the start token and the source's first p tokens. The scores are 0 for the token
+    and -1 for the end, NaN where the cross-attention state is.
+    """
+
+    def step(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        cache, source, lengths = feeds["past_key.0"], feeds["cross_key.0"], feeds["source_length"]
+        ids = np.full((len(lengths), 2), END, np.int64)
+        scores = np.tile(np.array([0, -1], np.float32), (len(lengths), 1))
+        for row, at in enumerate(feeds["row_length"]):
+            cache[row, :, at, 0] = feeds["token_ids"][row, 0]
+            own = [PAD, *source[row, 0, :at, 0]]
+            ids[row, 0] = source[row, 0, at, 0] if list(cache[row, 0, : at + 1, 0]) == own else MIXED_UP
+            if np.isnan(source[row]).any():
+                ids[row, 0], scores[row] = END, np.nan
+        asked = {kind: feeds[f"{kind}_tap_rows"] for kind in ("self", "cross")}
+        keys = {"self": int(feeds["total_length"]), "cross": source.shape[2]}
+        weights = {
+            f"{kind}_attention.0": np.stack(
+                [np.full((HEADS, 1, keys[kind]), row + 1, np.float32) for row in rows] or [np.zeros((HEADS, 1, 0))]
+            )
+            for kind, rows in asked.items()
+        }
+        total = np.zeros((len(lengths), 1), np.float32)
+        return {
+            "candidate_ids": ids,
+            "candidate_scores": scores,
+            "log_sum_exp": total,
+            "present_key.0": cache,
+            **weights,
+        }
+
+    inputs = ["token_ids", "row_length", "total_length", "source_length", "num_candidates", "past_key.0", "cross_key.0"]
+    return FakeSession(step, [*inputs, "self_tap_rows", "cross_tap_rows"])

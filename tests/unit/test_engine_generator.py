@@ -1,0 +1,246 @@
+"""The generation engine on the echo translator, one `step()` at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regard.config import EngineSettings
+from regard.engine.generator import Generator
+from regard.engine.observer import SilentObserver
+from regard.engine.request import Event, FinishReason, GenerateRequest, Generation, TokenEvent
+from regard.engine.scheduler import Scheduler, Ticket
+from regard.errors import DeadlineExceededError, EngineError, QueueFullError, RegardError, RequestCancelledError
+from regard.testing import END, FakeClock, FakeSession, echo_encoder, echo_package, echo_step
+
+
+class Bench:
+    """An engine of echo sessions, and what its callers have heard."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = EngineSettings(**{"max_rows": 4} | settings)
+        self.clock = FakeClock()
+        self.encoder, self.steps = echo_encoder(), echo_step()
+        self.scheduler = Scheduler(max_queue=self.settings.max_queue, instances=1)
+        self.package = echo_package()
+        self.engine = Generator(
+            self.package.manifest,
+            self.encoder,
+            self.steps,
+            self.scheduler,
+            self.settings,
+            self.clock,
+            SilentObserver(),
+        )
+
+    def submit(self, source: list[int], **options: Any) -> tuple[Ticket, list[Event | RegardError]]:
+        heard: list[Event | RegardError] = []
+        request = GenerateRequest(np.array([*source, END]), **{"max_new_tokens": 64} | options)
+        ticket = Ticket(request, heard.append, self.clock())
+        self.scheduler.submit(ticket)
+        return ticket, heard
+
+    def run(self, steps: int = 500) -> None:
+        for _ in range(steps):
+            if not self.engine.busy and not self.scheduler.waiting:
+                return
+            self.engine.step()
+        raise AssertionError("the engine did not come to rest")
+
+
+def sources(count: int, longest: int = 50) -> list[list[int]]:
+    random = np.random.default_rng(0)
+    return [random.integers(3, 99, random.integers(1, longest)).tolist() for _ in range(count)]
+
+
+def test_rows_that_come_and_go_never_mix() -> None:
+    """Thirty requests of all lengths, over four rows that are moved and reused, each get their own echo."""
+    bench = Bench()
+    asked = sources(30)
+    answers = [bench.submit(source)[1] for source in asked]
+    bench.run()
+    for source, heard in zip(asked, answers, strict=True):
+        (result,) = heard
+        assert isinstance(result, Generation)
+        assert result.token_ids == [*source, END]
+        assert result.finish_reason is FinishReason.END_OF_SENTENCE
+        assert sum(result.log_probabilities) == 0
+    assert bench.scheduler.running == 0
+
+
+def test_a_request_joins_the_running_batch() -> None:
+    """A request that comes late decodes beside the one that runs, from its own first position."""
+    bench = Bench()
+    bench.submit([5, 6, 7, 8, 9])
+    bench.engine.step()
+    bench.engine.step()
+    bench.submit([10, 11])
+    bench.engine.step()
+    assert bench.steps.calls[-1]["row_length"].tolist() == [2, 0]
+
+
+def test_generation_stops_at_max_new_tokens() -> None:
+    """The third token is the last if three were asked for."""
+    bench = Bench()
+    _, heard = bench.submit([5, 6, 7, 8, 9], max_new_tokens=3)
+    bench.run()
+    (result,) = heard
+    assert isinstance(result, Generation)
+    assert (result.token_ids, result.finish_reason) == ([5, 6, 7], FinishReason.LENGTH)
+
+
+def test_a_streaming_request_hears_every_token_before_the_result() -> None:
+    """Token events come one a step and in order; the result is last."""
+    bench = Bench()
+    _, heard = bench.submit([5, 6], streaming=True)
+    bench.run()
+    assert [event.token_id for event in heard if isinstance(event, TokenEvent)] == [5, 6, END]
+    assert isinstance(heard[-1], Generation)
+
+
+def test_a_cancelled_request_frees_its_row_at_the_next_step() -> None:
+    """The row is gone after one step, the caller hears so, and the others go on unharmed."""
+    bench = Bench()
+    ticket, heard = bench.submit([5] * 20)
+    _, other = bench.submit([6] * 20)
+    for _ in range(3):
+        bench.engine.step()
+    ticket.cancelled = True
+    bench.engine.step()
+    assert bench.steps.calls[-1]["token_ids"].shape[0] == 1
+    assert isinstance(heard[0], RequestCancelledError)
+    bench.run()
+    assert isinstance(other[0], Generation)
+    assert other[0].token_ids == [6] * 20 + [END]
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_deadline_ends_a_request_whether_it_runs_or_waits(running: bool) -> None:
+    """The next step after the deadline lets go of the request."""
+    bench = Bench(max_rows=1)
+    first = bench.submit([5] * 20, deadline=2.0 if running else None)[1]
+    second = bench.submit([6] * 20, deadline=None if running else 2.0)[1]
+    bench.engine.step()
+    bench.clock.advance(2.0)
+    bench.engine.step()
+    ended, going = (first, second) if running else (second, first)
+    assert isinstance(ended[0], DeadlineExceededError)
+    bench.run()
+    assert isinstance(going[0], Generation)
+
+
+def test_a_full_queue_refuses_and_keeps_what_it_holds() -> None:
+    """The third request is refused where two may wait; the two are answered."""
+    bench = Bench(max_queue=2)
+    answers = [bench.submit([5])[1], bench.submit([6])[1]]
+    with pytest.raises(QueueFullError, match="2 requests wait"):
+        bench.submit([7])
+    bench.run()
+    assert all(isinstance(heard[0], Generation) for heard in answers)
+
+
+def test_a_row_that_turns_nan_fails_alone_and_is_wiped() -> None:
+    """Its request ends with an error, the others with their echo, and so does the next in its place."""
+    bench = Bench(max_rows=2)
+    _, poisoned = bench.submit([5] * 9)
+    _, other = bench.submit([6] * 9)
+    bench.engine.step()
+    cross = bench.engine._rows._cross["cross_key.0"]
+    cross[0] = np.nan
+    bench.engine.step()
+    assert isinstance(poisoned[0], EngineError)
+    assert not np.isnan(cross).any()
+    _, later = bench.submit([7] * 9)
+    bench.run()
+    assert isinstance(other[0], Generation) and other[0].token_ids == [6] * 9 + [END]
+    assert isinstance(later[0], Generation) and later[0].token_ids == [7] * 9 + [END]
+
+
+def test_a_failing_encoder_batch_fails_its_own_requests_only() -> None:
+    """A request already decoding is not touched by the failure of those that come after it."""
+    bench = Bench()
+    _, running = bench.submit([5] * 5)
+    bench.engine.step()
+
+    def fail(_: object) -> dict[str, Any]:
+        raise EngineError("the model failed on this input")
+
+    sound, bench.engine._encoder = bench.engine._encoder, FakeSession(fail, ["input_ids"])
+    _, failing = bench.submit([6] * 5)
+    bench.engine.step()
+    assert isinstance(failing[0], EngineError)
+    bench.engine._encoder = sound
+    bench.run()
+    assert isinstance(running[0], Generation)
+    assert bench.scheduler.running == 0
+
+
+def test_a_failing_step_ends_its_rows_and_the_engine_lives_on() -> None:
+    """What was running hears an error; the next request is answered."""
+    bench = Bench()
+    _, running = bench.submit([5] * 5)
+    bench.engine.step()
+
+    def fail(_: object) -> dict[str, Any]:
+        raise EngineError("the model failed on the running batch")
+
+    sound, bench.engine._step = bench.engine._step, FakeSession(fail, ["token_ids"])
+    bench.engine._bound = None
+    bench.engine.step()
+    assert isinstance(running[0], EngineError)
+    bench.engine._step = sound
+    _, later = bench.submit([7])
+    bench.run()
+    assert isinstance(later[0], Generation)
+
+
+def test_weights_are_computed_for_the_rows_that_ask_and_no_others() -> None:
+    """Of three rows only the second asks: the graph hears its index alone, and the weights are its own."""
+    bench = Bench()
+    bench.submit([5] * 4)
+    _, asking = bench.submit([6] * 4, taps=frozenset({"decoder.cross.0", "decoder.self.0", "encoder.self.0"}))
+    bench.submit([7] * 4)
+    bench.run()
+    assert bench.encoder.calls[0]["self_tap_rows"].tolist() == [1]
+    assert bench.steps.calls[0]["cross_tap_rows"].tolist() == [1]
+    (result,) = asking
+    assert isinstance(result, Generation)
+    shapes = {name: weights.shape for name, weights in result.taps.items()}
+    assert shapes == {"encoder.self.0": (2, 5, 5), "decoder.cross.0": (2, 5, 5), "decoder.self.0": (2, 5, 5)}
+    assert result.taps["decoder.cross.0"][:, 0].tolist() == [[2.0] * 5] * 2
+    assert np.triu(result.taps["decoder.self.0"][0], 1).sum() == 0
+
+
+def test_a_request_that_asks_for_no_weights_binds_none() -> None:
+    """Without an asking row the lists of rows are empty and nothing is fetched beside the candidates."""
+    bench = Bench()
+    _, heard = bench.submit([5] * 4)
+    bench.run()
+    assert all(call["cross_tap_rows"].size == call["self_tap_rows"].size == 0 for call in bench.steps.calls)
+    assert bench.encoder.calls[0]["self_tap_rows"].size == 0
+    assert isinstance(heard[0], Generation) and heard[0].taps == {}
+
+
+def test_nothing_is_bound_again_while_the_rows_stay() -> None:
+    """Between a request's admission and its end, every step uses the same binding."""
+    bench = Bench()
+    bench.submit([5] * 20)
+    bench.engine.step()
+    first = bench.engine._bound
+    for _ in range(10):
+        bench.engine.step()
+    assert bench.engine._bound is first
+
+
+def test_running_rows_wait_for_no_more_than_a_small_encoder_batch() -> None:
+    """While a row decodes, one batch of at most `max_stall_tokens` is encoded between two steps."""
+    bench = Bench(max_rows=8, max_stall_tokens=12)
+    bench.submit([5] * 30)
+    bench.engine.step()
+    for _ in range(6):
+        bench.submit([6] * 5)
+    bench.engine.step()
+    assert bench.encoder.calls[-1]["input_ids"].shape == (2, 6)
+    assert bench.steps.calls[-1]["token_ids"].shape[0] == 3

@@ -1,0 +1,71 @@
+"""The rows' buffers: what is kept, moved and cleared as they grow and shrink."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from regard.engine.rows import FIRST_POSITIONS, Rows
+from regard.testing import HEADS, echo_package
+
+
+def admit(rows: Rows, value: float, length: int) -> int:
+    return rows.admit({"cross_key.0": np.full((HEADS, length, 1), value, np.float32)}, length, first_token=0)
+
+
+def test_rows_grow_past_their_first_blocks_and_keep_their_state() -> None:
+    """Twenty rows of forty positions each still hold what was written when there were eight of 32."""
+    rows = Rows(echo_package().manifest, max_rows=20)
+    for index in range(20):
+        assert admit(rows, index, 3) == index
+        rows.inputs()["past_key.0"][index] = index
+    for _ in range(FIRST_POSITIONS + 8):
+        rows.prepare()
+        rows.advance(np.zeros(20, np.int64))
+    cache = rows.inputs()["past_key.0"]
+    assert cache.shape[2] > FIRST_POSITIONS
+    assert cache[:, 0, 0, 0].tolist() == list(range(20))
+    assert rows.inputs()["cross_key.0"][:, 0, 0, 0].tolist() == list(range(20))
+
+
+def test_a_freed_row_is_filled_by_the_last() -> None:
+    """Its cache, source and lengths come along, and the caller is told which row moved."""
+    rows = Rows(echo_package().manifest, max_rows=4)
+    for index in range(3):
+        admit(rows, index + 1, index + 2)
+    rows.inputs()["past_key.0"][2] = 9
+    rows.prepare()
+    rows.advance(np.array([10, 11, 12]))
+    assert rows.release(0) == 2
+    assert rows.token_ids.tolist() == [12, 11]
+    assert rows.source_length.tolist() == [4, 3]
+    assert rows.inputs()["past_key.0"][0, 0, 0, 0] == 9
+    assert rows.inputs()["cross_key.0"][0, 0, :, 0].tolist() == [3] * 4 + [0] * 4
+    assert rows.release(1) is None
+
+
+def test_source_positions_fit_the_longest_row() -> None:
+    """The cross-attention buffers widen for a long source and narrow again when it has left."""
+    rows = Rows(echo_package().manifest, max_rows=4)
+    admit(rows, 1, 3)
+    admit(rows, 2, 60)
+    assert rows.inputs()["cross_key.0"].shape[2] == 64
+    rows.release(1)
+    admit(rows, 3, 4)
+    assert rows.inputs()["cross_key.0"].shape[2] == 8
+    assert rows.inputs()["cross_key.0"][0, 0, :, 0].tolist() == [1] * 3 + [0] * 5
+
+
+def test_nothing_of_the_former_request_is_left_beyond_the_source() -> None:
+    """A short source in the place of a long one is followed by zeros, not by the other's state."""
+    rows = Rows(echo_package().manifest, max_rows=2)
+    admit(rows, np.nan, 8)
+    rows.release(0)
+    admit(rows, 1, 2)
+    assert rows.inputs()["cross_key.0"][0, 0, :, 0].tolist() == [1, 1] + [0] * 6
+
+
+def test_active_rows_are_views() -> None:
+    """What a step writes through its output is what the next one reads: nothing is copied."""
+    rows = Rows(echo_package().manifest, max_rows=2)
+    admit(rows, 1, 2)
+    assert np.shares_memory(rows.outputs()["present_key.0"], rows.inputs()["past_key.0"])
