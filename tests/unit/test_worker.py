@@ -1,0 +1,160 @@
+"""A worker between asyncio and the engine's thread, on echo sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from threading import Event as ThreadEvent
+
+import numpy as np
+import pytest
+
+from regard.config import EngineSettings
+from regard.engine.observer import SilentObserver
+from regard.engine.request import GenerateRequest, Generation, TokenEvent
+from regard.engine.session import Session
+from regard.errors import EngineError, QueueFullError, UnavailableError
+from regard.manifest import Package
+from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step
+from regard.worker import Worker
+
+
+class Gate(FakeSession):
+    """A step that waits for the test before every run."""
+
+    def __init__(self) -> None:
+        super().__init__(echo_step()._compute, sorted(echo_step().inputs))
+        self.open = ThreadEvent()
+        self.open.set()
+        self.reached = ThreadEvent()
+
+    def run(self, feeds, fetches):  # type: ignore[no-untyped-def]
+        """Wait until the gate is open, then step."""
+        self.reached.set()
+        assert self.open.wait(10)
+        return super().run(feeds, fetches)
+
+
+def request(*source: int, streaming: bool = False) -> GenerateRequest:
+    return GenerateRequest(np.array([*source, END]), max_new_tokens=64, streaming=streaming)
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """A step that can be held."""
+    gate = Gate()
+    yield gate
+    gate.open.set()
+
+
+@pytest.fixture
+async def worker(gate: Gate) -> AsyncIterator[Worker]:
+    """A started worker of four rows whose queue holds two."""
+
+    def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
+        return echo_encoder() if graph == "encoder" else gate
+
+    worker = Worker(
+        echo_package(), EngineSettings(max_rows=1, max_queue=2), SilentObserver(), open_session=open_session
+    )
+    worker.start()
+    yield worker
+    gate.open.set()
+    worker.stop()
+
+
+async def settled(gate: Gate, worker: Worker) -> None:
+    """Return once a held step is under way."""
+    await asyncio.to_thread(gate.reached.wait, 10)
+    gate.reached.clear()
+
+
+async def test_run_returns_the_result(worker: Worker) -> None:
+    """The answer of the engine's thread comes back on the event loop."""
+    result = await worker.run(request(5, 6))
+    assert isinstance(result, Generation)
+    assert result.token_ids == [5, 6, END]
+
+
+async def test_stream_yields_tokens_and_then_the_result(worker: Worker) -> None:
+    """Every token is an event of its own, in order; the last event is the result."""
+    events = [event async for event in worker.stream(request(5, 6, streaming=True))]
+    assert [event.token_id for event in events[:-1] if isinstance(event, TokenEvent)] == [5, 6, END]
+    assert isinstance(events[-1], Generation)
+
+
+async def test_a_cancelled_run_leaves_the_batch(worker: Worker, gate: Gate) -> None:
+    """After the cancelled call's step ends, the row belongs to the next request."""
+    gate.open.clear()
+    call = asyncio.create_task(worker.run(request(*[5] * 30)))
+    await settled(gate, worker)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    gate.open.set()
+    result = await worker.run(request(7))
+    assert isinstance(result, Generation)
+    assert result.token_ids == [7, END]
+    assert len(gate.calls) <= 4
+
+
+async def test_a_closed_stream_leaves_the_batch(worker: Worker, gate: Gate) -> None:
+    """A caller that stops listening frees the row for the next request."""
+    stream = worker.stream(request(*[5] * 30, streaming=True))
+    await anext(stream)
+    await stream.aclose()
+    await worker.run(request(7))
+    assert worker.running == 0
+
+
+async def test_a_full_queue_refuses_at_the_door(worker: Worker, gate: Gate) -> None:
+    """One runs, two wait, the next is refused; all three are answered."""
+    gate.open.clear()
+    calls = [asyncio.create_task(worker.run(request(5)))]
+    await settled(gate, worker)
+    calls += [asyncio.create_task(worker.run(request(6 + index))) for index in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFullError):
+        await worker.run(request(9))
+    gate.open.set()
+    assert len(await asyncio.gather(*calls)) == 3
+
+
+async def test_draining_answers_what_was_accepted_and_refuses_the_rest(worker: Worker, gate: Gate) -> None:
+    """`drain` returns only when the accepted requests have their results."""
+    gate.open.clear()
+    calls = [asyncio.create_task(worker.run(request(5)))]
+    await settled(gate, worker)
+    calls.append(asyncio.create_task(worker.run(request(6))))
+    await asyncio.sleep(0)
+    drained = asyncio.create_task(worker.drain())
+    await asyncio.sleep(0)
+    with pytest.raises(UnavailableError):
+        await worker.run(request(7))
+    assert not drained.done()
+    gate.open.set()
+    await drained
+    assert all(isinstance(result, Generation) for result in await asyncio.gather(*calls))
+
+
+async def test_stopping_ends_what_still_runs(worker: Worker, gate: Gate) -> None:
+    """A request cut off by `stop` hears that the server is going, and doesn't hang."""
+    gate.open.clear()
+    call = asyncio.create_task(worker.run(request(*[5] * 30)))
+    await settled(gate, worker)
+    stopped = asyncio.create_task(asyncio.to_thread(worker.stop))
+    await asyncio.sleep(0.01)
+    gate.open.set()
+    await stopped
+    with pytest.raises(UnavailableError):
+        await call
+
+
+async def test_an_unexpected_fault_ends_the_batch_and_not_the_thread(worker: Worker, gate: Gate) -> None:
+    """A bug in a step is an error for its requests; the next request is answered."""
+    gate._compute, sound = lambda _: {}["missing"], gate._compute
+    with pytest.raises(EngineError):
+        await worker.run(request(5))
+    gate._compute = sound
+    result = await worker.run(request(6))
+    assert isinstance(result, Generation)
