@@ -70,8 +70,9 @@ class AlignmentGrid:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shade = _Shader.of(console, options, float(self.weights.max(initial=0.0)))
-        margin = min(max((row.width for row in self.rows), default=0), _WIDEST_LABEL) + 1
-        room = max(options.max_width - margin, _WIDEST_LABEL)
+        widest_label = min(_WIDEST_LABEL, options.max_width // 3)
+        margin = min(max((row.width for row in self.rows), default=0), widest_label) + 1
+        room = options.max_width - margin
         for padding in (2, 1):
             widths = [max(column.width + padding, 4) for column in self.columns]
             if sum(widths) <= room:
@@ -90,7 +91,7 @@ class AlignmentGrid:
         """Return how many columns from `start` on fit into `room` as stairs, at least one."""
         count = 0
         for column in self.columns[start:]:
-            if count and count * width + min(max(column.width, width), _WIDEST_LABEL) > room:
+            if count and count * width + max(min(column.width, _WIDEST_LABEL) + 1, width) > room:
                 break
             count += 1
         return count

@@ -42,16 +42,14 @@ def _table(found: list[Model]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("model", "task", "architecture", "precision", "tokens", "attention", "state", box=box.SIMPLE_HEAD)
+    table = Table("model", "task", "architecture", "tokens", "attention: layers × heads", box=box.SIMPLE_HEAD)
     for model in found:
         table.add_row(
-            f"{model.name}/{model.version}",
+            f"{model.name}/{model.version}" + ("" if model.ready else "\nnot ready"),
             model.task,
-            model.architecture,
-            model.precision,
-            f"{model.max_source_tokens} in" + (f", {model.max_target_tokens} out" if model.max_target_tokens else ""),
+            f"{model.architecture}\n{model.precision}",
+            f"{model.max_source_tokens} in" + (f"\n{model.max_target_tokens} out" if model.max_target_tokens else ""),
             "\n".join(_attention_of(model)),
-            "ready" if model.ready else "not ready",
         )
     return table
 
@@ -61,4 +59,4 @@ def _attention_of(model: Model) -> list[str]:
     heads: dict[tuple[str, str], list[int]] = {}
     for tap in model.taps:
         heads.setdefault((tap.stack, tap.kind), []).append(tap.heads)
-    return [f"{stack} {kind}: {len(each)} × {max(each)}" for (stack, kind), each in heads.items()]
+    return [f"{stack} {kind} {len(each)} × {max(each)}" for (stack, kind), each in heads.items()]

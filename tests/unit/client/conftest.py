@@ -1,0 +1,230 @@
+"""A gRPC server with canned answers, for clients to be tested against."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import grpc
+import numpy as np
+import pytest
+
+from regard.v1 import (
+    attention_pb2,
+    classification_pb2,
+    classification_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    result_pb2,
+    translation_pb2,
+    translation_pb2_grpc,
+)
+
+MODEL = result_pb2.ModelVersion(name="shout", version="1")
+LAYERS, HEADS = 2, 3
+
+
+@dataclass
+class CannedServer:
+    """Translates by shouting, refuses the text `bad`, and can be told to be unavailable or slow."""
+
+    port: int = 0
+    requests: list[object] = field(default_factory=list)
+    refusals: list[grpc.StatusCode] = field(default_factory=list)
+    """The codes that the next calls end with, before any is answered."""
+    held: threading.Event = field(default_factory=threading.Event)
+    """Answers wait for it; set unless a test clears it."""
+    running: int = 0
+    most_running: int = 0
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def target(self) -> str:
+        """What a client connects to."""
+        return f"localhost:{self.port}"
+
+    def admit(self, request: object, context: grpc.ServicerContext) -> None:
+        """Count a call, end it if it is to be refused, and hold it for as long as calls are held."""
+        with self.changed:
+            self.requests.append(request)
+            refusal = self.refusals.pop(0) if self.refusals else None
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+            self.changed.notify_all()
+        context.add_callback(self._ended)
+        if refusal is not None:
+            context.abort(refusal, f"refused with {refusal.name}")
+        self.held.wait(10)
+
+    def wait_running(self, requests: int) -> None:
+        """Return when so many requests are being answered."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.running == requests, 10)
+
+    def _ended(self) -> None:
+        with self.changed:
+            self.running -= 1
+
+
+class _Translation(translation_pb2_grpc.TranslationServiceServicer):
+    def __init__(self, server: CannedServer) -> None:
+        self._server = server
+
+    def Translate(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        results = []
+        for index, text in enumerate(request.texts):
+            if text == "bad":
+                results.append(translation_pb2.TranslationResult(failure=_failure(f"texts[{index}]")))
+            else:
+                results.append(translation_pb2.TranslationResult(translation=_translation(text, request)))
+        return translation_pb2.TranslateResponse(model=MODEL, results=results)
+
+    def StreamTranslate(self, request, context):  # noqa: N802
+        (text,) = request.texts
+        if text == "bad":
+            yield translation_pb2.StreamTranslateResponse(failure=_failure("texts[0]"))
+            return
+        if text == "endless":
+            context.add_callback(self._server.cancelled.set)
+        for token_id, character in enumerate(text.upper()):
+            yield translation_pb2.StreamTranslateResponse(
+                delta=translation_pb2.TranslationDelta(token_id=token_id, text=character, log_probability=-0.5)
+            )
+            if text == "endless":
+                self._server.cancelled.wait(10)
+                return
+        yield translation_pb2.StreamTranslateResponse(translation=_translation(text, request))
+
+
+class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
+    def __init__(self, server: CannedServer) -> None:
+        self._server = server
+
+    def Classify(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        results = []
+        for index, item in enumerate(request.inputs):
+            if item.text == "bad":
+                results.append(classification_pb2.ClassificationResult(failure=_failure(f"inputs[{index}].text")))
+                continue
+            scope = item.text == "who invented the internet"
+            classification = classification_pb2.Classification(
+                classes=[
+                    classification_pb2.ClassProbability(label="greeting", index=4, probability=0.75),
+                    classification_pb2.ClassProbability(label="goodbye", index=2, probability=0.125),
+                ][: request.top_k or 5],
+                out_of_scope=scope,
+                source_tokens=7,
+            )
+            if request.HasField("attention"):
+                classification.attention.CopyFrom(_attention(item.text, ["[CLS]"], ["[SEP]"], item.text, "SELF"))
+            results.append(classification_pb2.ClassificationResult(classification=classification))
+        return classification_pb2.ClassifyResponse(model=MODEL, results=results)
+
+
+class _Models(model_pb2_grpc.ModelServiceServicer):
+    def ListModels(self, request, context):  # noqa: N802
+        tap = model_pb2.Tap(
+            kind=attention_pb2.ATTENTION_KIND_CROSS, stack=attention_pb2.ATTENTION_STACK_DECODER, layer=0, heads=HEADS
+        )
+        return model_pb2.ListModelsResponse(
+            models=[
+                model_pb2.Model(
+                    name="shout",
+                    version="1",
+                    task=model_pb2.TASK_TRANSLATION,
+                    architecture="Shouter",
+                    precision="fp32",
+                    package_sha256="ab" * 32,
+                    max_source_tokens=128,
+                    max_target_tokens=64,
+                    taps=[tap],
+                    ready=True,
+                )
+            ]
+        )
+
+
+def _failure(field_name: str) -> result_pb2.Failure:
+    return result_pb2.Failure(code=3, message=f"{field_name} is bad; send a better one", field=field_name)
+
+
+def _translation(text, request) -> translation_pb2.Translation:
+    translation = translation_pb2.Translation(
+        text=text.upper(),
+        finish_reason=translation_pb2.FINISH_REASON_END_OF_SENTENCE,
+        source_tokens=len(text.split()) + 1,
+        target_tokens=len(text.split()) + 1,
+        log_probability=-1.5,
+        timing=result_pb2.Timing(queue_s=0.25, encode_s=0.5, decode_s=1),
+    )
+    if request.HasField("attention"):
+        translation.attention.CopyFrom(_attention(text, [], ["</s>"], text.upper(), "CROSS"))
+    return translation
+
+
+def _attention(source, before, after, target, kind) -> attention_pb2.Attention:
+    sources, targets = _axis(1, source, before, after), _axis(2, target, before, after)
+    axes = [sources] if kind == "SELF" else [sources, targets]
+    keys, queries = len(sources.segments), len(axes[-1].segments)
+    weights = (np.eye(queries, keys, dtype=np.float32) * 3 + 1)[None]
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return attention_pb2.Attention(
+        granularity=attention_pb2.ATTENTION_GRANULARITY_WORD,
+        axes=axes,
+        maps=[
+            attention_pb2.AttentionMap(
+                kind=attention_pb2.AttentionKind.Value(f"ATTENTION_KIND_{kind}"),
+                stack=attention_pb2.ATTENTION_STACK_DECODER
+                if kind == "CROSS"
+                else attention_pb2.ATTENTION_STACK_ENCODER,
+                layer=layer,
+                heads=range(HEADS),
+                reduction=attention_pb2.ATTENTION_REDUCTION_MEAN,
+                query_axis=axes[-1].axis,
+                key_axis=sources.axis,
+                shape=weights.shape,
+                encoding=attention_pb2.ATTENTION_ENCODING_FLOAT32,
+                weights=weights.astype("<f4").tobytes(),
+            )
+            for layer in range(LAYERS)
+        ],
+        package_sha256="cd" * 32,
+        precision="fp32",
+    )
+
+
+def _axis(axis, text, before, after) -> attention_pb2.Axis:
+    segments, position = [], 0
+    for word in text.split():
+        start = text.index(word, position)
+        position = start + len(word)
+        segments.append(attention_pb2.Segment(text=word, start=start, end=position))
+    return attention_pb2.Axis(
+        axis=axis,
+        segments=[
+            *(attention_pb2.Segment(text=special, special=True, token_id=0) for special in before),
+            *segments,
+            *(attention_pb2.Segment(text=special, special=True, token_id=1) for special in after),
+        ],
+    )
+
+
+@pytest.fixture
+def server() -> Iterator[CannedServer]:
+    """Run the canned server on a free port."""
+    canned = CannedServer()
+    canned.held.set()
+    grpc_server = grpc.server(ThreadPoolExecutor(16))
+    translation_pb2_grpc.add_TranslationServiceServicer_to_server(_Translation(canned), grpc_server)
+    classification_pb2_grpc.add_ClassificationServiceServicer_to_server(_Classification(canned), grpc_server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(_Models(), grpc_server)
+    canned.port = grpc_server.add_insecure_port("localhost:0")
+    grpc_server.start()
+    yield canned
+    canned.held.set()
+    grpc_server.stop(None).wait()

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import grpc
+import pytest
+
+from regard import __version__
+from regard.cli import main
+
+
+@pytest.fixture
+def run(server, monkeypatch, capsys):
+    """Return a function that runs `regard ARGUMENTS` on the canned server: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("REGARD_SERVER", server.target)
+
+    def run(*arguments: str, stdin: bytes | None = None) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["regard", *arguments])
+        opened = io.TextIOWrapper(io.BytesIO(stdin or b""), "utf-8")
+        opened.isatty = lambda: stdin is None
+        monkeypatch.setattr(sys, "stdin", opened)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_version(run):
+    """The version is that of the distribution."""
+    assert run("--version") == (0, f"regard {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["translate", "classify", "models"])
+def test_help_has_examples(run, command):
+    """Every command's help shows how it is used."""
+    code, out, _ = run(command, "--help")
+    assert code == 0
+    assert f"regard {command}" in out.partition("Examples")[2]
+
+
+def test_translation_alone_on_stdout(run):
+    """A translated text is all that stdout holds."""
+    assert run("translate", "they grow oranges") == (0, "THEY GROW ORANGES\n", "")
+
+
+def test_attention_is_drawn_as_a_grid(run):
+    """With --attention, target words stand beside rows, source words above columns, and a caption below."""
+    code, out, _ = run("translate", "they grow", "--attention")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0] == "THEY GROW"
+    assert lines[2].split() == ["they", "grow", "</s>"]
+    assert [line.split()[0] for line in lines[3:6]] == ["THEY", "GROW", "</s>"]
+    assert "67" in lines[3]
+    assert "cross-attention of decoder layer 1, mean of 3 heads" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (["--attention"], ([], [], 2, 2)),
+        (["--layer", "0", "--layer", "1"], ([0, 1], [], 2, 2)),
+        (["--head", "2", "--reduction", "none", "--granularity", "token"], ([], [2], 1, 1)),
+    ],
+)
+def test_attention_options_travel(run, server, arguments, asked):
+    """Any option of attention asks for it, by words and the mean of heads unless it says otherwise."""
+    run("translate", "hi", *arguments)
+    options = server.requests[0].attention
+    assert (options.layers, options.heads, options.reduction, options.granularity) == asked
+
+
+def test_model_by_name_and_version(run, server):
+    """--model takes NAME and NAME/VERSION."""
+    run("translate", "hi", "--model", "en-fr/3")
+    assert (server.requests[0].model_name, server.requests[0].model_version) == ("en-fr", "3")
+
+
+def test_lines_keep_their_numbers(run, tmp_path):
+    """Each line is answered on its own line; blank and failed ones stay blank, and failures are told and counted."""
+    file = tmp_path / "english.txt"
+    file.write_bytes("one\r\n\n  \nbad\nété\n".encode() + b"\xff\xfe\nlast")
+    code, out, err = run("translate", "--file", str(file))
+    assert code == 1
+    assert out.splitlines() == ["ONE", "", "", "", "ÉTÉ", "", "LAST"]
+    assert err.splitlines() == [
+        "error: line 4: texts[1] is bad; send a better one (INVALID_ARGUMENT)",
+        "error: line 6: not UTF-8 at byte 0: convert it, for example with `iconv -t utf-8` (INVALID_ARGUMENT)",
+    ]
+
+
+def test_lines_from_stdin_as_json(run):
+    """--json prints one object for each line, null for a blank one, and nothing else."""
+    code, out, err = run("translate", "--json", stdin="\ufeffone\n\nbad\n".encode())
+    first, blank, failed = map(json.loads, out.splitlines())
+    assert code == 1
+    assert (first["source"], first["text"], first["attention"]) == ("one", "ONE", None)
+    assert first["model"] == {"name": "shout", "version": "1"}
+    assert blank is None
+    assert failed == {
+        "source": "bad",
+        "failure": {
+            "code": 3,
+            "code_name": "INVALID_ARGUMENT",
+            "message": "texts[1] is bad; send a better one",
+            "field": "texts[1]",
+        },
+    }
+    assert err.count("\n") == 1
+
+
+def test_many_lines_stay_in_order(run):
+    """Lines of many requests come back in their order."""
+    lines = [f"line {number}" for number in range(150)]
+    code, out, _ = run("translate", stdin="\n".join(lines).encode())
+    assert (code, out.splitlines()) == (0, [line.upper() for line in lines])
+
+
+def test_json_holds_axes_once_and_weights_by_map(run):
+    """A record's attention names its axes once and gives each map's weights as nested lists."""
+    _, out, _ = run("translate", "they grow", "--attention", "--json")
+    attention = json.loads(out)["attention"]
+    assert [word["text"] for word in attention["axes"]["source"]] == ["they", "grow", "</s>"]
+    assert [one["layer"] for one in attention["maps"]] == [0, 1]
+    assert attention["maps"][0]["weights"][0][0] == [0.6666667, 0.1666667, 0.1666667]
+    assert "keys" not in attention["maps"][0]
+
+
+def test_stream_prints_deltas(run):
+    """--stream prints the text as it comes; with --json each delta and then the whole."""
+    assert run("translate", "hi there", "--stream") == (0, "HI THERE\n", "")
+    _, out, _ = run("translate", "hi", "--stream", "--json")
+    *deltas, final = map(json.loads, out.splitlines())
+    assert [one["delta"]["text"] for one in deltas] == ["H", "I"]
+    assert (final["source"], final["text"]) == ("hi", "HI")
+
+
+def test_classes_as_bars(run):
+    """One text gets its classes as bars with percentages."""
+    code, out, _ = run("classify", "hello")
+    first, second = out.splitlines()
+    assert code == 0
+    assert first.split()[:3] == ["greeting", "75.0", "%"]
+    assert first.count("█") > second.count("█")
+
+
+def test_lines_get_class_and_probability(run):
+    """A line gets its class, a tab, its probability, and a word if it is out of scope."""
+    _, out, _ = run("classify", stdin=b"hello\nwho invented the internet\n")
+    assert out.splitlines() == ["greeting\t0.7500", "greeting\t0.7500\tout_of_scope"]
+
+
+def test_attended_words_are_drawn(run):
+    """With --attention the words stand above their weights, and the caption says what was drawn and what wasn't."""
+    _, out, _ = run("classify", "hello there", "--attention")
+    lines = out.splitlines()
+    assert lines[0].split() == ["hello", "there"]
+    assert "what [CLS] attends to, in percent (the other 71 go to [CLS] and [SEP])" in " ".join(out.split())
+    assert "self-attention of encoder layer 1" in " ".join(out.split())
+
+
+def test_models_as_a_table_and_as_json(run):
+    """The models are a table for people and objects for programs."""
+    _, table, _ = run("models")
+    assert "shout/1" in table
+    assert "decoder cross 1 × 3" in table
+    _, out, _ = run("models", "--json")
+    assert json.loads(out)["taps"] == [{"kind": "cross", "stack": "decoder", "layer": 0, "heads": 3}]
+
+
+def test_no_server(run):
+    """A missing server is one line that says what to do."""
+    code, out, err = run("translate", "hi", "--server", "localhost:1")
+    assert (code, out) == (1, "")
+    assert err == (
+        "error: can't reach a server at localhost:1 (Connection refused): "
+        "start one with `regard serve --models models/` or name it with --server\n"
+    )
+
+
+def test_a_refused_request_is_one_line(run, server):
+    """The server's own words become the error."""
+    server.refusals = [grpc.StatusCode.NOT_FOUND]
+    assert run("translate", "hi") == (1, "", "error: refused with NOT_FOUND\n")
+
+
+def test_undecodable_argument(run):
+    """An argument that is no UTF-8 is refused before it is sent."""
+    code, _, err = run("translate", "\udcff")
+    assert code == 1
+    assert "lone surrogate (U+DCFF)" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["translate"], "give a text"),
+        (["classify"], "give a text"),
+        (["translate", "hi", "--file", "x"], "not both"),
+        (["translate", "--file", "/nowhere/at/all"], "can't read /nowhere/at/all: No such file or directory"),
+        (["translate", "--stream", "--file", "x"], "--stream takes one text"),
+    ],
+)
+def test_wrong_calls(run, arguments, words):
+    """A command called wrongly says what it needs, and exits with 2."""
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert err.count("\n") == 1

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from contextlib import closing
+
+import grpc
+import numpy as np
+import pytest
+
+from regard.client import (
+    AsyncClient,
+    AttentionOptions,
+    Client,
+    Failure,
+    InvalidTextError,
+    RequestFailed,
+    ServerUnreachable,
+    Translation,
+    TranslationDelta,
+)
+from regard.errors import InvalidInputError, RegardError
+
+
+def test_translation_mirrors_the_message(server):
+    """A translation comes back with every field of its message."""
+    with Client(server.target) as client:
+        answer = client.translate("they grow oranges")
+    assert answer.text == "THEY GROW ORANGES"
+    assert answer.finish_reason == "end_of_sentence"
+    assert (answer.source_tokens, answer.target_tokens, answer.log_probability) == (4, 4, -1.5)
+    assert (answer.truncated, answer.attention) == (False, None)
+    assert (answer.timing.queue_s, answer.timing.encode_s, answer.timing.decode_s) == (0.25, 0.5, 1)
+    assert (answer.model.name, answer.model.version) == ("shout", "1")
+
+
+def test_options_travel(server):
+    """Every option of a call stands in the request."""
+    options = AttentionOptions(
+        kinds=["cross"], stacks=["decoder"], layers=[1], heads=[0, 2], reduction="max", granularity="word"
+    )
+    with Client(server.target) as client:
+        client.translate("hi", model="m", version="2", max_new_tokens=9, attention=options, truncate=True)
+        client.classify("hi", model="c", top_k=1)
+    translate, classify = server.requests
+    assert (translate.model_name, translate.model_version, translate.truncate) == ("m", "2", True)
+    assert translate.generation.max_new_tokens == 9
+    asked = translate.attention
+    assert (asked.kinds, asked.stacks, asked.layers, asked.heads) == ([2], [2], [1], [0, 2])
+    assert (asked.reduction, asked.granularity) == (3, 2)
+    assert (classify.model_name, classify.top_k, classify.HasField("attention")) == ("c", 1, False)
+
+
+def test_attention_is_an_array_with_labelled_axes(server):
+    """A map's weights are float32 [heads, queries, keys], labelled by the words of both axes."""
+    with Client(server.target) as client:
+        attention = client.translate("they grow", attention=AttentionOptions()).attention
+    first = attention.maps[0]
+    assert (first.kind, first.stack, first.layer, first.heads) == ("cross", "decoder", 0, (0, 1, 2))
+    assert first.weights.shape == (1, 3, 3)
+    assert first.weights.dtype == np.float32
+    assert [key.text for key in first.keys] == ["they", "grow", "</s>"]
+    assert [query.text for query in first.queries] == ["THEY", "GROW", "</s>"]
+    assert (first.keys[1].start, first.keys[1].end, first.keys[1].token_id) == (5, 9, None)
+    assert (first.keys[2].special, first.keys[2].token_id) == (True, 1)
+    np.testing.assert_allclose(first.weights.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_one_failing_input_raises(server):
+    """The method of one text raises its failure with code, field and message."""
+    with Client(server.target) as client, pytest.raises(RequestFailed) as caught:
+        client.translate("bad")
+    assert (caught.value.code, caught.value.code_name, caught.value.field) == (3, "INVALID_ARGUMENT", "texts[0]")
+    assert caught.value.message == "texts[0] is bad; send a better one"
+    assert isinstance(caught.value, RegardError)
+
+
+def test_many_inputs_are_split_and_answered_in_order(server):
+    """Many texts travel in requests of the given size, and failures bear the caller's own indices."""
+    texts = [f"text {number}" for number in range(7)]
+    texts[5] = "bad"
+    with Client(server.target, inputs_per_request=3) as client:
+        answers = client.translate_many(texts)
+    assert sorted(len(request.texts) for request in server.requests) == [1, 3, 3]
+    failure = Failure(code=3, message="texts[5] is bad; send a better one", field="texts[5]")
+    assert answers[5] == failure
+    assert [answer.text for answer in answers if isinstance(answer, Translation)] == [
+        text.upper() for text in texts if text != "bad"
+    ]
+
+
+def test_several_requests_are_in_flight_and_no_more(server):
+    """As many requests run at a time as are allowed."""
+    server.held.clear()
+    with Client(server.target, inputs_per_request=1, requests_in_flight=3) as client:
+        done: list[int] = []
+        asking = threading.Thread(target=lambda: done.append(len(client.translate_many(["a"] * 8))))
+        asking.start()
+        server.wait_running(3)
+        server.held.set()
+        asking.join(10)
+    assert done == [8]
+    assert server.most_running == 3
+
+
+def test_texts_are_read_as_results_are_taken(server):
+    """`translate_each` doesn't read its texts to the end before it yields the first result."""
+    read: list[int] = []
+
+    def texts():
+        for number in range(100):
+            read.append(number)
+            yield "a"
+
+    with (
+        Client(server.target, inputs_per_request=2, requests_in_flight=2) as client,
+        closing(client.translate_each(texts())) as answers,
+    ):
+        next(answers)
+        assert len(read) == 6
+
+
+def test_no_texts_no_requests(server):
+    """Nothing asked is nothing sent."""
+    with Client(server.target) as client:
+        assert client.translate_many([]) == []
+    assert server.requests == []
+
+
+def test_unavailable_is_tried_again(server):
+    """A call that ends with UNAVAILABLE is made again, without the caller noticing."""
+    server.refusals = [grpc.StatusCode.UNAVAILABLE] * 2
+    with Client(server.target) as client:
+        assert client.translate("hi").text == "HI"
+    assert len(server.requests) == 3
+
+
+def test_refusal_is_not_tried_again(server):
+    """Any other code is final, and keeps the server's words."""
+    server.refusals = [grpc.StatusCode.NOT_FOUND]
+    with Client(server.target) as client, pytest.raises(RequestFailed, match="refused with NOT_FOUND") as caught:
+        client.translate_many(["hi"])
+    assert caught.value.code_name == "NOT_FOUND"
+    assert len(server.requests) == 1
+
+
+def test_a_full_queue_fails_its_own_inputs_only(server):
+    """A request that meets a full queue fails its inputs; the other requests are answered."""
+    server.refusals = [grpc.StatusCode.RESOURCE_EXHAUSTED]
+    with Client(server.target, inputs_per_request=2, requests_in_flight=1) as client:
+        answers = client.translate_many(["a", "b", "c"])
+    assert [type(answer) for answer in answers] == [Failure, Failure, Translation]
+    assert answers[0].code_name == "RESOURCE_EXHAUSTED"
+
+
+def test_nothing_there():
+    """A server that isn't there is named, and is an error of its own."""
+    with Client("localhost:1", timeout_s=30) as client, pytest.raises(ServerUnreachable) as caught:
+        client.models()
+    assert caught.value.message == "can't reach a server at localhost:1 (Connection refused)"
+
+
+def test_deadline_in_words(server):
+    """A deadline that passes is told in seconds."""
+    server.held.clear()
+    with Client(server.target, timeout_s=0.05) as client, pytest.raises(RequestFailed) as caught:
+        client.translate("hi")
+    assert (caught.value.code_name, caught.value.message) == ("DEADLINE_EXCEEDED", "no answer within 0.05 s")
+
+
+@pytest.mark.parametrize("text", [None, 3, b"bytes"])
+def test_not_text(server, text):
+    """What is no string is refused by type and place, before anything is sent."""
+    with (
+        Client(server.target) as client,
+        pytest.raises(InvalidTextError, match=r"texts\[1\] must be a string") as caught,
+    ):
+        client.translate_many(["fine", text])
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, InvalidInputError)
+    assert server.requests == []
+
+
+def test_lone_surrogate(server):
+    """A lone surrogate is refused with its position, before anything is sent."""
+    with Client(server.target) as client, pytest.raises(InvalidTextError, match=r"U\+D800\) at position 2") as caught:
+        client.classify("ab\ud800")
+    assert caught.value.field == "texts[0]"
+    assert server.requests == []
+
+
+def test_one_string_is_not_many(server):
+    """A string where many are expected is refused, not taken apart."""
+    with Client(server.target) as client, pytest.raises(InvalidTextError, match="several strings"):
+        client.translate_many("hello")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_new_tokens": 0}, "generation.max_new_tokens must be at least 1"),
+        ({"attention": AttentionOptions(layers=[-1])}, "attention.layers are counted from 0"),
+        ({"attention": AttentionOptions(reduction="median")}, "attention.reduction has no value 'median'"),
+    ],
+)
+def test_options_that_cannot_be_sent(server, options, words):
+    """Options that no message can hold are refused by name."""
+    with Client(server.target) as client, pytest.raises(InvalidInputError, match=words):
+        client.translate("hi", **options)
+
+
+def test_stream_gives_deltas_then_the_whole(server):
+    """A stream yields each token's text and last the translation that they make."""
+    with Client(server.target) as client:
+        *deltas, final = client.stream_translate("hello")
+    assert all(isinstance(delta, TranslationDelta) for delta in deltas)
+    assert "".join(delta.text for delta in deltas) == final.text == "HELLO"
+    assert isinstance(final, Translation)
+
+
+def test_stream_raises_its_failure(server):
+    """A stream of a refused text raises."""
+    with Client(server.target) as client, pytest.raises(RequestFailed, match="is bad"):
+        list(client.stream_translate("bad"))
+
+
+def test_leaving_a_stream_cancels_it(server):
+    """Closing the iteration early ends the request on the server."""
+    with Client(server.target) as client:
+        with closing(client.stream_translate("endless")) as events:
+            next(events)
+        assert server.cancelled.wait(5)
+
+
+def test_classification_mirrors_the_message(server):
+    """A classification comes back with its classes in order."""
+    with Client(server.target) as client:
+        answer, failure = client.classify_many(["hello there", "bad"], top_k=2)
+    assert [(one.label, one.index, one.probability) for one in answer.classes] == [
+        ("greeting", 4, 0.75),
+        ("goodbye", 2, 0.125),
+    ]
+    assert (answer.out_of_scope, answer.source_tokens) == (False, 7)
+    assert failure.field == "inputs[1].text"
+
+
+def test_models_with_their_taps(server):
+    """The models of a server are listed with what attention they can give."""
+    with Client(server.target) as client:
+        (model,) = client.models()
+    assert (model.name, model.version, model.task, model.ready) == ("shout", "1", "translation", True)
+    assert (model.taps[0].kind, model.taps[0].stack, model.taps[0].heads) == ("cross", "decoder", 3)
+
+
+async def test_async_client_answers_the_same(server):
+    """The asyncio client gives what the other gives."""
+    async with AsyncClient(server.target, inputs_per_request=2) as client:
+        answers = await client.translate_many(["a", "bad", "c"])
+        events = [event async for event in client.stream_translate("hi")]
+        with pytest.raises(RequestFailed, match="is bad"):
+            await client.translate("bad")
+        assert (await client.classify("hello")).classes[0].label == "greeting"
+        assert [model.name for model in await client.models()] == ["shout"]
+    assert [answers[0].text, answers[1].field, answers[2].text] == ["A", "texts[1]", "C"]
+    assert "".join(event.text for event in events[:-1]) == events[-1].text == "HI"
+
+
+async def test_async_client_tries_again(server):
+    """The asyncio client retries UNAVAILABLE, too."""
+    server.refusals = [grpc.StatusCode.UNAVAILABLE]
+    async with AsyncClient(server.target) as client:
+        assert (await client.translate("hi")).text == "HI"
+
+
+async def test_async_stream_closed_early_is_cancelled(server):
+    """Closing an asynchronous stream ends the request on the server."""
+    async with AsyncClient(server.target) as client:
+        events = client.stream_translate("endless")
+        await anext(events)
+        await events.aclose()
+        assert await asyncio.to_thread(server.cancelled.wait, 5)
+
+
+def test_the_client_is_light():
+    """Importing the client imports neither a runtime nor the server."""
+    code = (
+        "import sys, regard.client;"
+        "print([m for m in sys.modules if m.startswith(('onnxruntime', 'regard.engine', 'regard.rpc', 'torch'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
