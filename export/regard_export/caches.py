@@ -71,8 +71,15 @@ class _StepCross(_Half):
 
 
 class _TracedCache(EncoderDecoderCache):
-    """An encoder-decoder cache of two halves that are not Transformers' own."""
+    """An encoder-decoder cache of two halves that are not Transformers' own.
 
+    Models tell an encoder-decoder cache by its class, hence the base; none of its code is used, so
+    the attributes that it declares are typed anew.
+    """
+
+    self_attention_cache: Any
+    cross_attention_cache: Any
+    is_updated: dict[int, bool]
     is_sliding = is_linear = is_dummy = ()
 
     def get_query_offset(self, *_: Any, **__: Any) -> int:
@@ -86,8 +93,9 @@ class RecordingCache(_TracedCache):
     """Catches the cross-attention keys and values of every decoder layer."""
 
     def __init__(self) -> None:
+        self._recorded = _Recorder()
         self.self_attention_cache = _Recorder()
-        self.cross_attention_cache = _Recorder()
+        self.cross_attention_cache = self._recorded
         self.is_updated = {}
 
     def get_seq_length(self, *_: Any) -> int:
@@ -96,7 +104,7 @@ class RecordingCache(_TracedCache):
     @property
     def cross(self) -> list[KeyValue]:
         """Key and value [R, H, S, D] of every layer, in order."""
-        return [pair for _, pair in sorted(self.cross_attention_cache.written.items())]
+        return [pair for _, pair in sorted(self._recorded.written.items())]
 
 
 class StepCache(_TracedCache):
@@ -113,14 +121,15 @@ class StepCache(_TracedCache):
         self.present: dict[int, KeyValue] = {}
         self.row_length = row_length
         self.total_length = total_length
-        self.self_attention_cache = _StepSelf(row_length)
+        self._noted = _StepSelf(row_length)
+        self.self_attention_cache = self._noted
         self.cross_attention_cache = _StepCross(cross)
         self.is_updated = dict.fromkeys(range(len(cross)), True)
 
-    def get_seq_length(self, *_: Any) -> torch.Tensor:
-        return self.self_attention_cache.get_seq_length()
+    def get_seq_length(self, *_: Any) -> Any:
+        return self._noted.get_seq_length()
 
     def take_pending(self) -> int | None:
         """Return the layer that has just called `update`, once; None for cross-attention."""
-        layer, self.self_attention_cache.pending = self.self_attention_cache.pending, None
+        layer, self._noted.pending = self._noted.pending, None
         return layer

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -23,6 +24,8 @@ from regard.manifest import (
 )
 from regard_export.attention import IMPLEMENTATION
 from regard_export.errors import CheckpointError
+
+Loaded = TypeVar("Loaded")
 
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -61,12 +64,11 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         )
     config = _read(directory, "config.json", lambda: AutoConfig.from_pretrained(directory, local_files_only=True))
     task, auto = _task_of(config, directory.name)
-    model = _read(
+    model, loading = _read(
         directory,
         weights.name,
         lambda: auto.from_pretrained(directory, local_files_only=True, dtype=torch.float32, output_loading_info=True),
     )
-    model, loading = model
     if loading["missing_keys"] or loading["mismatched_keys"]:
         missing = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
         raise CheckpointError(f"{directory.name}/{weights.name} lacks {len(missing)} weights, the first: {missing[0]}")
@@ -98,7 +100,7 @@ def _weight_file(directory: Path) -> Path:
     raise CheckpointError(f"{directory.name} has no model.safetensors; save it with model.save_pretrained")
 
 
-def _read(directory, file, load):  # type: ignore[no-untyped-def]
+def _read(directory: Path, file: str, load: Callable[[], Loaded]) -> Loaded:
     """Load quietly, and turn whatever a damaged file raises into one clear error."""
     logging.getLogger("transformers").setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
@@ -110,7 +112,7 @@ def _read(directory, file, load):  # type: ignore[no-untyped-def]
         raise CheckpointError(f"{directory.name}/{file} can't be loaded: {reason}") from error
 
 
-def _task_of(config: transformers.PretrainedConfig, name: str) -> tuple[Task, type]:
+def _task_of(config: transformers.PretrainedConfig, name: str) -> tuple[Task, Any]:
     architecture = (config.architectures or ["none named"])[0]
     if type(config) in AutoModelForSeq2SeqLM._model_mapping and config.is_encoder_decoder:
         return Task.TRANSLATION, AutoModelForSeq2SeqLM
@@ -127,7 +129,9 @@ def _task_of(config: transformers.PretrainedConfig, name: str) -> tuple[Task, ty
 def _positions(config: transformers.PretrainedConfig, name: str) -> int:
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None:
-        raise CheckpointError(f"{name}: its config names no max_position_embeddings; {config.model_type} is unsupported")
+        raise CheckpointError(
+            f"{name}: its config names no max_position_embeddings; {config.model_type} is unsupported"
+        )
     return int(positions)
 
 
@@ -156,7 +160,9 @@ def _generation(model: transformers.PreTrainedModel) -> GenerationSpec:
             )
     banned = [tuple(word) for word in options.bad_words_ids or []]
     if any(len(word) != 1 for word in banned):
-        raise CheckpointError("generation_config.json bans words of several tokens (bad_words_ids), which is unsupported")
+        raise CheckpointError(
+            "generation_config.json bans words of several tokens (bad_words_ids), which is unsupported"
+        )
     start = options.decoder_start_token_id
     if start is None:
         raise CheckpointError("generation_config.json names no decoder_start_token_id")
@@ -178,15 +184,9 @@ def _generation(model: transformers.PreTrainedModel) -> GenerationSpec:
 
 
 def _classification(config: transformers.PretrainedConfig) -> ClassificationSpec:
-    labels = tuple(config.id2label[index] for index in range(config.num_labels))
+    names = {int(index): label for index, label in (config.id2label or {}).items()}
     return ClassificationSpec(
-        labels=labels,
+        labels=tuple(names[index] for index in sorted(names)),
         out_of_scope_label=getattr(config, "out_of_scope_label", None),
         out_of_scope_threshold=getattr(config, "out_of_scope_threshold", None),
     )
-
-
-def read_config(directory: Path) -> dict[str, object]:
-    """Return config.json as it stands on disk."""
-    fields: dict[str, object] = json.loads((directory / "config.json").read_text())
-    return fields

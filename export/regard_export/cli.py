@@ -30,16 +30,24 @@ class Precision(StrEnum):
 
 @app.command()
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="The directory of the checkpoint: config.json, model.safetensors, tokenizer.json.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The models directory; the package is OUTPUT/NAME/VERSION.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="The directory of the checkpoint: config.json, model.safetensors, tokenizer.json.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The models directory; the package is OUTPUT/NAME/VERSION.")
+    ],
     name: Annotated[str | None, typer.Option(help="The model's name. Default: the checkpoint directory's.")] = None,
     version: Annotated[str, typer.Option(help="The model's version: a positive number.")] = "1",
     target: Annotated[Target, typer.Option(help="What the graphs are to run on.")] = Target.CPU,
-    precision: Annotated[Precision, typer.Option(help="fp32 is exact; int8 is smaller and faster, and loses a little.")] = Precision.FP32,
+    precision: Annotated[
+        Precision, typer.Option(help="fp32 is exact; int8 is smaller and faster, and loses a little.")
+    ] = Precision.FP32,
     overwrite: Annotated[bool, typer.Option(help="Replace a package of the same name and version.")] = False,
-    without_taps: Annotated[bool, typer.Option(help="Leave out the attention weights, to measure what they cost.")] = False,
+    without_taps: Annotated[
+        bool, typer.Option(help="Leave out the attention weights, to measure what they cost.")
+    ] = False,
 ) -> None:
-    """Export a Hugging Face checkpoint to ONNX with fused attention, and prove it.
+    r"""Export a Hugging Face checkpoint to ONNX with fused attention, and prove it.
 
     The package is compared with the eager model (outputs, generated tokens and every attention
     tensor) before it is put in place; over tolerance, or on any error, nothing is written.
@@ -53,13 +61,17 @@ def export(
     console = Console(stderr=True, highlight=False)
     chosen = name or checkpoint.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", chosen):
-        _refuse(console, f"the name {chosen!r} must be letters, digits, '.', '_' and '-', at most 128; choose one with --name")
+        _refuse(
+            console,
+            f"the name {chosen!r} must be letters, digits, '.', '_' and '-', at most 128; choose one with --name",
+        )
     if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
         _refuse(console, f"the version {version!r} must be a positive whole number")
     started = time.monotonic()
     with console.status("loading PyTorch and Transformers") as status:
         from regard_export.errors import ExportError
-        from regard_export.package import Options, export as export_package
+        from regard_export.package import Options
+        from regard_export.package import export as export_package
 
         def progress(stage: str) -> None:
             status.update(stage)

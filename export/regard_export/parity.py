@@ -8,7 +8,7 @@ through caches that are bound in place and filled with garbage beyond every row'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,9 +157,7 @@ class _Translator:
 
     def _compare_encoder(self, ids: Array, lengths: Array) -> Feeds:
         encoder = self.checkpoint.model.get_encoder()
-        expected = encoder(
-            input_ids=torch.from_numpy(ids), attention_mask=_mask(ids, lengths), output_attentions=True
-        )
+        expected = encoder(input_ids=torch.from_numpy(ids), attention_mask=_mask(ids, lengths), output_attentions=True)
         feeds = {"input_ids": ids, "source_length": lengths, "self_tap_rows": np.arange(len(lengths))}
         got = _run(self.sessions["encoder"], feeds)
         for tap in (tap for tap in self.taps if tap.graph == "encoder"):
@@ -199,7 +197,8 @@ class _Translator:
         """Decode greedily beside `generate()`; a difference counts unless eager saw a tie."""
         spec = self.generation
         steps = min(2 * SAMPLE_TOKENS, spec.max_target_tokens)
-        expected = self.checkpoint.model.generate(
+        model: Any = self.checkpoint.model
+        expected = model.generate(
             input_ids=torch.from_numpy(ids),
             attention_mask=_mask(ids, lengths),
             num_beams=1,
@@ -277,6 +276,3 @@ class _Stepper:
         bound = [name.replace("past_", "present_") for name in self._cache] + rest
         outputs = dict(zip(bound, binding.get_outputs(), strict=True))
         return {name: outputs[name].numpy() for name in rest}
-
-
-Progress = Callable[[str], None]

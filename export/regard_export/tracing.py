@@ -52,7 +52,11 @@ def _open(name: str, shape: ir.Shape | None) -> ir.Shape | None:
 
 def _nested(example: Example) -> tuple[dict[str, Any], dict[str, Any]]:
     """Gather `name.0`, `name.1`, ... into lists, as the modules' parameters take them."""
-    dims = {letter: torch.export.Dim(letter, min=1) for varying in example.dimensions.values() for letter in varying.values()}
+    dims = {
+        letter: torch.export.Dim(letter, min=1)
+        for varying in example.dimensions.values()
+        for letter in varying.values()
+    }
     inputs: dict[str, Any] = {}
     shapes: dict[str, Any] = {}
     for name, tensor in example.tensors.items():

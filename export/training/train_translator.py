@@ -19,12 +19,13 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import tatoeba
 import torch
-from muon import Muon
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers.trainers import UnigramTrainer
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+
+import tatoeba
+from muon import Muon
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
 MAX_POSITIONS = 256
@@ -165,6 +166,7 @@ def schedule(step: int, steps: int, decay_share: float) -> float:
 
 
 def main() -> None:
+    """Train, and write the checkpoint after every epoch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="fra-eng.zip of manythings.org/anki")
     parser.add_argument("--output", type=Path, required=True, help="where the checkpoint is written")
@@ -198,9 +200,7 @@ def main() -> None:
         return tokenizer(list(texts), truncation=True, max_length=MAX_POSITIONS)["input_ids"]
 
     train = list(zip(encode([s for s, _ in corpus.train]), encode([t for _, t in corpus.train]), strict=True))
-    dev = list(
-        zip(encode([e.source for e in corpus.dev]), encode([e.references[0] for e in corpus.dev]), strict=True)
-    )
+    dev = list(zip(encode([e.source for e in corpus.dev]), encode([e.references[0] for e in corpus.dev]), strict=True))
 
     step = epoch = 0
     if options.resume:

@@ -66,9 +66,7 @@ class FakeSession:
         outputs = self._compute(known)
         return [outputs[name] for name in fetches]
 
-    def bind(
-        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], fetches: Sequence[str]
-    ) -> FakeBinding:
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], fetches: Sequence[str]) -> FakeBinding:
         """Tie the function to buffers."""
         return FakeBinding(self, inputs, outputs, fetches)
 
@@ -127,7 +125,9 @@ def echo_package(*, max_tokens: int = 64) -> Package:
         ),
         state=(StateSpec.model_validate(state | {"input": "past_key.0", "output": "present_key.0"}),),
         cross_state=(
-            CrossStateSpec(encoder_output="cross_key.0", step_input="cross_key.0", heads=HEADS, head_size=1, dtype="float"),
+            CrossStateSpec(
+                encoder_output="cross_key.0", step_input="cross_key.0", heads=HEADS, head_size=1, dtype="float"
+            ),
         ),
         text=TextSpec(tokenizer_file="tokenizer.json", max_source_tokens=max_tokens, pad_token_id=PAD),
         generation=GenerationSpec(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 import structlog
@@ -116,7 +116,7 @@ class Worker:
         finally:
             self._abandon(ticket)
 
-    async def stream(self, request: GenerateRequest) -> AsyncIterator[TokenEvent | Generation]:
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent | Generation, None]:
         """Yield each token of `request` as it is made, then the result.
 
         The request must be `streaming`. Closing the iterator takes it out of the batch.

@@ -36,6 +36,7 @@ class Bench:
         )
 
     def submit(self, source: list[int], **options: Any) -> tuple[Ticket, list[Event | RegardError]]:
+        """Queue a request; the list fills with what its caller hears."""
         heard: list[Event | RegardError] = []
         request = GenerateRequest(np.array([*source, END]), **{"max_new_tokens": 64} | options)
         ticket = Ticket(request, heard.append, self.clock())
@@ -43,6 +44,7 @@ class Bench:
         return ticket, heard
 
     def run(self, steps: int = 500) -> None:
+        """Step until nothing is left to do."""
         for _ in range(steps):
             if not self.engine.busy and not self.scheduler.waiting:
                 return
@@ -51,6 +53,7 @@ class Bench:
 
 
 def sources(count: int, longest: int = 50) -> list[list[int]]:
+    """Return token sequences of random lengths."""
     random = np.random.default_rng(0)
     return [random.integers(3, 99, random.integers(1, longest)).tolist() for _ in range(count)]
 

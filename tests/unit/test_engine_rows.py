@@ -9,6 +9,7 @@ from regard.testing import HEADS, echo_package
 
 
 def admit(rows: Rows, value: float, length: int) -> int:
+    """Admit a row whose cross-attention state is `value` everywhere."""
     return rows.admit({"cross_key.0": np.full((HEADS, length, 1), value, np.float32)}, length, first_token=0)
 
 

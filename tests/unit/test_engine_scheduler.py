@@ -11,10 +11,12 @@ from regard.errors import DeadlineExceededError, QueueFullError
 
 
 def ticket(length: int, deadline: float | None = None) -> Ticket:
+    """Return a request of `length` tokens that nobody listens to."""
     return Ticket(ClassifyRequest(np.zeros(length, np.int64), deadline=deadline), lambda _: None, 0.0)
 
 
 def filled(*lengths: int, instances: int = 1) -> tuple[Scheduler, list[Ticket]]:
+    """Return a scheduler with a request of each length waiting."""
     scheduler = Scheduler(max_queue=100, instances=instances)
     tickets = [ticket(length) for length in lengths]
     for waiting in tickets:

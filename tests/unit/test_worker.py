@@ -36,6 +36,7 @@ class Gate(FakeSession):
 
 
 def request(*source: int, streaming: bool = False) -> GenerateRequest:
+    """Return a request for the echo of `source`."""
     return GenerateRequest(np.array([*source, END]), max_new_tokens=64, streaming=streaming)
 
 

@@ -6,7 +6,7 @@ and writes its replacement on a tape; the values that it returns take the node's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.tape import Tape
@@ -16,7 +16,7 @@ from regard_export.lowering import cpu
 
 Rule = Callable[[ir.Node, Tape], Sequence[ir.Value]]
 
-TARGETS: dict[str, dict[str, Rule]] = {"cpu": cpu.RULES}
+TARGETS: Mapping[str, Mapping[str, Rule]] = {"cpu": cpu.RULES}
 
 
 def lower(model: ir.Model, target: str) -> None:
@@ -28,9 +28,7 @@ def lower(model: ir.Model, target: str) -> None:
         tape = Tape()
         replacements = rules[node.op_type](node, tape)
         names = [output.name for output in node.outputs]
-        ir.convenience.replace_nodes_and_values(
-            model.graph, node, [node], tape.nodes, node.outputs, replacements
-        )
+        ir.convenience.replace_nodes_and_values(model.graph, node, [node], tape.nodes, node.outputs, replacements)
         for value, name in zip(replacements, names, strict=True):
             value.name = name
     model.opset_imports.pop(DOMAIN, None)

@@ -5,7 +5,7 @@ Their contracts: https://github.com/microsoft/onnxruntime/blob/main/docs/Contrib
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -32,6 +32,7 @@ def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     query, key, value, *length = node.inputs
     assert query is not None and key is not None and query.shape is not None
     width = query.shape[2]
+    assert isinstance(width, int)
     requests = tape.op("Shape", [key], {"start": 0, "end": 1})
     per_request = tape.op("Concat", [requests, _int64(tape, [-1, width])], {"axis": 0})
     grouped = tape.op("Reshape", [query, per_request])
@@ -79,7 +80,7 @@ def _int64(tape: Tape, values: Sequence[int]) -> ir.Value:
     return tape.op("Constant", [], {"value": ir.tensor(np.array(values, dtype=np.int64))})
 
 
-RULES: Mapping[str, object] = {
+RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     "Attention": attention,
     "CrossAttention": cross_attention,
     "CachedAttention": cached_attention,

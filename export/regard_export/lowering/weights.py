@@ -39,19 +39,26 @@ def _softmax_of_scores(node: ir.Node) -> ir.Graph:
     requests = tape.op("Div", [rows, _rows_per_request(tape, query, key)])
     keys = tape.op("Gather", [key, requests], {"axis": 0})
     if of_cache:
-        total = tape.op("Reshape", [tape.op("Cast", [lengths[1]], {"to": ir.DataType.INT64}), _constant(tape, np.array([1]))])
+        total = tape.op(
+            "Reshape", [tape.op("Cast", [lengths[1]], {"to": ir.DataType.INT64}), _constant(tape, np.array([1]))]
+        )
         keys = tape.op("Slice", [keys, _constant(tape, np.array([0])), total, _constant(tape, np.array([2]))])
     scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
     scores = tape.op("Mul", [scores, _constant(tape, np.float32(scale))])
     if lengths:
-        scores = tape.op("Where", [_attended(tape, keys, requests, lengths[0], of_cache), scores, _constant(tape, np.float32(-np.inf))])
+        scores = tape.op(
+            "Where",
+            [_attended(tape, keys, requests, lengths[0], of_cache), scores, _constant(tape, np.float32(-np.inf))],
+        )
     weights = tape.op("Softmax", [scores], {"axis": -1})
     return _branch(tape, weights, f"{node.outputs[0].name}.weights")
 
 
 def _attended(tape: Tape, keys: ir.Value, requests: ir.Value, length: ir.Value | None, of_cache: bool) -> ir.Value:
     """Return bool [A, 1, 1, T]: whether a key may be attended."""
-    count = tape.op("Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), _constant(tape, np.array([], np.int64))])
+    count = tape.op(
+        "Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), _constant(tape, np.array([], np.int64))]
+    )
     positions = tape.op("Range", [_constant(tape, np.int64(0)), count, _constant(tape, np.int64(1))])
     limits = tape.op("Cast", [tape.op("Gather", [length, requests], {"axis": 0})], {"to": ir.DataType.INT64})
     limits = tape.op("Reshape", [limits, _constant(tape, np.array([-1, 1, 1, 1]))])

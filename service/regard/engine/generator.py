@@ -139,7 +139,11 @@ class Generator:
             input_ids[row, : ticket.length] = ticket.request.input_ids
         lengths = np.array([ticket.length for ticket in batch], np.int32)
         taps, asking = self._asked_of("encoder", [ticket.request for ticket in batch])
-        feeds = {"input_ids": input_ids, "source_length": lengths, "self_tap_rows": np.array(asking, np.int64)}
+        feeds: dict[str, Array] = {
+            "input_ids": input_ids,
+            "source_length": lengths,
+            "self_tap_rows": np.array(asking, np.int64),
+        }
         states = self._manifest.cross_state
         fetches = [spec.encoder_output for spec in states] + [tap.output for tap in taps]
         outputs = self._encoder.run(feeds, fetches)
