@@ -60,7 +60,7 @@ packages: $(CHECKPOINTS:%=$(MODELS)/.%.exported) ## Export the demonstration che
 .SECONDEXPANSION:
 $(MODELS)/.%.exported: $(READY) $$(wildcard export/checkpoints/$$*/*) $(wildcard export/regard_export/*.py export/regard_export/*/*.py)
 	@mkdir -p $(MODELS)
-	@$(BIN)/regard-export export/checkpoints/$* --output $(MODELS)
+	@$(BIN)/regard-export export/checkpoints/$* --output $(MODELS) --overwrite
 	@touch $@
 
 demo: packages ## Export, serve, translate, classify and show the attention

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,8 +39,7 @@ def _export_if_changed(name: str) -> None:
     if stamp.exists() and stamp.read_text() == origin and (MODELS / name).exists():
         return
     stamp.unlink(missing_ok=True)
-    shutil.rmtree(MODELS / name, ignore_errors=True)
-    command = [sys.executable, "-m", "regard_export.cli", str(checkpoint), "--output", str(MODELS)]
+    command = [sys.executable, "-m", "regard_export.cli", str(checkpoint), "--output", str(MODELS), "--overwrite"]
     export = subprocess.run(command, capture_output=True, text=True, check=False)
     if export.returncode != 0:
         pytest.fail(f"{name} can't be exported:\n{export.stdout}{export.stderr}", pytrace=False)

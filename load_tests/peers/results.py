@@ -1,0 +1,104 @@
+"""What a benchmark found: a table for people, and `build/results/TARGET.json` for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.table import Table
+
+RESULTS = Path("build/results")
+LIBRARIES = ("regard", "onnxruntime", "numpy", "torch", "transformers", "ctranslate2", "grpcio", "protobuf")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What every round measured of one thing. `bar` is the least median that is asked for, or None."""
+
+    name: str
+    unit: str
+    measured: Sequence[float]
+    bar: float | None = None
+
+    @property
+    def median(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(self.measured)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the median reaches the bar; None without one."""
+        return None if self.bar is None else self.median >= self.bar
+
+    def __str__(self) -> str:
+        return f"{_number(self.median)} [{_number(min(self.measured))}, {_number(max(self.measured))}]"
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return the median with its bar, and the range of the rounds around it."""
+        row: dict[str, object] = {"name": self.name, "value": self.median, "unit": self.unit}
+        spread = {"lowest round": min(self.measured), "highest round": max(self.measured)}
+        return [
+            row | {"bar": self.bar, "holds": self.holds},
+            *(
+                row | {"name": f"{self.name}, {end}", "value": value, "bar": None, "holds": None}
+                for end, value in spread.items()
+            ),
+        ]
+
+
+def write(target: str, figures: Sequence[Figure]) -> Path:
+    """Write `build/results/TARGET.json`, with the machine and the versions, and return the file."""
+    rows = [row for figure in figures for row in figure.rows()]
+    content = {"name": target, "machine": machine(), "versions": versions(), "rows": rows}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"{target}.json"
+    file.write_text(json.dumps(content, indent=2) + "\n")
+    return file
+
+
+def table_of(figures: Sequence[Figure], title: str) -> Table:
+    """Return a table of medians, their ranges and their bars."""
+    table = Table("", "median [lowest, highest]", "unit", "asked", "holds", title=title)
+    for figure in figures:
+        verdict = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[figure.holds]
+        table.add_row(
+            figure.name, str(figure), figure.unit, "" if figure.bar is None else f"≥ {_number(figure.bar)}", verdict
+        )
+    return table
+
+
+def machine() -> dict[str, str | int]:
+    """Return what the figures depend on: processor, cores, memory, operating system."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = (line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
+        processor = next(names, processor)
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": processor,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(memory_gib),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that are installed."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
