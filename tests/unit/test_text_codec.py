@@ -178,13 +178,12 @@ def test_truncation_leaves_what_fits(tmp_path: Path) -> None:
     assert codec.encode("the cat " * 20, truncate=True, field="text").truncated
 
 
-def test_truncation_finds_the_text_behind_white_space(tmp_path: Path) -> None:
-    """However much white space comes before it, what is cut is the text."""
+def test_truncation_to_white_space_is_refused(tmp_path: Path) -> None:
+    """A text that is cut before it begins, for all the white space in front, is refused."""
     codec = codec_of(tmp_path, unigram(), max_source_tokens=16)
 
-    encoded = codec.encode(" " * 5000 + "the cat", truncate=True, field="text")
-
-    assert encoded.segments[0].start == 5000
+    with pytest.raises(InvalidInputError, match="text begins with 1024 characters of white space"):
+        codec.encode(" " * 5000 + "the cat", truncate=True, field="text")
 
 
 def test_the_tokenizers_own_limits_are_off(tmp_path: Path) -> None:

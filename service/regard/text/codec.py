@@ -66,9 +66,13 @@ class TextCodec:
                 f"of {self._max_tokens} tokens; shorten it or set truncate",
                 field=field,
             )
-        if beyond:
-            indent = len(text) - len(text.lstrip())
-            text = text[: indent + self._max_characters]
+        text = text[: self._max_characters]
+        if text.isspace():
+            raise InvalidInputError(
+                f"{field} begins with {len(text)} characters of white space, which is all that can be read of it; "
+                "remove them",
+                field=field,
+            )
         encoding = self._tokenizer.encode(text)
         found = len(encoding.ids)
         if found > self._max_tokens and not truncate:
