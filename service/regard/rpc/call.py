@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from regard.metrics import ModelLabels
 
+_SLACK = 0.02
+_LEAST_SLACK_S = 0.05
+
 
 @dataclass(slots=True)
 class Call:
@@ -22,8 +25,14 @@ class Call:
 
     @property
     def expired(self) -> bool:
-        """Whether the caller's deadline has passed."""
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        """Whether the caller's deadline has passed, or is so near that it is why the caller gave up.
+
+        The deadline is rounded up by a percent or so on its way here: the caller's own passes first.
+        """
+        if self.deadline is None:
+            return False
+        slack = max(_LEAST_SLACK_S, _SLACK * (self.deadline - self.started))
+        return time.monotonic() >= self.deadline - slack
 
 
 current_call: ContextVar[Call] = ContextVar("current_call")

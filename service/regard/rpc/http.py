@@ -16,8 +16,6 @@ from regard.errors import ConfigurationError
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-_TEXT = [("Content-Type", "text/plain; charset=utf-8")]
-
 
 def make_app(registry: CollectorRegistry, unready: Callable[[], list[str]]) -> WSGIApplication:
     """Return the application: /healthz is 200 while the process lives, /readyz 503 with the reasons in `unready`."""
@@ -36,7 +34,7 @@ def make_app(registry: CollectorRegistry, unready: Callable[[], list[str]]) -> W
         return answer(start_response, "404 Not Found", ["/metrics, /healthz and /readyz are here"])
 
     def answer(start_response: StartResponse, status: str, lines: list[str]) -> Iterable[bytes]:
-        start_response(status, _TEXT)
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [("\n".join(lines) + "\n").encode()]
 
     return app

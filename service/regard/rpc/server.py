@@ -67,6 +67,11 @@ class Server:
         self.grpc_port = 0
         self.http_port = 0
 
+    @property
+    def accepting(self) -> bool:
+        """Whether new requests are let in; false from the start of the drain on."""
+        return self._admission.accepting
+
     async def start(self) -> None:
         """Listen on both ports, then load every model; requests are refused until theirs is loaded.
 

@@ -1,0 +1,127 @@
+"""A whole server on free ports, around scripted workers and real packages of real tokenizers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from regard.catalog import Catalog, load_catalog
+from regard.config import ServerSettings
+from regard.manifest import ClassificationSpec, Package, Task
+from regard.metrics import Metrics
+from regard.rpc.server import Server
+from regard.v1 import classification_pb2_grpc, model_pb2_grpc, translation_pb2_grpc
+
+from ..unit.packages import manifest_of, unigram, word_piece
+from .scripted_worker import ScriptedWorker
+
+LABELS = ("greeting", "farewell", "weather", "other")
+
+
+@dataclass
+class Running:
+    """A server that answers, and what tests ask of it."""
+
+    server: Server
+    catalog: Catalog
+    metrics: Metrics
+    channel: grpc.aio.Channel
+
+    @property
+    def address(self) -> str:
+        """Where gRPC listens."""
+        return f"127.0.0.1:{self.server.grpc_port}"
+
+    @property
+    def translation(self) -> translation_pb2_grpc.TranslationServiceAsyncStub:
+        """A stub on the channel."""
+        return translation_pb2_grpc.TranslationServiceStub(self.channel)
+
+    @property
+    def classification(self) -> classification_pb2_grpc.ClassificationServiceAsyncStub:
+        """A stub on the channel."""
+        return classification_pb2_grpc.ClassificationServiceStub(self.channel)
+
+    @property
+    def models(self) -> model_pb2_grpc.ModelServiceAsyncStub:
+        """A stub on the channel."""
+        return model_pb2_grpc.ModelServiceStub(self.channel)
+
+    def worker(self, name: str = "echo", version: str = "") -> ScriptedWorker:
+        """Return the worker of a model."""
+        worker = self.catalog.find(name, version).worker
+        assert isinstance(worker, ScriptedWorker)
+        return worker
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return a sample's value; 0 if it was never written."""
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+Serve = Callable[..., AbstractAsyncContextManager[Running]]
+
+
+def write_package(models: Path, name: str, version: str, task: Task) -> Path:
+    """Write a package without graphs, as an export would, and return its directory."""
+    directory = models / name / version
+    directory.mkdir(parents=True)
+    tokenizer = unigram() if task is Task.TRANSLATION else word_piece()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    manifest = manifest_of(task)
+    fields: dict[str, Any] = {"name": name, "version": version}
+    fields["files"] = {"tokenizer.json": hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest()}
+    if task is Task.CLASSIFICATION:
+        fields["classification"] = ClassificationSpec(
+            labels=LABELS, out_of_scope_label="other", out_of_scope_threshold=0.5
+        )
+    (directory / "manifest.json").write_text(json.dumps(manifest.model_copy(update=fields).model_dump(mode="json")))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a models directory of a translator, `echo/1`, and a classifier, `sorter/1`."""
+    directory = tmp_path_factory.mktemp("models")
+    write_package(directory, "echo", "1", Task.TRANSLATION)
+    write_package(directory, "sorter", "1", Task.CLASSIFICATION)
+    return directory
+
+
+def catalog_of(models: Path, metrics: Metrics) -> Catalog:
+    """Return the catalog of a directory, with a scripted worker for each model."""
+
+    def worker_of(package: Package) -> ScriptedWorker:
+        return ScriptedWorker(package, metrics.observer(package.manifest.name, package.manifest.version))
+
+    return load_catalog([models], worker_of)
+
+
+@pytest.fixture
+def serve(models: Path) -> Serve:
+    """Return a context manager that runs a server: `serve(max_inputs=3)`, `serve(other_models)`."""
+
+    @asynccontextmanager
+    async def serving(directory: Path = models, **settings: Any) -> AsyncIterator[Running]:
+        metrics = Metrics()
+        catalog = catalog_of(directory, metrics)
+        chosen = ServerSettings(**{"grpc_port": 0, "http_port": 0, "drain_timeout_s": 5.0} | settings)
+        server = Server(chosen, catalog, metrics)
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            try:
+                yield Running(server, catalog, metrics, channel)
+            finally:
+                for model in catalog.models:
+                    assert isinstance(model.worker, ScriptedWorker)
+                    model.worker.steps.set()
+                await server.stop()
+
+    return serving

@@ -1,0 +1,156 @@
+"""Health and readiness: by gRPC for each model, and by HTTP while everything is busy."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from .conftest import Running, Serve
+from .test_translation import CAT, refusal
+from .test_translation import request_of as translate_request_of
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+def stub_of(running: Running) -> health_pb2_grpc.HealthStub:
+    """Return a stub of the health service."""
+    return health_pb2_grpc.HealthStub(running.channel)
+
+
+def watch(running: Running, service: str = "") -> grpc.aio.UnaryStreamCall:
+    """Watch a service."""
+    return stub_of(running).Watch(health_pb2.HealthCheckRequest(service=service))
+
+
+async def http(running: Running, path: str) -> tuple[int, str]:
+    """Return the status and the body of a page."""
+
+    def fetch() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{running.server.http_port}{path}", timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    return await asyncio.to_thread(fetch)
+
+
+@pytest.mark.parametrize("service", ["", "echo", "echo/1", "sorter", "sorter/1"])
+async def test_a_ready_server_and_its_models_are_serving(serve: Serve, service: str) -> None:
+    """Check answers for the server, a model and a version of it."""
+    async with serve() as running:
+        response = await stub_of(running).Check(health_pb2.HealthCheckRequest(service=service))
+
+    assert response.status == SERVING
+
+
+async def test_checking_an_unknown_model_is_not_found(serve: Serve) -> None:
+    """As the protocol has it: Check ends with NOT_FOUND, Watch says SERVICE_UNKNOWN."""
+    async with serve() as running:
+        code, _ = await refusal(stub_of(running).Check(health_pb2.HealthCheckRequest(service="echo/9")))
+        watched = await watch(running, "echo/9").read()
+
+    assert code is grpc.StatusCode.NOT_FOUND
+    assert watched.status == SERVICE_UNKNOWN
+
+
+async def test_watchers_hear_of_a_model_that_fails_and_of_no_other(serve: Serve) -> None:
+    """A model that is not ready any more turns itself and the server; the other stays."""
+    async with serve() as running:
+        server, echo, sorter = watch(running), watch(running, "echo"), watch(running, "sorter")
+        first = [(await one.read()).status for one in (server, echo, sorter)]
+        running.worker("echo").ready = False
+        second = [(await one.read()).status for one in (server, echo)]
+        still = await stub_of(running).Check(health_pb2.HealthCheckRequest(service="sorter"))
+        ready, reasons = await http(running, "/readyz")
+        gauges = [running.metric("regard_model_ready", model=name, version="1") for name in ("echo", "sorter")]
+
+    assert first == [SERVING] * 3
+    assert second == [NOT_SERVING] * 2
+    assert still.status == SERVING
+    assert (ready, reasons) == (503, "echo/1 is not ready\n")
+    assert gauges == [0.0, 1.0]
+
+
+async def test_a_watcher_hears_after_another_has_left(serve: Serve) -> None:
+    """Watchers of one name don't depend on each other."""
+    async with serve() as running:
+        leaving, staying = watch(running, "echo"), watch(running, "echo")
+        await leaving.read()
+        await staying.read()
+        leaving.cancel()
+        running.worker("echo").ready = False
+        status = (await staying.read()).status
+
+    assert status == NOT_SERVING
+
+
+async def test_a_model_that_is_not_ready_refuses_with_unavailable(serve: Serve) -> None:
+    """Requests for it can be tried elsewhere."""
+    async with serve() as running:
+        running.worker("echo").ready = False
+        code, details = await refusal(running.translation.Translate(translate_request_of(CAT)))
+
+    assert code is grpc.StatusCode.UNAVAILABLE
+    assert "echo/1 is not ready" in details
+
+
+async def test_pages_answer_while_everything_is_busy(serve: Serve) -> None:
+    """Probes are answered while the workers are full and the event loop is held."""
+    async with serve() as running:
+        worker = running.worker()
+        worker.steps.clear()
+        busy = asyncio.ensure_future(running.translation.Translate(translate_request_of(CAT)))
+        await worker.until_inside(1)
+        pages = [await http(running, path) for path in ("/healthz", "/readyz")]
+        check = await stub_of(running).Check(health_pb2.HealthCheckRequest())
+        worker.steps.set()
+        await busy
+
+    assert pages == [(200, "ok\n"), (200, "ready\n")]
+    assert check.status == SERVING
+
+
+async def test_a_held_event_loop_does_not_hold_the_pages(serve: Serve) -> None:
+    """HTTP has threads of its own: it answers while the event loop runs nothing at all."""
+    async with serve() as running:
+        url = f"http://127.0.0.1:{running.server.http_port}/healthz"
+        with urllib.request.urlopen(url, timeout=5) as response:  # blocks the loop that the server lives in
+            assert response.status == 200
+
+
+async def test_unknown_pages_say_which_there_are(serve: Serve) -> None:
+    """A wrong path is 404 with the right ones."""
+    async with serve() as running:
+        status, body = await http(running, "/metric")
+
+    assert status == 404
+    assert "/metrics" in body
+
+
+async def test_reflection_lists_every_service(serve: Serve) -> None:
+    """Tools that know no proto file find the services and their messages."""
+    requests = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="regard.v1.TranslationService"),
+    ]
+    async with serve() as running:
+        call = reflection_pb2_grpc.ServerReflectionStub(running.channel).ServerReflectionInfo(iter(requests))
+        listed, described = [response async for response in call]
+
+    assert {service.name for service in listed.list_services_response.service} == {
+        "regard.v1.TranslationService",
+        "regard.v1.ClassificationService",
+        "regard.v1.ModelService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    assert described.file_descriptor_response.file_descriptor_proto

@@ -1,0 +1,352 @@
+"""Translate, as a caller sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import grpc
+import numpy as np
+import pytest
+
+from regard.errors import EngineError, QueueFullError, UnavailableError
+from regard.v1 import attention_pb2, model_pb2, translation_pb2
+
+from .conftest import Serve
+from .scripted_worker import failing_for
+
+HELLO = "Hello, world!"
+CAT = "The cat sat on the mat."
+LONG = "The cat sat on the mat. " * 12
+
+
+def request_of(*texts: str, **fields: object) -> translation_pb2.TranslateRequest:
+    """Return a request for the only translator."""
+    return translation_pb2.TranslateRequest(texts=texts, **fields)
+
+
+async def refusal(call: grpc.aio.UnaryUnaryCall) -> tuple[grpc.StatusCode, str]:
+    """Return the status that a call ends with, which must not be OK."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return caught.value.code(), caught.value.details() or ""
+
+
+async def test_every_text_has_a_result_in_order(serve: Serve) -> None:
+    """Several texts come back in the order in which they were sent, with the model that answered."""
+    async with serve() as running:
+        response = await running.translation.Translate(request_of(CAT, HELLO))
+
+    assert (response.model.name, response.model.version) == ("echo", "1")
+    assert [result.translation.text for result in response.results] == [CAT, HELLO]
+    translation = response.results[0].translation
+    assert translation.finish_reason == translation_pb2.FINISH_REASON_END_OF_SENTENCE
+    assert translation.target_tokens == translation.source_tokens > 1
+    assert math.isclose(translation.log_probability, -0.5 * translation.target_tokens)
+    assert translation.timing.decode_s == 0.003
+    assert not translation.truncated
+    assert not translation.HasField("attention")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        (" \t\n ", "white space"),
+        ("a\0b", "NUL"),
+        (LONG, "at most 32"),
+        ("x" * 100_000, "100000 characters"),
+    ],
+    ids=["empty", "blank", "NUL", "too long", "far too long"],
+)
+async def test_a_bad_text_fails_its_own_result_only(serve: Serve, text: str, says: str) -> None:
+    """A text that the model can't take gives a failure that names it; its neighbours are translated."""
+    async with serve() as running:
+        response = await running.translation.Translate(request_of(HELLO, text, CAT))
+
+    first, second, third = response.results
+    assert (first.translation.text, third.translation.text) == (HELLO, CAT)
+    assert second.failure.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert second.failure.field == "texts[1]"
+    assert says in second.failure.message
+
+
+async def test_a_bad_text_alone_is_a_failure_too(serve: Serve) -> None:
+    """A request of one bad text is answered, not refused: callers treat one text as several."""
+    async with serve() as running:
+        response = await running.translation.Translate(request_of(""))
+
+    assert [result.WhichOneof("outcome") for result in response.results] == ["failure"]
+
+
+async def test_a_long_text_is_cut_if_the_request_says_so(serve: Serve) -> None:
+    """With `truncate`, a text is cut to the model's positions and the answer says that it was."""
+    async with serve() as running:
+        response = await running.translation.Translate(request_of(LONG, CAT, truncate=True))
+
+    long, short = (result.translation for result in response.results)
+    assert (long.source_tokens, long.truncated) == (32, True)
+    assert LONG.startswith(long.text)
+    assert not short.truncated
+
+
+@pytest.mark.parametrize("count", [0, 4])
+async def test_a_request_has_some_inputs_but_not_too_many(serve: Serve, count: int) -> None:
+    """No text at all, or more than the server takes, is refused with the limit."""
+    async with serve(max_inputs=3) as running:
+        code, details = await refusal(running.translation.Translate(request_of(*[HELLO] * count)))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"texts: {count} given; a request takes from 1 to 3" in details
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "says"),
+    [
+        ({"model_name": "nobody"}, grpc.StatusCode.NOT_FOUND, "echo, sorter"),
+        ({"model_name": "x" * 100_000}, grpc.StatusCode.NOT_FOUND, "echo, sorter"),
+        ({"model_name": "echo", "model_version": "7"}, grpc.StatusCode.NOT_FOUND, "it has 1"),
+        ({"model_name": "sorter"}, grpc.StatusCode.INVALID_ARGUMENT, "call ClassificationService"),
+        ({"generation": {"max_new_tokens": 33}}, grpc.StatusCode.INVALID_ARGUMENT, "at most 32"),
+        ({"attention": {"kinds": [99]}}, grpc.StatusCode.INVALID_ARGUMENT, "attention.kinds[0]"),
+        ({"attention": {"kinds": [0]}}, grpc.StatusCode.INVALID_ARGUMENT, "attention.kinds[0]"),
+        ({"attention": {"reduction": 9}}, grpc.StatusCode.INVALID_ARGUMENT, "attention.reduction"),
+        ({"attention": {"layers": [2]}}, grpc.StatusCode.INVALID_ARGUMENT, "no layer 2"),
+        ({"attention": {"layers": [2**32 - 1]}}, grpc.StatusCode.INVALID_ARGUMENT, "attention.layers"),
+        ({"attention": {"heads": [4]}}, grpc.StatusCode.INVALID_ARGUMENT, "no head 4"),
+    ],
+)
+async def test_what_concerns_all_texts_refuses_the_request(
+    serve: Serve, fields: dict[str, object], code: grpc.StatusCode, says: str
+) -> None:
+    """An unknown model, another task's model or options that can't be met end the request, and say what there is."""
+    async with serve() as running:
+        found = await refusal(running.translation.Translate(request_of(HELLO, **fields)))
+
+    assert found[0] is code
+    assert says in found[1]
+
+
+async def test_the_name_may_be_left_out_where_one_model_does_the_task(serve: Serve) -> None:
+    """A classifier beside it does not make the only translator ambiguous."""
+    async with serve() as running:
+        response = await running.translation.Translate(request_of(HELLO, model_name=""))
+
+    assert response.model.name == "echo"
+
+
+async def test_generation_ends_at_the_length_asked_for(serve: Serve) -> None:
+    """`max_new_tokens` reaches the engine, and the answer says why it ended."""
+    async with serve() as running:
+        response = await running.translation.Translate(request_of(CAT, generation={"max_new_tokens": 3}))
+
+    translation = response.results[0].translation
+    assert translation.target_tokens == 3
+    assert translation.finish_reason == translation_pb2.FINISH_REASON_LENGTH
+
+
+async def test_text_that_is_not_utf8_is_the_callers_fault(serve: Serve) -> None:
+    """A lone surrogate on the wire is INVALID_ARGUMENT, and the server goes on."""
+    surrogate = b"\x1a\x03\xed\xa0\x80"  # field 3, three bytes: U+D800 as some encoders write it
+    async with serve() as running:
+        raw = running.channel.unary_unary("/regard.v1.TranslationService/Translate")
+        code, details = await refusal(raw(surrogate))
+        response = await running.translation.Translate(request_of(HELLO))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "UTF-8" in details
+    assert response.results[0].translation.text == HELLO
+
+
+async def test_a_message_over_the_limit_is_refused_and_the_server_lives(serve: Serve) -> None:
+    """gRPC refuses a message over `max_message_bytes`; the next request is served."""
+    async with serve(max_message_bytes=4096) as running:
+        code, _ = await refusal(running.translation.Translate(request_of("x" * 5000)))
+        response = await running.translation.Translate(request_of(HELLO))
+
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert response.results[0].translation.text == HELLO
+
+
+async def test_attention_is_labelled_and_its_rows_sum_to_one(serve: Serve) -> None:
+    """Cross attention comes for every layer, with the axes that its shape says and where it comes from."""
+    async with serve() as running:
+        response = await running.translation.Translate(request_of(CAT, attention={}))
+        package = running.catalog.find("echo").package
+
+    translation = response.results[0].translation
+    attention = translation.attention
+    assert attention.package_sha256 == package.sha256
+    assert attention.precision == "fp32"
+    assert [(one.layer, list(one.heads)) for one in attention.maps] == [(0, [0, 1, 2, 3]), (1, [0, 1])]
+    axes = {axis.axis: axis.segments for axis in attention.axes}
+    for one in attention.maps:
+        assert one.kind == attention_pb2.ATTENTION_KIND_CROSS
+        shape = (len(one.heads), len(axes[one.query_axis]), len(axes[one.key_axis]))
+        assert tuple(one.shape) == shape == (len(one.heads), translation.target_tokens, translation.source_tokens)
+        weights = np.frombuffer(one.weights, "<f4").reshape(shape)
+        np.testing.assert_allclose(weights.sum(axis=2), 1.0, atol=1e-5)
+    source = axes[attention_pb2.ATTENTION_AXIS_SOURCE]
+    assert CAT[source[0].start : source[0].end].startswith("T")
+    assert source[-1].special
+
+
+async def test_attention_by_words_and_reduced_over_heads(serve: Serve) -> None:
+    """Options reach the maps: words on both axes, one map of means, only what was chosen."""
+    options = attention_pb2.AttentionOptions(
+        kinds=[attention_pb2.ATTENTION_KIND_SELF],
+        stacks=[attention_pb2.ATTENTION_STACK_ENCODER],
+        layers=[1],
+        heads=[0, 3],
+        reduction=attention_pb2.ATTENTION_REDUCTION_MEAN,
+        granularity=attention_pb2.ATTENTION_GRANULARITY_WORD,
+    )
+    async with serve() as running:
+        response = await running.translation.Translate(request_of(CAT, attention=options))
+        asked = running.worker().seen[0].taps
+
+    attention = response.results[0].translation.attention
+    assert asked == {"encoder.self.1"}
+    assert [segment.text for segment in attention.axes[0].segments][:3] == ["The", "cat", "sat"]
+    assert [(one.layer, list(one.heads), one.shape[0]) for one in attention.maps] == [(1, [0, 3], 1)]
+
+
+async def test_attention_over_the_budget_fails_with_its_size(serve: Serve) -> None:
+    """An input whose attention would be over its share of the response fails, and the message has both figures."""
+    async with serve(max_attention_bytes=4096) as running:
+        response = await running.translation.Translate(request_of(CAT, "cat", attention={}))
+
+    over, within = response.results
+    assert over.failure.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert "2.0 KiB" in over.failure.message
+    assert "fewer layers" in over.failure.message
+    assert within.HasField("translation")
+
+
+async def test_attention_that_is_sure_to_be_over_the_budget_never_runs(serve: Serve) -> None:
+    """What the source alone puts over the budget is refused before the model works for it."""
+    async with serve(max_attention_bytes=16) as running:
+        response = await running.translation.Translate(request_of(CAT, attention={}))
+        seen = running.worker().seen
+
+    assert "at least" in response.results[0].failure.message
+    assert seen == []
+
+
+async def test_a_full_queue_fails_the_inputs_that_find_no_place(serve: Serve) -> None:
+    """Where some inputs find a place, the others fail with RESOURCE_EXHAUSTED beside them."""
+    async with serve() as running:
+        running.worker().capacity = 2
+        response = await running.translation.Translate(request_of(CAT, HELLO, CAT))
+
+    outcomes = [result.WhichOneof("outcome") for result in response.results]
+    codes = [result.failure.code for result in response.results if result.HasField("failure")]
+    assert sorted(outcomes) == ["failure", "translation", "translation"]
+    assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]]
+
+
+@pytest.mark.parametrize(
+    "error", [QueueFullError("full"), UnavailableError("draining")], ids=lambda error: error.code_name
+)
+async def test_an_error_that_all_inputs_share_is_the_requests(
+    serve: Serve, error: QueueFullError | UnavailableError
+) -> None:
+    """Where every input fails for one reason that is not its own, the request ends with that code."""
+    async with serve() as running:
+        running.worker().fail = lambda request: error
+        code, details = await refusal(running.translation.Translate(request_of(CAT, HELLO)))
+
+    assert (code.name, details) == (error.code_name, error.message)
+
+
+async def test_a_request_whose_deadline_passes_is_given_up(serve: Serve) -> None:
+    """The caller gets DEADLINE_EXCEEDED, and the work is taken back from the worker."""
+    async with serve() as running:
+        worker = running.worker()
+        worker.steps.clear()
+        code, _ = await refusal(running.translation.Translate(request_of(CAT), timeout=0.2))
+        await worker.until_inside(0)
+        deadline = worker.seen[0].deadline
+        left_early = worker.left_early
+
+    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert deadline is not None
+    assert left_early == 1
+
+
+async def test_without_a_deadline_the_engine_is_given_none(serve: Serve) -> None:
+    """A caller that sets no deadline waits as long as it takes."""
+    async with serve() as running:
+        await running.translation.Translate(request_of(HELLO))
+        assert running.worker().seen[0].deadline is None
+
+
+async def test_a_cancelled_request_leaves_the_worker(serve: Serve) -> None:
+    """Cancelling takes every input of the request back, and harms no other."""
+    async with serve() as running:
+        worker = running.worker()
+        worker.steps.clear()
+        call = running.translation.Translate(request_of(CAT, HELLO))
+        other = asyncio.ensure_future(running.translation.Translate(request_of(CAT)))
+        await worker.until_inside(3)
+        call.cancel()
+        await worker.until_inside(1)
+        worker.steps.set()
+        response = await other
+
+    assert response.results[0].translation.text == CAT
+    assert worker.left_early == 2
+
+
+async def test_an_engine_fault_fails_its_own_input(serve: Serve) -> None:
+    """A row that turns NaN fails with INTERNAL; the other inputs of the request are served."""
+    async with serve() as running:
+        worker = running.worker()
+        codec = running.catalog.find("echo").codec
+        length = len(codec.encode(HELLO, truncate=False, field="text").token_ids)
+        worker.fail = failing_for(length, EngineError("the model gave NaN for this input"))
+        response = await running.translation.Translate(request_of(CAT, HELLO))
+
+    good, bad = response.results
+    assert good.translation.text == CAT
+    assert bad.failure.code == grpc.StatusCode.INTERNAL.value[0]
+    assert "NaN" in bad.failure.message
+
+
+async def test_a_bug_shows_the_caller_an_id_and_the_log_the_rest(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An unexpected error says nothing of the server to the caller; the id leads to it in the log."""
+    async with serve() as running:
+        running.worker().fail = lambda request: ZeroDivisionError("/srv/secret/path.py broke")
+        code, details = await refusal(running.translation.Translate(request_of(HELLO)))
+
+    assert code is grpc.StatusCode.INTERNAL
+    assert "secret" not in details
+    assert "Traceback" not in details
+    incident = details.rpartition(" ")[2].rstrip(")")
+    logged = capsys.readouterr().out
+    assert logged.count(incident) == 1
+    assert "secret/path.py" in logged
+
+
+async def test_models_are_listed_with_all_that_can_be_asked_of_them(serve: Serve) -> None:
+    """ListModels tells names, limits, taps and labels, in order."""
+    async with serve() as running:
+        listed = await running.models.ListModels(model_pb2.ListModelsRequest())
+
+    echo, sorter = listed.models
+    assert (echo.name, echo.version, echo.max_source_tokens, echo.max_target_tokens) == ("echo", "1", 32, 32)
+    assert len(echo.taps) == 7
+    assert echo.ready
+    assert list(sorter.labels) == ["greeting", "farewell", "weather", "other"]
+    assert sorter.max_target_tokens == 0
+
+
+async def test_64_requests_at_once_are_answered_as_if_one_at_a_time(serve: Serve) -> None:
+    """Answers never go to another's request."""
+    texts = [f"{'cat ' * (1 + index % 7)}{'mat ' * (index % 5)}sat".strip() for index in range(64)]
+    async with serve() as running:
+        responses = await asyncio.gather(*(running.translation.Translate(request_of(text)) for text in texts))
+
+    assert [response.results[0].translation.text for response in responses] == texts
