@@ -99,6 +99,7 @@ class RecordingCache(_TracedCache):
         self.is_updated = {}
 
     def get_seq_length(self, *_: Any) -> int:
+        """Return 0: nothing was decoded before."""
         return 0
 
     @property
@@ -127,6 +128,7 @@ class StepCache(_TracedCache):
         self.is_updated = dict.fromkeys(range(len(cross)), True)
 
     def get_seq_length(self, *_: Any) -> Any:
+        """Return the position of every row [N, 1]."""
         return self._noted.get_seq_length()
 
     def take_pending(self) -> int | None:

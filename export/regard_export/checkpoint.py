@@ -85,7 +85,7 @@ def load_checkpoint(directory: Path) -> Checkpoint:
         ),
         text=TextSpec(
             tokenizer_file=TOKENIZER_FILE,
-            max_source_tokens=min(_positions(config, directory.name), tokenizer.model_max_length),
+            max_source_tokens=min(_positions(model, directory.name), tokenizer.model_max_length),
             pad_token_id=_pad_token(config, tokenizer),
         ),
         generation=_generation(model) if task is Task.TRANSLATION else None,
@@ -126,13 +126,15 @@ def _task_of(config: transformers.PretrainedConfig, name: str) -> tuple[Task, An
     )
 
 
-def _positions(config: transformers.PretrainedConfig, name: str) -> int:
-    positions = getattr(config, "max_position_embeddings", None)
+def _positions(model: transformers.PreTrainedModel, name: str) -> int:
+    """Return how many positions an input may have; RoBERTa's kind start behind the padding index."""
+    positions = getattr(model.config, "max_position_embeddings", None)
     if positions is None:
-        raise CheckpointError(
-            f"{name}: its config names no max_position_embeddings; {config.model_type} is unsupported"
-        )
-    return int(positions)
+        kind = model.config.model_type
+        raise CheckpointError(f"{name}: its config names no max_position_embeddings; {kind} is unsupported")
+    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+    padding_index = getattr(table, "padding_idx", None)
+    return int(positions) - (padding_index + 1 if padding_index is not None else 0)
 
 
 def _pad_token(config: transformers.PretrainedConfig, tokenizer: transformers.PreTrainedTokenizerBase) -> int:

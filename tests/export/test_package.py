@@ -1,0 +1,167 @@
+"""From a checkpoint on disk to a package: what is in it, what it proves, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from regard.manifest import Task, load_package
+from regard_export.cli import app
+from regard_export.errors import ExportError
+from regard_export.package import Options, export
+
+from .checkpoints import save_classifier, save_translator
+
+LAYERS = range(2)
+
+
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random translator's checkpoint."""
+    return save_translator(tmp_path_factory.mktemp("translator") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def translator_package(translator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the random translator."""
+    return export(translator, tmp_path_factory.mktemp("models"), Options(name="tiny"))
+
+
+def left_behind(models: Path) -> list[str]:
+    """Return whatever lies below a models directory."""
+    return [str(path.relative_to(models)) for path in models.rglob("*")] if models.exists() else []
+
+
+def test_a_translator_becomes_a_package_that_says_everything(translator_package: Path) -> None:
+    """The manifest names graphs, fused operators, state, cross state and a tap for every layer."""
+    manifest = load_package(translator_package).manifest
+    assert (manifest.task, manifest.source.architecture) == (Task.TRANSLATION, "MarianMTModel")
+    assert manifest.graphs["step"].operators["com.microsoft::GroupQueryAttention"] == 2
+    assert manifest.graphs["step"].operators["com.microsoft::MultiHeadAttention"] == 2
+    assert manifest.graphs["encoder"].operators["com.microsoft::MultiHeadAttention"] == 2
+    assert manifest.graphs["step"].optimized_operators["com.microsoft::SkipLayerNormalization"] == 6
+    assert {tap.name for tap in manifest.taps} == {
+        f"{kind}.{layer}" for kind in ("encoder.self", "decoder.self", "decoder.cross") for layer in LAYERS
+    }
+    assert [(spec.input, spec.output) for spec in manifest.state] == [
+        (f"past_{half}.{layer}", f"present_{half}.{layer}") for half in ("key", "value") for layer in LAYERS
+    ]
+    assert manifest.generation is not None
+    assert manifest.generation.suppressed_token_ids == (2,)
+    assert manifest.generation.max_target_tokens == 95
+
+
+def test_the_parity_report_has_measured_figures(translator_package: Path) -> None:
+    """Logits, every tap and the tokens were compared, and all lie within the tolerance."""
+    report = json.loads((translator_package / "parity.json").read_text())
+    differences = report["max_abs_difference"]
+    assert {"logits", "log_sum_exp", "encoder.self.1", "decoder.self.0", "decoder.cross.1"} <= differences.keys()
+    assert 0 < max(differences.values()) < 1e-4
+    assert report["greedy_tokens_compared"] > 50
+    assert report["greedy_tokens_different"] == 0
+
+
+@pytest.mark.parametrize("model_class", ["Bert", "DistilBert", "Electra", "Roberta"])
+def test_a_classifier_becomes_a_package(model_class: str, tmp_path: Path) -> None:
+    """One graph with fused attention, its labels, and equality with the eager model."""
+    checkpoint = save_classifier(tmp_path / "checkpoint", model_class)
+    manifest = load_package(export(checkpoint, tmp_path / "models", Options(name="tiny"))).manifest
+    assert manifest.classification is not None
+    assert manifest.classification.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert manifest.graphs["classifier"].operators["com.microsoft::MultiHeadAttention"] == 2
+    assert [tap.name for tap in manifest.taps] == ["encoder.self.0", "encoder.self.1"]
+
+
+def test_a_package_without_taps_has_none(translator: Path, tmp_path: Path) -> None:
+    """Neither the manifest nor the graphs know of attention weights."""
+    manifest = load_package(export(translator, tmp_path, Options(name="plain", taps=False))).manifest
+    assert manifest.taps == ()
+    assert all("If" not in graph.operators for graph in manifest.graphs.values())
+
+
+def test_int8_multiplies_in_int8_and_reports_what_it_loses(translator: Path, tmp_path: Path) -> None:
+    """Every matrix product with weights is quantised, and the report says how far it strays."""
+    directory = export(translator, tmp_path, Options(name="tiny", precision="int8"))
+    manifest = load_package(directory).manifest
+    step = manifest.graphs["step"].operators
+    assert step["MatMulInteger"] == 17
+    assert "MatMul" not in step
+    report = json.loads((directory / "parity.json").read_text())
+    assert report["tolerance"] is None
+    assert report["max_abs_difference"]["logits"] > 1e-4
+
+
+def test_an_existing_package_is_replaced_only_if_asked(translator_package: Path, translator: Path) -> None:
+    """Without `overwrite` the export is refused before any work."""
+    with pytest.raises(ExportError, match="tiny/1 exists already"):
+        export(translator, translator_package.parents[1], Options(name="tiny"))
+
+
+def spoil(checkpoint: Path, how: str) -> None:
+    """Damage a checkpoint in one of the ways that users' checkpoints are damaged."""
+    weights = checkpoint / "model.safetensors"
+    if how == "truncated weights":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif how == "no weights":
+        weights.unlink()
+    elif how == "no tokenizer":
+        (checkpoint / "tokenizer.json").unlink()
+    elif how == "config is not JSON":
+        (checkpoint / "config.json").write_text("{")
+    elif how == "weights of another shape":
+        config = json.loads((checkpoint / "config.json").read_text())
+        (checkpoint / "config.json").write_text(json.dumps(config | {"d_model": 64}))
+    elif how == "unsupported":
+        (checkpoint / "config.json").write_text('{"model_type": "clip", "architectures": ["CLIPModel"]}')
+    elif how == "repetition penalty":
+        file = checkpoint / "generation_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 1.3}))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("truncated weights", "model.safetensors can't be loaded"),
+        ("no weights", "no model.safetensors"),
+        ("no tokenizer", "no tokenizer.json"),
+        ("config is not JSON", "config.json can't be loaded"),
+        ("weights of another shape", "model.safetensors"),
+        ("unsupported", "CLIPModel"),
+        ("repetition penalty", "repetition_penalty to 1.3"),
+    ],
+)
+def test_a_bad_checkpoint_is_one_clear_error_and_leaves_nothing(
+    how: str, message: str, translator: Path, tmp_path: Path
+) -> None:
+    """The command says what is wrong in one paragraph, exits with 2, and writes no file."""
+    checkpoint = Path(shutil.copytree(translator, tmp_path / "bad"))
+    spoil(checkpoint, how)
+    result = CliRunner().invoke(app, [str(checkpoint), "--output", str(tmp_path / "models")])
+    assert result.exit_code == 2
+    assert message in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.stderr
+    assert left_behind(tmp_path / "models") == []
+
+
+def test_a_package_that_strays_is_not_written(
+    translator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the graphs differed from the eager model by more than the tolerance, there is no package."""
+    monkeypatch.setattr("regard_export.package.FP32_TOLERANCE", 1e-9)
+    with pytest.raises(ExportError, match="differs from the eager model by"):
+        export(translator, tmp_path / "models", Options(name="tiny"))
+    assert left_behind(tmp_path / "models") == []
+
+
+@pytest.mark.parametrize(("option", "value"), [("--name", "../up"), ("--name", ".hidden"), ("--version", "0")])
+def test_names_and_versions_that_are_no_directories_are_refused(
+    option: str, value: str, translator: Path, tmp_path: Path
+) -> None:
+    """A name can't lead out of the models directory."""
+    result = CliRunner().invoke(app, [str(translator), "--output", str(tmp_path / "models"), option, value])
+    assert result.exit_code == 2
+    assert left_behind(tmp_path) == []
