@@ -20,7 +20,7 @@ def translation_view(translation: Translation, *, every_layer: bool) -> Renderab
     for one in _chosen(attention, every_layer=every_layer):
         for place, weights in enumerate(one.weights):
             grid = AlignmentGrid(_labels(one.queries), _labels(one.keys), weights)
-            caption = f"{_origin(one, place)} · best source in percent, each row sums to 100"
+            caption = f"% of each word's {one.kind}-attention · {_origin(one, place)}"
             drawings.append(captioned(translation.text, grid, caption))
     return _spaced(drawings)
 
@@ -43,13 +43,12 @@ def class_bars(classification: Classification) -> RenderableType:
 
 
 def _highlighted(one: AttentionMap, weights: Sequence[float], origin: str) -> RenderableType:
-    words = [(key, weight) for key, weight in zip(one.keys, weights, strict=True) if not key.special]
-    rest = sum(weight for key, weight in zip(one.keys, weights, strict=True) if key.special)
-    specials = " and ".join(key.text for key in one.keys if key.special)
-    looking = one.queries[0].text
+    weighed = list(zip(_labels(one.keys), weights, strict=True))
+    words = [(key, weight) for key, weight in weighed if not key.special]
+    specials = ", ".join(f"{key.text} {percent(weight)}" for key, weight in weighed if key.special)
     return Group(
-        HighlightedText([Label(key.text) for key, _ in words], [weight for _, weight in words]),
-        Text(f"what {looking} attends to, in percent (the other {percent(rest)} go to {specials}) · {origin}", "dim"),
+        HighlightedText([key for key, _ in words], [weight for _, weight in words]),
+        Text(f"% of {one.queries[0].text}'s attention; {specials} · {origin}", "dim"),
     )
 
 
@@ -63,7 +62,7 @@ def _origin(one: AttentionMap, place: int) -> str:
         heads = f"head {one.heads[place]}"
     else:
         heads = f"{one.reduction} of {len(one.heads)} heads" if len(one.heads) > 1 else f"head {one.heads[0]}"
-    return f"{one.kind}-attention of {one.stack} layer {one.layer}, {heads}"
+    return f"{one.stack} layer {one.layer}, {heads}"
 
 
 def _labels(segments: Sequence[Segment]) -> list[Label]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import box
+from rich.table import Table
 from rich.text import Text
 
 from regard.cli.screen import OUT, error
@@ -63,7 +65,11 @@ def demo(
 def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
     from regard.cli.views import translation_view
 
-    OUT.rule(f"[bold]{inputs.translator}[/]: ten held-out sentences, asked at the same time", align="left")
+    OUT.rule(
+        f"[bold]{inputs.translator}[/]: {len(inputs.sentences)} held-out sentences, asked at once",
+        align="left",
+        style="dim",
+    )
     for sentence, answer in zip(inputs.sentences, answers.plain, strict=True):
         equal = answer.text in sentence.references
         OUT.print(Text.assemble(("\n  ", ""), (sentence.source, "bold")))
@@ -80,14 +86,18 @@ def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
 def _show_classifications(inputs: Inputs, answers: Answers[Classification]) -> None:
     from regard.cli.views import classification_view
 
-    OUT.rule(f"[bold]{inputs.classifier}[/]: five held-out utterances", align="left")
+    OUT.rule(
+        f"[bold]{inputs.classifier}[/]: {len(inputs.utterances)} held-out utterances, asked at once",
+        align="left",
+        style="dim",
+    )
     for utterance, answer in zip(inputs.utterances, answers.drawn, strict=True):
         equal = answer.classes[0].label == utterance.label
         OUT.print(
             Text.assemble(
-                ("\n= " if equal else "\n≠ ", "green" if equal else "yellow"),
+                ("= " if equal else "≠ ", "green" if equal else "yellow"),
                 (utterance.text, "bold"),
-                (f"   reference: {utterance.label}", "dim"),
+                (f"  {utterance.label}", "dim"),
             )
         )
         OUT.print()
@@ -95,19 +105,21 @@ def _show_classifications(inputs: Inputs, answers: Answers[Classification]) -> N
 
 
 def _show_summary(summary: dict[str, Any], output: Path) -> None:
-    OUT.rule("[bold]in short[/]", align="left")
+    columns = ("task", "= reference", "tokens/s", "with attention", "rows a batch")
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for name, task in summary["tasks"].items():
         equal = sum(example["equals_a_reference"] for example in task["examples"])
-        OUT.print(
-            f"{name}: {equal} of {len(task['examples'])} equal a reference, {task['tokens_per_s']:.0f} tokens/s, "
-            f"{task['tokens_per_s_with_all_attention']:.0f} with every attention weight; "
-            + ", ".join(
-                f"{graph} in batches of {sizes['mean_rows']:g} on average"
-                for graph, sizes in task["batch_sizes"].items()
-            )
+        table.add_row(
+            name,
+            f"{equal} of {len(task['examples'])}",
+            f"{task['tokens_per_s']:.0f}",
+            f"{task['tokens_per_s_with_all_attention']:.0f}",
+            ", ".join(f"{graph} {sizes['mean_rows']:.1f}" for graph, sizes in task["batch_sizes"].items()),
         )
+    OUT.rule("[bold]in short[/]", align="left", style="dim")
+    OUT.print(table)
     OUT.print(
-        f"attention: every row of every map sums to 1 within {summary['row_sum_error']:.1e}\n"
-        f"server: stopped with exit code {summary['server_exit_code']}\n"
-        f"written: {output / 'summary.json'}"
+        f"attention  every row of every map sums to 1 within {summary['row_sum_error']:.1e}\n"
+        f"server     stopped by SIGTERM with exit code {summary['server_exit_code']}\n"
+        f"written    {output / 'summary.json'}"
     )

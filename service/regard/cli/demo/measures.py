@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from regard.cli.demo.inputs import Inputs
 from regard.client import AsyncClient, Attention, AttentionOptions, Classification, Translation
@@ -79,6 +83,39 @@ def row_sum_error(attention: Attention) -> float:
 def shapes(attention: Attention) -> dict[str, list[int]]:
     """Return the shape [heads, queries, keys] of every map, by its stack, kind and layer."""
     return {f"{one.stack}.{one.kind}.{one.layer}": list(one.weights.shape) for one in attention.maps}
+
+
+def batch_sizes(metrics: str, model: str) -> dict[str, dict[str, object]]:
+    """Return, for each graph of a model, how many runs a server's metrics tell of, and of how many rows."""
+    samples: dict[str, list[Sample]] = defaultdict(list)
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples if family.name == "regard_run_rows" else ():
+            if sample.labels["model"] == model:
+                samples[sample.labels["graph"]].append(sample)
+    return {graph: _sizes(samples[graph]) for graph in sorted(samples)}
+
+
+def _sizes(samples: Sequence[Sample]) -> dict[str, object]:
+    """Turn one histogram, whose buckets are cumulative, into runs by the number of their rows."""
+    values = {sample.name.removeprefix("regard_run_rows_"): sample.value for sample in samples}
+    runs_by_rows: dict[str, int] = {}
+    counted, first = 0.0, 1
+    for bound, count in sorted((float(s.labels["le"]), s.value) for s in samples if "le" in s.labels):
+        if count > counted:
+            runs_by_rows[_range(first, bound)] = int(count - counted)
+        if math.isfinite(bound):
+            counted, first = count, int(bound) + 1
+    return {
+        "runs": int(values["count"]),
+        "mean_rows": round(values["sum"] / max(values["count"], 1), 2),
+        "runs_by_rows": runs_by_rows,
+    }
+
+
+def _range(first: int, last: float) -> str:
+    if math.isinf(last):
+        return f"{first} or more"
+    return str(first) if first == last else f"{first}-{last:.0f}"
 
 
 async def _at_once(calls: Iterable[Awaitable[R]]) -> tuple[list[R], float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -11,14 +10,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from regard.errors import ConfigurationError
 
@@ -53,14 +48,9 @@ class ServerProcess:
         """How the process ended; None while it runs, negative if a signal ended it."""
         return self.process.poll()
 
-    def batch_sizes(self, model: str) -> dict[str, dict[str, object]]:
-        """Return, for each graph of a model, how many runs there were, and of how many rows."""
-        samples: dict[str, list[Sample]] = defaultdict(list)
-        for family in text_string_to_metric_families(_get(f"http://127.0.0.1:{self.http_port}/metrics")):
-            for sample in family.samples if family.name == "regard_run_rows" else ():
-                if sample.labels["model"] == model:
-                    samples[sample.labels["graph"]].append(sample)
-        return {graph: _sizes(samples[graph]) for graph in sorted(samples)}
+    def metrics(self) -> str:
+        """Return what /metrics says."""
+        return _get(f"http://127.0.0.1:{self.http_port}/metrics")
 
 
 @contextmanager
@@ -121,26 +111,3 @@ def _get(url: str) -> str:
     with direct.open(url, timeout=10) as response:
         content: bytes = response.read()
     return content.decode()
-
-
-def _sizes(samples: Sequence[Sample]) -> dict[str, object]:
-    """Turn one histogram, whose buckets are cumulative, into runs by the number of their rows."""
-    values = {sample.name.removeprefix("regard_run_rows_"): sample.value for sample in samples}
-    runs_by_rows: dict[str, int] = {}
-    counted, first = 0.0, 1
-    for bound, count in sorted((float(s.labels["le"]), s.value) for s in samples if "le" in s.labels):
-        if count > counted:
-            runs_by_rows[_range(first, bound)] = int(count - counted)
-        if math.isfinite(bound):
-            counted, first = count, int(bound) + 1
-    return {
-        "runs": int(values["count"]),
-        "mean_rows": round(values["sum"] / max(values["count"], 1), 2),
-        "runs_by_rows": runs_by_rows,
-    }
-
-
-def _range(first: int, last: float) -> str:
-    if math.isinf(last):
-        return f"{first} or more"
-    return str(first) if first == last else f"{first}-{last:.0f}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from regard import __version__
 from regard.cli.demo.inputs import Inputs
-from regard.cli.demo.measures import Answers, shapes
+from regard.cli.demo.measures import Answers, batch_sizes, shapes
 from regard.cli.demo.server import ServerProcess
 from regard.client import Classification, Translation
 
@@ -21,6 +21,7 @@ def summarize(
     server: ServerProcess,
 ) -> dict[str, Any]:
     """Return the findings. It asks the running server for its metrics."""
+    metrics = server.metrics()
     return {
         "name": "demo",
         "regard": __version__,
@@ -41,7 +42,7 @@ def summarize(
                 ],
                 **_speeds(translations, sum(answer.target_tokens for answer in translations.plain)),
                 **_attention(translations),
-                "batch_sizes": server.batch_sizes(inputs.translator),
+                "batch_sizes": batch_sizes(metrics, inputs.translator),
             },
             "classification": {
                 "model": inputs.classifier,
@@ -58,7 +59,7 @@ def summarize(
                 ],
                 **_speeds(classifications, sum(answer.source_tokens for answer in classifications.plain)),
                 **_attention(classifications),
-                "batch_sizes": server.batch_sizes(inputs.classifier),
+                "batch_sizes": batch_sizes(metrics, inputs.classifier),
             },
         },
     }
