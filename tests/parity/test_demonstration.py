@@ -1,0 +1,135 @@
+"""The demonstration packages, through the engine, against eager Transformers on held-out inputs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+
+from regard.config import EngineSettings
+from regard.engine.observer import SilentObserver
+from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation
+from regard.manifest import load_package
+from regard.text.codec import TextCodec
+from regard.worker import Worker
+
+ROOT = Path(__file__).parents[2]
+CHECKPOINTS = ROOT / "export" / "checkpoints"
+DATA = Path(__file__).parent / "data"
+TOLERANCE = 1e-4
+TIE_MARGIN = 1e-4
+MAX_NEW_TOKENS = 100
+
+Served = tuple[Worker, TextCodec]
+
+
+@pytest.fixture(scope="module")
+def serve(packages: Path) -> Iterator[Callable[[str], Served]]:
+    """Start the worker of a demonstration package, with all of its attention within reach."""
+    workers: list[Worker] = []
+
+    def start(name: str) -> Served:
+        package = load_package(packages / name / "1")
+        worker = Worker(package, EngineSettings(), SilentObserver())
+        worker.start()
+        workers.append(worker)
+        return worker, TextCodec(package)
+
+    yield start
+    for worker in workers:
+        worker.stop()
+
+
+def lines(file: str) -> list[str]:
+    """Return the held-out inputs of a file."""
+    return (DATA / file).read_text("utf-8").splitlines()
+
+
+def all_taps(worker: Worker) -> frozenset[str]:
+    """Return the name of every tap of a worker's package."""
+    return frozenset(tap.name for tap in worker.package.manifest.taps)
+
+
+async def test_two_hundred_translations_equal_generate_token_for_token(serve: Callable[[str], Served]) -> None:
+    """All at once through the running batch, against one at a time; a tie of eager's may fall either way."""
+    worker, codec = serve("demo-en-fr")
+    sources = [codec.encode(text, truncate=False, field="text").token_ids for text in lines("sentences.en.txt")]
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(
+        CHECKPOINTS / "demo-en-fr", dtype=torch.float32, attn_implementation="eager"
+    )
+    answers = await asyncio.gather(*(worker.run(GenerateRequest(ids, MAX_NEW_TOKENS)) for ids in sources))
+    assert len(answers) == 200
+    for ids, answer in zip(sources, answers, strict=True):
+        assert isinstance(answer, Generation)
+        with torch.no_grad():
+            expected = model.generate(
+                input_ids=torch.from_numpy(ids)[None],
+                max_new_tokens=MAX_NEW_TOKENS,
+                num_beams=1,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        tokens = expected.sequences[0, 1:].tolist()
+        if answer.token_ids != tokens:
+            at = next(at for at, pair in enumerate(zip(answer.token_ids, tokens, strict=False)) if pair[0] != pair[1])
+            best = expected.logits[at][0].topk(2).values
+            assert best[0] - best[1] <= TIE_MARGIN, f"token {at}: {answer.token_ids} instead of {tokens}"
+
+
+async def test_every_map_of_a_translation_equals_the_eager_models(serve: Callable[[str], Served]) -> None:
+    """Encoder, decoder and cross attention of ragged requests in one batch, every layer and head."""
+    worker, codec = serve("demo-en-fr")
+    texts = [*lines("sentences.en.txt")[:24], "Yes!", "I am here. " * 12]
+    sources = [codec.encode(text, truncate=False, field="text").token_ids for text in texts]
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(
+        CHECKPOINTS / "demo-en-fr", dtype=torch.float32, attn_implementation="eager"
+    )
+    requests = [GenerateRequest(ids, MAX_NEW_TOKENS, taps=all_taps(worker)) for ids in sources]
+    start = model.generation_config.decoder_start_token_id
+    answers = await asyncio.gather(*map(worker.run, requests))
+    compared = 0
+    for ids, answer in zip(sources, answers, strict=True):
+        assert isinstance(answer, Generation)
+        with torch.no_grad():
+            eager = model(
+                input_ids=torch.from_numpy(ids)[None],
+                decoder_input_ids=torch.tensor([[start, *answer.token_ids[:-1]]]),
+                output_attentions=True,
+            )
+        log_probabilities = eager.logits[0].log_softmax(-1).gather(1, torch.tensor(answer.token_ids)[:, None])[:, 0]
+        assert np.allclose(answer.log_probabilities, log_probabilities, atol=TOLERANCE)
+        for tap in worker.package.manifest.taps:
+            maps = {
+                ("encoder", "self"): eager.encoder_attentions,
+                ("decoder", "self"): eager.decoder_attentions,
+                ("decoder", "cross"): eager.cross_attentions,
+            }[tap.stack, tap.kind]
+            assert np.abs(answer.taps[tap.name] - maps[tap.layer][0].numpy()).max() < TOLERANCE
+            compared += 1
+    assert compared == len(texts) * len(worker.package.manifest.taps)
+
+
+async def test_two_hundred_classifications_equal_the_eager_models(serve: Callable[[str], Served]) -> None:
+    """Logits and every map, batched with others of all lengths."""
+    worker, codec = serve("demo-intent")
+    sources = [codec.encode(text, truncate=False, field="text").token_ids for text in lines("utterances.en.txt")]
+    model: Any = AutoModelForSequenceClassification.from_pretrained(
+        CHECKPOINTS / "demo-intent", dtype=torch.float32, attn_implementation="eager"
+    )
+    model.eval()
+    answers = await asyncio.gather(*(worker.run(ClassifyRequest(ids, taps=all_taps(worker))) for ids in sources))
+    assert len(answers) == 200
+    for ids, answer in zip(sources, answers, strict=True):
+        assert isinstance(answer, Classification)
+        with torch.no_grad():
+            eager = model(input_ids=torch.from_numpy(ids)[None], output_attentions=True)
+        assert np.abs(answer.logits - eager.logits[0].numpy()).max() < TOLERANCE
+        for tap in worker.package.manifest.taps:
+            assert np.abs(answer.taps[tap.name] - eager.attentions[tap.layer][0].numpy()).max() < TOLERANCE
