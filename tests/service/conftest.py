@@ -20,7 +20,7 @@ from regard.metrics import Metrics
 from regard.rpc.server import Server
 from regard.v1 import classification_pb2_grpc, model_pb2_grpc, translation_pb2_grpc
 
-from ..unit.packages import manifest_of, unigram, word_piece
+from ..unit.packages import manifest_of, unigram, word_piece  # noqa: TID252 - tests are no package of sys.path
 from .scripted_worker import ScriptedWorker
 
 LABELS = ("greeting", "farewell", "weather", "other")
@@ -114,14 +114,14 @@ def serve(models: Path) -> Serve:
         catalog = catalog_of(directory, metrics)
         chosen = ServerSettings(**{"grpc_port": 0, "http_port": 0, "drain_timeout_s": 5.0} | settings)
         server = Server(chosen, catalog, metrics)
-        await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            try:
+        try:
+            await server.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
                 yield Running(server, catalog, metrics, channel)
-            finally:
-                for model in catalog.models:
-                    assert isinstance(model.worker, ScriptedWorker)
-                    model.worker.steps.set()
-                await server.stop()
+        finally:
+            for model in catalog.models:
+                assert isinstance(model.worker, ScriptedWorker)
+                model.worker.steps.set()
+            await server.stop()
 
     return serving

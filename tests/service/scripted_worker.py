@@ -37,7 +37,7 @@ class ScriptedWorker:
         self.package = package
         self.observer = observer
         self.ready = False
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.steps = asyncio.Event()
         self.steps.set()
         self.pause_after: int | None = None
@@ -46,6 +46,7 @@ class ScriptedWorker:
         self.seen: list[Request] = []
         self.inside = 0
         self.left_early = 0
+        self.refused = 0
         self.changed = asyncio.Condition()
 
     def start(self) -> None:
@@ -55,12 +56,17 @@ class ScriptedWorker:
     def stop(self) -> None:
         """End what is inside with `UnavailableError`. Called from another thread than the event loop's."""
         self.ready = False
-        self.loop.call_soon_threadsafe(self.steps.set)
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(self.steps.set)
 
     async def until_inside(self, count: int) -> None:
         """Return when `count` requests are inside."""
+        await self.until(lambda: self.inside == count)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Return when `condition`, which looks at this worker's counts, holds."""
         async with self.changed:
-            await self.changed.wait_for(lambda: self.inside == count)
+            await self.changed.wait_for(condition)
 
     async def run(self, request: Request) -> Generation | Classification:
         """Return the result of one input."""
@@ -107,9 +113,12 @@ class ScriptedWorker:
             await self._leave()
 
     async def _enter(self, request: Request) -> None:
+        self.loop = asyncio.get_running_loop()
         if not self.ready:
             raise UnavailableError("the model is stopped")
         if self.inside >= self.capacity:
+            self.refused += 1
+            await self._count(0)
             raise QueueFullError(f"{self.capacity} requests wait already; try again later")
         self.seen.append(request)
         error = self.fail(request)

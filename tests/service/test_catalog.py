@@ -76,7 +76,7 @@ def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     """A wrong path is named."""
-    with pytest.raises(ConfigurationError, match="no directory of models .*nowhere"):
+    with pytest.raises(ConfigurationError, match=r"no directory of models .*nowhere"):
         load_catalog([tmp_path / "nowhere"], _no_worker)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import urllib.error
 import urllib.request
 
@@ -10,6 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from regard.errors import ConfigurationError
 
 from .conftest import Running, Serve
 from .test_translation import CAT, refusal
@@ -154,3 +157,16 @@ async def test_reflection_lists_every_service(serve: Serve) -> None:
         "grpc.reflection.v1alpha.ServerReflection",
     }
     assert described.file_descriptor_response.file_descriptor_proto
+
+
+@pytest.mark.parametrize("which", ["grpc_port", "http_port"])
+async def test_a_taken_port_is_named(serve: Serve, which: str) -> None:
+    """A port that another holds ends the start, for either of the two; it is not shared."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+
+        with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1"):
+            async with serve(**{which: port}):
+                pytest.fail("it started")

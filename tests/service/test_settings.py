@@ -15,9 +15,8 @@ def test_flags_outweigh_the_environment_which_outweighs_the_file(
 ) -> None:
     """Each setting comes from the first of the three that has it, within the engine's as well."""
     file = tmp_path / "regard.toml"
-    file.write_text(
-        'host = "file"\nmax_inputs = 1\nmax_message_bytes = 1111\n[engine]\nmax_queue = 1\nmax_rows = 1\ninstances = 3\n'
-    )
+    server = 'host = "file"\nmax_inputs = 1\nmax_message_bytes = 1111\n'
+    file.write_text(server + "[engine]\nmax_queue = 1\nmax_rows = 1\ninstances = 3\n")
     monkeypatch.setenv("REGARD_MAX_INPUTS", "2")
     monkeypatch.setenv("REGARD_MAX_MESSAGE_BYTES", "2222")
     monkeypatch.setenv("REGARD_ENGINE__MAX_QUEUE", "2")

@@ -159,7 +159,7 @@ async def test_text_that_is_not_utf8_is_the_callers_fault(serve: Serve) -> None:
 
 
 async def test_a_message_over_the_limit_is_refused_and_the_server_lives(serve: Serve) -> None:
-    """gRPC refuses a message over `max_message_bytes`; the next request is served."""
+    """A message over `max_message_bytes` ends with gRPC's own code; the next request is served."""
     async with serve(max_message_bytes=4096) as running:
         code, _ = await refusal(running.translation.Translate(request_of("x" * 5000)))
         response = await running.translation.Translate(request_of(HELLO))
@@ -236,8 +236,13 @@ async def test_attention_that_is_sure_to_be_over_the_budget_never_runs(serve: Se
 async def test_a_full_queue_fails_the_inputs_that_find_no_place(serve: Serve) -> None:
     """Where some inputs find a place, the others fail with RESOURCE_EXHAUSTED beside them."""
     async with serve() as running:
-        running.worker().capacity = 2
-        response = await running.translation.Translate(request_of(CAT, HELLO, CAT))
+        worker = running.worker()
+        worker.capacity = 2
+        worker.steps.clear()
+        call = asyncio.ensure_future(running.translation.Translate(request_of(CAT, HELLO, CAT)))
+        await worker.until(lambda: worker.refused == 1)
+        worker.steps.set()
+        response = await call
 
     outcomes = [result.WhichOneof("outcome") for result in response.results]
     codes = [result.failure.code for result in response.results if result.HasField("failure")]

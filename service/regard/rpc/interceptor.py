@@ -91,11 +91,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         call = Call(method, _deadline_of(context), labels=ModelLabels(task=_TASKS.get(service, "")))
         token = current_call.set(call)
         code = grpc.StatusCode.OK
-        in_flight = self._metrics.requests_in_flight.labels(call.labels.task)
         try:
             if isinstance(request, _Unreadable):
                 raise InvalidInputError("the request's bytes are not its message, or hold text that is not UTF-8")
             if counted:
+                in_flight = self._metrics.requests_in_flight.labels(call.labels.task)
                 with self._admission.admit(), in_flight.track_inprogress():
                     yield
             else:
