@@ -82,7 +82,7 @@ train-intent: env ## Train demo-intent anew: make train-intent DATA=data_full.js
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
 	@$(BIN)/python export/training/train_intent.py --data $(DATA) --output export/checkpoints/demo-intent
 
-evaluate: packages ## Measure the quality of checkpoints and packages: make evaluate DATA=...
+evaluate: packages ## Measure checkpoints and packages: make evaluate DATA="fra-eng.zip data_full.json"
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
 	@$(BIN)/python export/training/evaluate.py --data $(DATA) --models $(MODELS)
 
