@@ -10,7 +10,7 @@ import typer
 
 from regard.cli.lines import Line, answered, open_lines
 from regard.cli.records import answer_record, print_record
-from regard.cli.screen import error, progress
+from regard.cli.screen import error, in_words, progress
 from regard.client import Failure
 
 R = TypeVar("R")
@@ -35,7 +35,7 @@ def answer_lines(
             outcome = _problem_of(line) or answer
             if isinstance(outcome, Failure):
                 failures += 1
-                error(f"line {line.number}: {outcome.message} ({outcome.code_name})")
+                error(f"line {line.number}: {in_words(outcome.message, outcome.field)} ({outcome.code_name})")
             _print(line, outcome, show, as_json=as_json)
             advance()
     if failures:

@@ -10,7 +10,7 @@ import typer
 from regard.cli.classify import classify
 from regard.cli.demo.command import demo
 from regard.cli.models import models
-from regard.cli.screen import error
+from regard.cli.screen import error, in_words
 from regard.cli.serve import serve
 from regard.cli.translate import translate
 from regard.errors import RegardError
@@ -68,4 +68,4 @@ def _advice(raised: RegardError) -> str:
 
     if isinstance(raised, ServerUnreachable):
         return f"{raised.message}: start one with `regard serve --models models/` or name it with --server"
-    return raised.message
+    return in_words(raised.message, raised.field)

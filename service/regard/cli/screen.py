@@ -20,6 +20,11 @@ def error(message: str) -> None:
     ERR.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
 
 
+def in_words(message: str, field: str) -> str:
+    """Return a message about one input, which the command line calls by no index."""
+    return message.replace(field, "the text") if field.startswith(("texts[", "inputs[")) else message
+
+
 def refuse(message: str) -> NoReturn:
     """End the command, which was called wrongly."""
     error(message)

@@ -20,7 +20,7 @@ def translation_view(translation: Translation, *, every_layer: bool) -> Renderab
     for one in _chosen(attention, every_layer=every_layer):
         for place, weights in enumerate(one.weights):
             grid = AlignmentGrid(_labels(one.queries), _labels(one.keys), weights)
-            caption = f"% of each word's {one.kind}-attention · {_origin(one, place)}"
+            caption = f"% of each {attention.granularity}'s {one.kind}-attention · {_origin(one, place)}"
             drawings.append(captioned(translation.text, grid, caption))
     return _spaced(drawings)
 

@@ -89,7 +89,7 @@ def test_lines_keep_their_numbers(run, tmp_path):
     assert code == 1
     assert out.splitlines() == ["ONE", "", "", "", "ÉTÉ", "", "LAST"]
     assert err.splitlines() == [
-        "error: line 4: texts[1] is bad; send a better one (INVALID_ARGUMENT)",
+        "error: line 4: the text is bad; send a better one (INVALID_ARGUMENT)",
         "error: line 6: not UTF-8 at byte 0: convert it, for example with `iconv -t utf-8` (INVALID_ARGUMENT)",
     ]
 
@@ -193,7 +193,7 @@ def test_undecodable_argument(run):
     """An argument that is no UTF-8 is refused before it is sent."""
     code, _, err = run("translate", "\udcff")
     assert code == 1
-    assert "lone surrogate (U+DCFF)" in err
+    assert err.startswith("error: the text holds a lone surrogate (U+DCFF)")
 
 
 @pytest.mark.parametrize(
