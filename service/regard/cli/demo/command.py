@@ -77,7 +77,10 @@ def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
         if not equal:
             for reference in sentence.references:
                 OUT.print(Text(f"  {reference}", "dim"))
-    OUT.print("\n[dim]= equals one of the corpus's references; ≠ differs from all of them, which follow in grey[/]\n")
+    OUT.print(
+        "\n[dim]= equals a reference of the corpus; ≠ differs from all of them, which follow in grey.\n"
+        "Picked by hand; the checkpoint's card has the quality over the whole test split.[/]\n"
+    )
     for sentence, answer in zip(inputs.sentences, answers.drawn, strict=True):
         if sentence.drawn:
             OUT.print(translation_view(answer, every_layer=False))
