@@ -34,6 +34,7 @@ from regard_export.errors import ExportError
 from regard_export.graphs import ClassifierGraph, EncoderGraph, StepGraph, TracedGraph
 from regard_export.lowering import lower
 from regard_export.parity import FP32_TOLERANCE, measure
+from regard_export.passes import simplify
 from regard_export.quantization import quantize
 from regard_export.tracing import trace
 
@@ -109,6 +110,7 @@ def _write_graphs(
         graph = kind(checkpoint.model, taps=options.taps)
         progress(f"tracing the {graph.name}")
         model = trace(graph)
+        simplify(model)
         lower(model, options.target)
         path = staging / f"{graph.name}.onnx"
         ir.save(model, path, external_data=f"{path.name}.data")

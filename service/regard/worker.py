@@ -66,6 +66,8 @@ class Worker:
         self._open_session = open_session
         self._clock = clock
         self._scheduler = Scheduler(max_queue=settings.max_queue, instances=settings.instances)
+        self.engines: list[Engine] = []
+        """One for each instance, once started; each belongs to its own thread."""
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._outstanding: set[Ticket] = set()
@@ -89,8 +91,8 @@ class Worker:
 
     def start(self) -> None:
         """Load the sessions and start the threads. Blocks; raises `PackageError` if a graph won't load."""
-        engines = self._build()
-        for index, engine in enumerate(engines):
+        self.engines = self._build()
+        for index, engine in enumerate(self.engines):
             name = f"{self.package.manifest.name}-{index}"
             thread = threading.Thread(target=self._work, args=(engine,), name=name, daemon=True)
             self._threads.append(thread)

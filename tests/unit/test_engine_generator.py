@@ -150,7 +150,7 @@ def test_a_row_that_turns_nan_fails_alone_and_is_wiped() -> None:
     _, poisoned = bench.submit([5] * 9)
     _, other = bench.submit([6] * 9)
     bench.engine.step()
-    cross = bench.engine._rows._cross["cross_key.0"]
+    cross = bench.engine.rows._cross["cross_key.0"]
     cross[0] = np.nan
     bench.engine.step()
     assert isinstance(poisoned[0], EngineError)

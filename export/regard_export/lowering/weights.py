@@ -19,7 +19,8 @@ def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
 
     query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T].
     `key_length` [R] counts the keys that may be attended. If the node is `of_cache`, it counts
-    those before this step, and only the first `total_length` keys are looked at.
+    those before this step, and only the first `total_length` keys are looked at. If it has a
+    `query_width`, the query is packed with key and value and comes first.
     """
     rows = node.inputs[2]
     assert rows is not None
@@ -34,6 +35,9 @@ def _softmax_of_scores(node: ir.Node) -> ir.Graph:
     of_cache = bool(node.attributes["of_cache"].as_int())
     tape = Tape()
     queries = tape.op("Gather", [query, rows], {"axis": 0})
+    if "query_width" in node.attributes:
+        end = _constant(tape, np.array([node.attributes["query_width"].as_int()]))
+        queries = tape.op("Slice", [queries, _constant(tape, np.array([0])), end, _constant(tape, np.array([2]))])
     queries = tape.op("Reshape", [queries, _constant(tape, np.array([0, 0, heads, -1]))])
     queries = tape.op("Transpose", [queries], {"perm": [0, 2, 1, 3]})
     requests = tape.op("Div", [rows, _rows_per_request(tape, query, key)])

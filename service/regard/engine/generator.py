@@ -73,7 +73,7 @@ class Generator:
         self._settings = settings
         self._clock = clock
         self._observer = observer
-        self._rows = Rows(manifest, settings.max_rows)
+        self.rows = Rows(manifest, settings.max_rows)
         self._running: list[_Running] = []
         self._bound: _Bound | None = None
         self._num_candidates = np.array([candidates_needed(self._spec)])
@@ -99,7 +99,7 @@ class Generator:
             running.ticket.finish(error)
         self._scheduler.release(len(self._running))
         self._running.clear()
-        self._rows.reset()
+        self.rows.reset()
 
     def _drop_overdue(self) -> None:
         now = self._clock()
@@ -115,8 +115,8 @@ class Generator:
         while True:
             decoding = bool(self._running)
             batch = self._scheduler.take(
-                free=self._rows.free,
-                held=self._rows.count,
+                free=self.rows.free,
+                held=self.rows.count,
                 max_tokens=self._settings.max_stall_tokens if decoding else self._settings.max_batch_tokens,
             )
             if not batch:
@@ -152,7 +152,7 @@ class Generator:
         cross, maps = outputs[: len(states)], outputs[len(states) :]
         for row, ticket in enumerate(batch):
             state = {spec.step_input: tensor[row] for spec, tensor in zip(states, cross, strict=True)}
-            self._rows.admit(state, ticket.length, self._spec.start_token_id)
+            self.rows.admit(state, ticket.length, self._spec.start_token_id)
             request = ticket.request
             assert isinstance(request, GenerateRequest)
             own = {
@@ -174,7 +174,7 @@ class Generator:
     def _decode(self) -> None:
         """Run one step of all rows, choose their tokens, and let go of those that are finished."""
         started = self._clock()
-        self._rows.prepare()
+        self.rows.prepare()
         bound = self._bind()
         try:
             maps = bound.binding.run()
@@ -183,7 +183,7 @@ class Generator:
             return
         choice = greedy(bound.candidate_ids, bound.candidate_scores, bound.log_sum_exp, self._spec)
         now = self._clock()
-        self._observer.ran("step", self._rows.count, self._rows.count, now - started)
+        self._observer.ran("step", self.rows.count, self.rows.count, now - started)
         self._collect(bound, maps)
         tokens = choice.token_ids
         reasons: list[FinishReason | None] = []
@@ -199,7 +199,7 @@ class Generator:
             reasons.append(finish_reason(token, len(running.token_ids), limit, self._spec))
             if running.request.streaming and choice.finite[row]:
                 running.ticket.emit(TokenEvent(token, log_probability))
-        self._rows.advance(tokens)
+        self.rows.advance(tokens)
         for row in reversed(range(len(self._running))):
             if not choice.finite[row]:
                 self._leave(row, EngineError("the model produced numbers that are not finite"), clear=True)
@@ -208,9 +208,9 @@ class Generator:
 
     def _bind(self) -> _Bound:
         """Bind the rows' buffers; nothing is bound again while the rows stay where they are."""
-        if self._bound is not None and self._bound.layout == self._rows.layout:
+        if self._bound is not None and self._bound.layout == self.rows.layout:
             return self._bound
-        count, candidates = self._rows.count, int(self._num_candidates[0])
+        count, candidates = self.rows.count, int(self._num_candidates[0])
         asking: dict[str, list[int]] = {}
         tapped: list[TapSpec] = []
         for kind in ("self", "cross"):
@@ -218,16 +218,16 @@ class Generator:
             asking[kind] = [row for row, running in enumerate(self._running) if names & running.request.taps]
             wanted = set().union(*(names & self._running[row].request.taps for row in asking[kind]))
             tapped += [self._taps[name] for name in sorted(wanted)]
-        inputs = self._rows.inputs() | {"num_candidates": self._num_candidates}
+        inputs = self.rows.inputs() | {"num_candidates": self._num_candidates}
         inputs |= {f"{kind}_tap_rows": np.array(rows, np.int64) for kind, rows in asking.items()}
-        outputs = self._rows.outputs() | {
+        outputs = self.rows.outputs() | {
             "candidate_ids": np.zeros((count, candidates), np.int64),
             "candidate_scores": np.zeros((count, candidates), np.float32),
             "log_sum_exp": np.zeros((count, 1), np.float32),
         }
         binding = self._step.bind(inputs, outputs, [tap.output for tap in tapped])
         self._bound = _Bound(
-            self._rows.layout,
+            self.rows.layout,
             binding,
             outputs["candidate_ids"],
             outputs["candidate_scores"],
@@ -240,7 +240,7 @@ class Generator:
     def _collect(self, bound: _Bound, maps: list[Array]) -> None:
         """Keep the new query's weights for the rows that ask, cut to the keys that are theirs."""
         for tap, weights in zip(bound.tapped, maps, strict=True):
-            lengths = self._rows.source_length if tap.kind == "cross" else self._rows.row_length + 1
+            lengths = self.rows.source_length if tap.kind == "cross" else self.rows.row_length + 1
             for index, row in enumerate(bound.asking[tap.kind]):
                 running = self._running[row]
                 if tap.name in running.request.taps:
@@ -255,7 +255,7 @@ class Generator:
     def _leave(self, row: int, outcome: Generation | RegardError, *, clear: bool = False) -> None:
         """End a row's request; the last row takes its place."""
         running = self._running[row]
-        moved = self._rows.release(row, clear=clear)
+        moved = self.rows.release(row, clear=clear)
         last = self._running.pop()
         if moved is not None:
             self._running[row] = last

@@ -1,0 +1,14 @@
+"""What is done to a traced graph before it is lowered: one pass a file, each changes the graph in place."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from regard_export.passes.packing import pack_projections
+from regard_export.passes.reshapes import drop_idle_reshapes
+
+
+def simplify(model: ir.Model) -> None:
+    """Run every pass; the graph computes what it did before."""
+    drop_idle_reshapes(model)
+    pack_projections(model)
