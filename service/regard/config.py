@@ -39,10 +39,10 @@ class EngineSettings(BaseModel):
     """Requests that may wait for a place; one more is refused."""
     max_rows: int = Field(default=64, ge=1, le=4096)
     """Rows that an instance decodes side by side."""
-    max_batch_tokens: int = Field(default=4096, ge=1)
+    max_batch_tokens: int = Field(default=1024, ge=1)
     """Padded tokens of one encoder or classifier run."""
-    max_stall_tokens: int = Field(default=1024, ge=1)
-    """Padded tokens of one encoder run while rows are decoding, so that they don't stand still."""
+    max_encode_share: float = Field(default=0.5, gt=0, lt=1)
+    """Share of the time that encoding new requests may take while rows are decoding."""
 
 
 class ServerSettings(BaseSettings):

@@ -237,13 +237,40 @@ def test_nothing_is_bound_again_while_the_rows_stay() -> None:
     assert bench.engine._bound is first
 
 
-def test_running_rows_wait_for_no_more_than_a_small_encoder_batch() -> None:
-    """While a row decodes, one batch of at most `max_stall_tokens` is encoded between two steps."""
-    bench = Bench(max_rows=8, max_stall_tokens=12)
-    bench.submit([5] * 30)
+def test_running_rows_wait_for_no_more_than_a_batch_and_their_share() -> None:
+    """A batch of three seconds, at a share of a third, is followed by six steps of a second before the next."""
+    bench = Bench(max_rows=8, max_batch_tokens=12, max_encode_share=1 / 3)
+    slow(bench.encoder, bench.clock, 3.0)
+    slow(bench.steps, bench.clock, 1.0)
+    bench.submit([5] * 40)
     bench.engine.step()
     for _ in range(6):
         bench.submit([6] * 5)
-    bench.engine.step()
+    batches = []
+    for _ in range(8):
+        bench.engine.step()
+        batches.append(len(bench.encoder.calls) - 1)
+    assert batches == [1] * 6 + [2] * 2
     assert bench.encoder.calls[-1]["input_ids"].shape == (2, 6)
-    assert bench.steps.calls[-1]["token_ids"].shape[0] == 3
+
+
+def test_an_idle_engine_encodes_all_that_wait() -> None:
+    """With no row to stand still, every batch that fits is encoded before the first step."""
+    bench = Bench(max_rows=8, max_batch_tokens=12, max_encode_share=0.1)
+    slow(bench.encoder, bench.clock, 3.0)
+    for _ in range(6):
+        bench.submit([6] * 5)
+    bench.engine.step()
+    assert bench.steps.calls[0]["token_ids"].shape[0] == 6
+    assert len(bench.encoder.calls) == 3
+
+
+def slow(session: FakeSession, clock: FakeClock, seconds: float) -> None:
+    """Let every run of a session take time."""
+    compute = session._compute
+
+    def computing(feeds: Any) -> Any:
+        clock.advance(seconds)
+        return compute(feeds)
+
+    session._compute = computing

@@ -56,7 +56,7 @@ def serve(
     max_queue: Annotated[int | None, _option("engine.max_queue", "--max-queue")] = None,
     max_rows: Annotated[int | None, _option("engine.max_rows", "--max-rows")] = None,
     max_batch_tokens: Annotated[int | None, _option("engine.max_batch_tokens", "--max-batch-tokens")] = None,
-    max_stall_tokens: Annotated[int | None, _option("engine.max_stall_tokens", "--max-stall-tokens")] = None,
+    max_encode_share: Annotated[float | None, _option("engine.max_encode_share", "--max-encode-share")] = None,
 ) -> None:
     """Serve model packages over gRPC, with metrics and health over HTTP.
 

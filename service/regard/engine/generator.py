@@ -13,7 +13,7 @@ from regard.config import EngineSettings
 from regard.engine.observer import Observer
 from regard.engine.request import FinishReason, FloatArray, GenerateRequest, Generation, Phases, TokenEvent
 from regard.engine.rows import Rows
-from regard.engine.scheduler import Clock, Scheduler, Ticket
+from regard.engine.scheduler import Clock, EncodeShare, Scheduler, Ticket
 from regard.engine.search import candidates_needed, finish_reason, forced_token, greedy
 from regard.engine.session import Binding, Session
 from regard.errors import EngineError, RegardError
@@ -74,6 +74,7 @@ class Generator:
         self._clock = clock
         self._observer = observer
         self.rows = Rows(manifest, settings.max_rows)
+        self._encode_share = EncodeShare(settings.max_encode_share)
         self._running: list[_Running] = []
         self._bound: _Bound | None = None
         self._num_candidates = np.array([candidates_needed(self._spec)])
@@ -111,16 +112,11 @@ class Generator:
                 self._leave(row, error_now)
 
     def _admit(self) -> None:
-        """Encode waiting requests: all that fit if no row would wait, one small batch otherwise."""
-        while True:
-            decoding = bool(self._running)
-            batch = self._scheduler.take(
-                free=self.rows.free,
-                held=self.rows.count,
-                max_tokens=self._settings.max_stall_tokens if decoding else self._settings.max_batch_tokens,
-            )
-            if not batch:
-                return
+        """Encode waiting requests: all that fit if no row would wait, one batch at most otherwise."""
+        decoding = bool(self._running)
+        if decoding and self._encode_share.owes:
+            return
+        while batch := self._take():
             try:
                 self._encode(batch)
             except RegardError as error:
@@ -129,6 +125,13 @@ class Generator:
                 self._scheduler.release(len(batch))
             if decoding:
                 return
+        if not decoding:
+            self._encode_share.forget()
+
+    def _take(self) -> list[Ticket]:
+        return self._scheduler.take(
+            free=self.rows.free, held=self.rows.count, max_tokens=self._settings.max_batch_tokens
+        )
 
     def _encode(self, batch: Sequence[Ticket]) -> None:
         """Run the encoder on a batch, longest first, and turn each request into a row."""
@@ -149,6 +152,7 @@ class Generator:
         outputs = self._encoder.run(feeds, fetches)
         encoded = self._clock()
         self._observer.ran("encoder", len(batch), input_ids.size, encoded - started)
+        self._encode_share.encoded(encoded - started)
         cross, maps = outputs[: len(states)], outputs[len(states) :]
         for row, ticket in enumerate(batch):
             state = {spec.step_input: tensor[row] for spec, tensor in zip(states, cross, strict=True)}
@@ -184,6 +188,7 @@ class Generator:
         choice = greedy(bound.candidate_ids, bound.candidate_scores, bound.log_sum_exp, self._spec)
         now = self._clock()
         self._observer.ran("step", self.rows.count, self.rows.count, now - started)
+        self._encode_share.decoded(now - started)
         self._collect(bound, maps)
         tokens = choice.token_ids
         reasons: list[FinishReason | None] = []
