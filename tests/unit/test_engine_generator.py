@@ -238,8 +238,8 @@ def test_nothing_is_bound_again_while_the_rows_stay() -> None:
 
 
 def test_running_rows_wait_for_no_more_than_a_batch_and_their_share() -> None:
-    """A batch of three seconds, at a share of a third, is followed by six steps of a second before the next."""
-    bench = Bench(max_rows=8, max_batch_tokens=12, max_encode_share=1 / 3)
+    """A batch of three seconds, at a share of a half, is followed by three steps of a second before the next."""
+    bench = Bench(max_rows=8, max_batch_tokens=12, max_encode_share=0.5)
     slow(bench.encoder, bench.clock, 3.0)
     slow(bench.steps, bench.clock, 1.0)
     bench.submit([5] * 40)
@@ -250,7 +250,7 @@ def test_running_rows_wait_for_no_more_than_a_batch_and_their_share() -> None:
     for _ in range(8):
         bench.engine.step()
         batches.append(len(bench.encoder.calls) - 1)
-    assert batches == [1] * 6 + [2] * 2
+    assert batches == [1, 1, 1, 2, 2, 2, 3, 3]
     assert bench.encoder.calls[-1]["input_ids"].shape == (2, 6)
 
 

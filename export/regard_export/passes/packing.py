@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
+
+
+Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,8 @@ class _Projection:
     """`source @ weight + bias`, with constant weight [W, W'] and bias [W']."""
 
     source: ir.Value
-    weight: np.ndarray
-    bias: np.ndarray
+    weight: Array
+    bias: Array
     output: ir.Value
 
 
@@ -47,8 +52,9 @@ def _pack(graph: ir.Graph, node: ir.Node, projections: Sequence[_Projection]) ->
     packed.type = query.type
     if query.shape is not None:
         packed.shape = ir.Shape([*query.shape[:-1], weight.shape[1]])
-    first = min((p.output.producer() for p in projections), key=list(graph).index)
-    graph.insert_before(first, tape.nodes)
+    order = list(graph)
+    producers = [producer for p in projections if (producer := p.output.producer()) is not None]
+    graph.insert_before(min(producers, key=order.index), tape.nodes)
     for user, index in list(query.uses()):
         if user.op_type == "AttentionWeights" and user.domain == DOMAIN and index == 0:
             user.replace_input_with(0, packed)
@@ -74,9 +80,10 @@ def _projection(value: ir.Value | None) -> _Projection | None:
     return None
 
 
-def _initializer(graph: ir.Graph, name: str, parts: Sequence[np.ndarray]) -> ir.Value:
-    tensor = ir.tensor(np.concatenate(parts, axis=-1), name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+def _initializer(graph: ir.Graph, name: str, parts: Sequence[Array]) -> ir.Value:
+    array = np.concatenate(parts, axis=-1)
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
 
