@@ -18,7 +18,6 @@ from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
 
-
 Array = npt.NDArray[Any]
 
 
@@ -51,7 +50,8 @@ def _pack(graph: ir.Graph, node: ir.Node, projections: Sequence[_Projection]) ->
     packed = tape.op("Add", [tape.op("MatMul", [projections[0].source, weight]), bias])
     packed.type = query.type
     if query.shape is not None:
-        packed.shape = ir.Shape([*query.shape[:-1], weight.shape[1]])
+        width = sum(projection.weight.shape[1] for projection in projections)
+        packed.shape = ir.Shape([*query.shape[:-1], width])
     order = list(graph)
     producers = [producer for p in projections if (producer := p.output.producer()) is not None]
     graph.insert_before(min(producers, key=order.index), tape.nodes)
