@@ -8,6 +8,7 @@ BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt
 CHECKPOINTS := $(notdir $(wildcard export/checkpoints/*))
 
 .DEFAULT_GOAL := help
@@ -23,12 +24,12 @@ $(READY): pyproject.toml constraints.txt
 	@echo "==> environment: $(VENV) (torch and its friends; some minutes the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Regard needs Python 3.11 or later; set PYTHON")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --build-constraint constraints.txt \
-		--editable '.[cpu,export]' --group dev
+	@$(PIP_INSTALL) --upgrade pip
+	@$(PIP_INSTALL) --build-constraint constraints.txt --editable '.[cpu,export]' --group dev
 	@touch $@
 
 constraints: env ## Pin what is installed now in constraints.txt
+	@$(PIP_INSTALL) --group bench
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/pins
 	@mv $(VENV)/pins constraints.txt && touch $(READY)
 
@@ -71,7 +72,7 @@ serve: packages ## Serve the demonstration models
 	@$(BIN)/regard serve --models $(MODELS)
 
 bench: env ## Measure against Transformers and CTranslate2 (25 minutes; BENCH=--quick for a smoke run)
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	@$(PIP_INSTALL) --group bench
 	@$(BIN)/python -m load_tests.peers.bench $(BENCH)
 
 train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
