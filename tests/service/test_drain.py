@@ -117,3 +117,17 @@ async def _texts_of(stream: grpc.aio.UnaryStreamCall) -> list[str]:
 async def _until_draining(server: Server) -> None:
     while server.accepting:
         await asyncio.sleep(0)
+
+
+async def test_requests_that_arrive_until_the_very_end_can_be_tried_elsewhere(serve: Serve) -> None:
+    """However late a request comes, it ends with UNAVAILABLE, never with a code that is final."""
+    async with serve() as running:
+        await running.translation.Translate(request_of(CAT))
+        stopping = asyncio.ensure_future(running.server.stop())
+        codes = set()
+        while not stopping.done():
+            code, _ = await refusal(running.translation.Translate(request_of(CAT)))
+            codes.add(code)
+        await stopping
+
+    assert codes == {grpc.StatusCode.UNAVAILABLE}

@@ -17,6 +17,7 @@ class Admission:
         self._idle = asyncio.Event()
         self._idle.set()
         self.in_flight = 0
+        self.refused = 0
 
     @property
     def accepting(self) -> bool:
@@ -31,6 +32,7 @@ class Admission:
     def admit(self) -> Iterator[None]:
         """Hold a place for one request. Raises `UnavailableError` once the door is closed."""
         if not self._open:
+            self.refused += 1
             raise UnavailableError("the server is shutting down and takes no new requests; try again, or elsewhere")
         self.in_flight += 1
         self._idle.clear()

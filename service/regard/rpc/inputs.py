@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, 
 from typing import TypeVar
 
 from regard.errors import InvalidInputError, RegardError
+from regard.rpc.status import answerable
 
 T = TypeVar("T")
 _EVENTS_AHEAD = 256
@@ -33,8 +34,8 @@ async def gather(works: Iterable[Coroutine[object, object, T]]) -> list[T | Rega
 async def _outcome(work: Coroutine[object, object, T]) -> T | RegardError:
     try:
         return await work
-    except RegardError as error:
-        return error
+    except Exception as error:
+        return answerable(error)
 
 
 def raise_shared(outcomes: Sequence[object]) -> None:
@@ -91,8 +92,8 @@ async def _pump(
     try:
         async for event in stream:
             await queue.put((index, event))
-    except RegardError as error:
-        await queue.put((index, error))
+    except Exception as error:
+        await queue.put((index, answerable(error)))
     finally:
         await stream.aclose()
     await queue.put(None)

@@ -17,7 +17,7 @@ from regard.rpc.admission import Admission
 from regard.rpc.call import Call, current_call
 from regard.rpc.status import answerable, status_code
 
-MAX_DETAIL_CHARACTERS = 1000
+MAX_DETAIL_BYTES = 1000
 """A status travels in a header, and HTTP/2 peers refuse long ones."""
 
 _TASKS = {
@@ -146,4 +146,4 @@ def _deadline_of(context: Context) -> float | None:
 
 
 async def _abort(context: Context, error: RegardError) -> NoReturn:
-    await context.abort(status_code(error), error.message[:MAX_DETAIL_CHARACTERS])
+    await context.abort(status_code(error), error.message.encode()[:MAX_DETAIL_BYTES].decode(errors="ignore"))

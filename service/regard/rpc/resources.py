@@ -88,6 +88,8 @@ class Resources:
             answer = answerable(error)
             code = answer.code_name
             order.call.failures += 1
+            if answer is error:
+                raise
             raise answer from error
         except BaseException:
             code = DeadlineExceededError.code_name if order.call.expired else RequestCancelledError.code_name

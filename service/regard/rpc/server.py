@@ -34,6 +34,8 @@ from regard.v1 import (
 
 STOP_GRACE_S = 2.0
 """How long the last bytes may take to leave once every request has ended."""
+LINGER_S = 0.1
+"""How long nobody may have come before the door is taken away."""
 
 SERVICES = (
     translation_pb2.DESCRIPTOR.services_by_name["TranslationService"].full_name,
@@ -107,6 +109,7 @@ class Server:
             log.warning("drain timeout", requests_cut=self._admission.in_flight)
         for model in self._catalog.models:
             await asyncio.to_thread(model.worker.stop)
+        await self._refuse_latecomers()
         if self._following is not None:
             self._following.cancel()
             with suppress(asyncio.CancelledError):
@@ -117,6 +120,15 @@ class Server:
             await asyncio.to_thread(self._http.stop)
         self._threads.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
+
+    async def _refuse_latecomers(self) -> None:
+        """Answer what has arrived and waits for the event loop: gRPC would end it with CANCELLED, which is final."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_GRACE_S):
+                refused = None
+                while refused != self._admission.refused:
+                    refused = self._admission.refused
+                    await asyncio.sleep(LINGER_S)
 
     def _make_grpc(self, metrics: Metrics) -> grpc.aio.Server:
         settings = self._settings
