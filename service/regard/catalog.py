@@ -27,6 +27,10 @@ class ModelWorker(Protocol):
     def ready(self) -> bool:
         """Whether it is loaded and takes requests."""
 
+    @property
+    def provider(self) -> str:
+        """The execution provider that it really runs on; empty before it is started."""
+
     def start(self) -> None:
         """Load the model and start its threads; blocks."""
 

@@ -57,6 +57,7 @@ class FakeSession:
     def __init__(self, compute: Compute, inputs: Sequence[str]) -> None:
         self._compute = compute
         self.inputs = frozenset(inputs)
+        self.provider = "FakeExecutionProvider"
         self.calls: list[dict[str, Array]] = []
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:

@@ -21,10 +21,16 @@ from regard.engine.observer import Observer
 from regard.engine.request import Classification, Event, GenerateRequest, Generation, Request, TokenEvent
 from regard.engine.scheduler import Clock, Scheduler, Ticket
 from regard.engine.session import OnnxSession, Session
-from regard.errors import EngineError, RegardError, UnavailableError
+from regard.errors import EngineError, PackageError, RegardError, UnavailableError
 from regard.manifest import Package, Task
 
 log = structlog.get_logger(__name__)
+
+GRAPHS = {
+    Task.TRANSLATION: {"encoder", "step"},
+    Task.CLASSIFICATION: {"classifier"},
+}
+"""The graphs that an engine of each task runs."""
 
 SessionFactory = Callable[[Package, str, EngineSettings], Session]
 
@@ -57,7 +63,13 @@ class Worker:
         settings: EngineSettings,
         observer: Observer,
         *,
-        open_session: SessionFactory = open_session,
+        open_session: GRAPHS = {
+    Task.TRANSLATION: {"encoder", "step"},
+    Task.CLASSIFICATION: {"classifier"},
+}
+"""The graphs that an engine of each task runs."""
+
+SessionFactory = open_session,
         clock: Clock = time.monotonic,
     ) -> None:
         self.package = package
@@ -71,6 +83,7 @@ class Worker:
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._outstanding: set[Ticket] = set()
+        self._provider = ""
         self._accepting = False
         self._stopping = False
 
@@ -88,6 +101,11 @@ class Worker:
     def running(self) -> int:
         """How many requests are being worked on."""
         return self._scheduler.running
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that the model really runs on; empty before `start`."""
+        return self._provider
 
     def start(self) -> None:
         """Load the sessions and start the threads. Blocks; raises `PackageError` if a graph won't load."""
@@ -156,7 +174,12 @@ class Worker:
 
     def _build(self) -> list[Engine]:
         manifest, settings = self.package.manifest, self._settings
-        sessions = {graph: self._open_session(self.package, graph, settings) for graph in manifest.graphs}
+        missing = GRAPHS[manifest.task] - manifest.graphs.keys()
+        if missing:
+            label = f"{manifest.name}/{manifest.version}"
+            raise PackageError(f"package {label}: its manifest has no graph {min(missing)!r}; export it again")
+        sessions = {graph: self._open_session(self.package, graph, settings) for graph in GRAPHS[manifest.task]}
+        self._provider = next(iter(sessions.values())).provider
         shared = (self._scheduler, settings, self._clock, self._observer)
         if manifest.task is Task.TRANSLATION:
             encoder, step = sessions["encoder"], sessions["step"]

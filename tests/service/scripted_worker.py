@@ -35,6 +35,7 @@ class ScriptedWorker:
 
     def __init__(self, package: Package, observer: ModelObserver) -> None:
         self.package = package
+        self.provider = "ScriptedExecutionProvider"
         self.observer = observer
         self.ready = False
         self.loop: asyncio.AbstractEventLoop | None = None

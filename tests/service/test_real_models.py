@@ -41,6 +41,11 @@ class Steps:
         """The graph's inputs."""
         return self.session.inputs
 
+    @property
+    def provider(self) -> str:
+        """The session's provider."""
+        return self.session.provider
+
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         """Run as the session does."""
         return self.session.run(feeds, fetches)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from threading import Event as ThreadEvent
 
 import numpy as np
@@ -13,7 +14,7 @@ from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation, TokenEvent
 from regard.engine.session import Session
-from regard.errors import EngineError, QueueFullError, UnavailableError
+from regard.errors import EngineError, PackageError, QueueFullError, UnavailableError
 from regard.manifest import Package
 from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step
 from regard.worker import Worker
@@ -159,3 +160,12 @@ async def test_an_unexpected_fault_ends_the_batch_and_not_the_thread(worker: Wor
     gate._compute = sound
     result = await worker.run(request(6))
     assert isinstance(result, Generation)
+
+
+def test_a_package_without_its_graphs_is_refused_by_name() -> None:
+    """A manifest that names no step graph is one clear error at the start, not a fault at the first request."""
+    package = echo_package()
+    manifest = package.manifest.model_copy(update={"graphs": {"encoder": package.manifest.graphs["encoder"]}})
+    worker = Worker(replace(package, manifest=manifest), EngineSettings(), SilentObserver())
+    with pytest.raises(PackageError, match="package echo/1: its manifest has no graph 'step'"):
+        worker.start()

@@ -134,9 +134,14 @@ def _announce(settings: ServerSettings, catalog: Catalog, server: Server) -> Non
         host=settings.host,
         grpc_port=server.grpc_port,
         http_port=server.http_port,
-        provider=settings.engine.provider,
+        providers=_providers(catalog),
         models=[model.label for model in catalog.models],
     )
+
+
+def _providers(catalog: Catalog) -> list[str]:
+    """Return the execution providers that the models really run on."""
+    return sorted({model.worker.provider for model in catalog.models})
 
 
 def _summary(settings: ServerSettings, catalog: Catalog, server: Server) -> RenderableType:
@@ -163,5 +168,5 @@ def _summary(settings: ServerSettings, catalog: Catalog, server: Server) -> Rend
     places = Table.grid(padding=(0, 2))
     places.add_row(Text("gRPC", style="dim"), Text(f"{settings.host}:{server.grpc_port}", style="bold green"))
     places.add_row(Text("HTTP", style="dim"), f"http://{settings.host}:{server.http_port}/metrics  /healthz  /readyz")
-    places.add_row(Text("runs on", style="dim"), settings.engine.provider)
+    places.add_row(Text("runs on", style="dim"), ", ".join(_providers(catalog)))
     return Panel(Group(models, places), title="[bold]Regard[/] is serving", border_style="cyan", expand=False)

@@ -35,6 +35,10 @@ class Session(Protocol):
     def inputs(self) -> frozenset[str]:
         """The names of the graph's inputs."""
 
+    @property
+    def provider(self) -> str:
+        """The execution provider that the graph really runs on, as ONNX Runtime names it."""
+
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         """Run on `feeds`, of which those that the graph lacks are left out."""
 
@@ -127,11 +131,6 @@ def _address(array: Array) -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def available_provider() -> str:
-    """Return the name of the provider that sessions get."""
-    return "cpu"
 
 
 def zeros(shape: Sequence[int], dtype: str) -> Array:

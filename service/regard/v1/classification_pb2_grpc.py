@@ -27,6 +27,10 @@ if _version_not_supported:
 
 class ClassificationServiceStub:
     """Sorts inputs into the classes of a model.
+
+    Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no input could escape, such as an unknown model, and if every input ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
     """
 
     def __init__(self, channel):
@@ -44,6 +48,10 @@ class ClassificationServiceStub:
 
 class ClassificationServiceServicer:
     """Sorts inputs into the classes of a model.
+
+    Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no input could escape, such as an unknown model, and if every input ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
     """
 
     def Classify(self, request, context):
@@ -71,6 +79,10 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ClassificationService:
     """Sorts inputs into the classes of a model.
+
+    Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no input could escape, such as an unknown model, and if every input ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
     """
 
     @staticmethod

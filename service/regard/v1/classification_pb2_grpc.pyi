@@ -27,7 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ClassificationServiceStub:
-    """Sorts inputs into the classes of a model."""
+    """Sorts inputs into the classes of a model.
+
+    Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no input could escape, such as an unknown model, and if every input ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,14 +43,24 @@ class ClassificationServiceStub:
 
 @_typing.type_check_only
 class ClassificationServiceAsyncStub(ClassificationServiceStub):
-    """Sorts inputs into the classes of a model."""
+    """Sorts inputs into the classes of a model.
+
+    Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no input could escape, such as an unknown model, and if every input ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_classification_pb2.ClassifyRequest, _classification_pb2.ClassifyResponse]  # type: ignore[assignment]
     """Classifies every input of the request."""
 
 class ClassificationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Sorts inputs into the classes of a model."""
+    """Sorts inputs into the classes of a model.
+
+    Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no input could escape, such as an unknown model, and if every input ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
+    """
 
     @_abc_1.abstractmethod
     def Classify(

@@ -27,6 +27,10 @@ if _version_not_supported:
 
 class TranslationServiceStub:
     """Translates texts with an encoder-decoder model.
+
+    Each text has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no text could escape, such as an unknown model, and if every text ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
     """
 
     def __init__(self, channel):
@@ -49,6 +53,10 @@ class TranslationServiceStub:
 
 class TranslationServiceServicer:
     """Translates texts with an encoder-decoder model.
+
+    Each text has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no text could escape, such as an unknown model, and if every text ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
     """
 
     def Translate(self, request, context):
@@ -89,6 +97,10 @@ def add_TranslationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TranslationService:
     """Translates texts with an encoder-decoder model.
+
+    Each text has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no text could escape, such as an unknown model, and if every text ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
     """
 
     @staticmethod

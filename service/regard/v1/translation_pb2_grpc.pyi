@@ -27,7 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TranslationServiceStub:
-    """Translates texts with an encoder-decoder model."""
+    """Translates texts with an encoder-decoder model.
+
+    Each text has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no text could escape, such as an unknown model, and if every text ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -42,7 +47,12 @@ class TranslationServiceStub:
 
 @_typing.type_check_only
 class TranslationServiceAsyncStub(TranslationServiceStub):
-    """Translates texts with an encoder-decoder model."""
+    """Translates texts with an encoder-decoder model.
+
+    Each text has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no text could escape, such as an unknown model, and if every text ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Translate: _aio.UnaryUnaryMultiCallable[_translation_pb2.TranslateRequest, _translation_pb2.TranslateResponse]  # type: ignore[assignment]
@@ -53,7 +63,12 @@ class TranslationServiceAsyncStub(TranslationServiceStub):
     """
 
 class TranslationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Translates texts with an encoder-decoder model."""
+    """Translates texts with an encoder-decoder model.
+
+    Each text has a result of its own, and one that fails leaves the others alone. A call as a whole
+    fails for what no text could escape, such as an unknown model, and if every text ends with one
+    and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
+    """
 
     @_abc_1.abstractmethod
     def Translate(
