@@ -63,13 +63,7 @@ class Worker:
         settings: EngineSettings,
         observer: Observer,
         *,
-        open_session: GRAPHS = {
-    Task.TRANSLATION: {"encoder", "step"},
-    Task.CLASSIFICATION: {"classifier"},
-}
-"""The graphs that an engine of each task runs."""
-
-SessionFactory = open_session,
+        open_session: SessionFactory = open_session,
         clock: Clock = time.monotonic,
     ) -> None:
         self.package = package
