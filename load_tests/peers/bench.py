@@ -53,7 +53,7 @@ BARS = {
 Rates = dict[tuple[str, int], list[float]]
 """Tokens per second by contestant and concurrency, one for each round."""
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,12 @@ def main() -> None:
     for shape in arguments.shape or (["demo-en-fr"] if arguments.quick else list(SHAPES)):
         course = lay(shape, effort, keep=arguments.keep)
         rates = compare(course, effort)
-        found = [*_ratios_of(shape, rates), measure_taps(course, effort)]
-        console.print(_table_of(rates, shape), results.table_of(found, f"{shape}: figures"))
-        figures += [Figure(f"{shape}: {name}, {n} at a time", "tokens/s", each) for (name, n), each in rates.items()]
-        figures += found
+        console.print(_table_of(rates, shape))
+        figures += [_figure(shape, name, n, "tokens/s", measured) for (name, n), measured in rates.items()]
+        figures += [_figure(shape, "engine", n, "tokens/s", _best(rates, "engine", n)) for n in CONCURRENCIES]
+        figures += [_figure(shape, name, n, "ratio", each) for (name, n), each in _ratios(rates).items()]
+        figures.append(_figure(shape, "taps unasked / without taps", 32, "ratio", measure_taps(course, effort)))
+    console.print(results.table_of([each for each in figures if each.bar or "taps" in each.name], "what is asked"))
     console.print(f"written to {results.write('bench', figures)}")
 
 
@@ -148,8 +150,8 @@ def compare(course: Course, effort: Effort) -> Rates:
     return rates
 
 
-def measure_taps(course: Course, effort: Effort) -> Figure:
-    """Compare a package whose taps nobody asks for with the same exported without, in pairs."""
+def measure_taps(course: Course, effort: Effort) -> list[float]:
+    """Return, for each round, the rate of a package whose taps nobody asks for over that of one without taps."""
     ratios = []
     with ExitStack() as stack:
         pair = _enter(stack, [partial(Engine, course.package(kind), instances=1) for kind in ("taps", "plain")], course)
@@ -157,7 +159,7 @@ def measure_taps(course: Course, effort: Effort) -> Figure:
             console.print(f"{course.shape}: taps, round {number + 1} of {effort.tap_rounds}")
             rate = {id(each): tokens_per_second(each, course.sources[32], 32) for each in _rotated(pair, number)}
             ratios.append(rate[id(pair[0])] / rate[id(pair[1])])
-    return Figure(f"{course.shape}: taps unasked / without taps, 32 at a time", "ratio", ratios)
+    return ratios
 
 
 def tokens_per_second(contestant: Contestant, sources: Sequence[Source], concurrency: int) -> float:
@@ -186,27 +188,24 @@ def _rotated(contestants: Sequence[Contestant], number: int) -> list[Contestant]
     return [*contestants[first:], *contestants[:first]]
 
 
-def _ratios_of(shape: str, rates: Rates) -> list[Figure]:
-    """Return the engine's rate, and the ratios within each round, of the best way of each to share two threads."""
-    figures = []
+def _ratios(rates: Rates) -> Rates:
+    """Return the ratios within each round, of the faster way of each contestant to share two threads."""
+    ratios: Rates = {}
     for concurrency in CONCURRENCIES:
-        engine, service, ctranslate2, transformers = (
-            _best(rates, kind, concurrency) for kind in ("engine", "service", "ctranslate2", "transformers")
-        )
+        best = {kind: _best(rates, kind, concurrency) for kind in ("engine", "service", "ctranslate2", "transformers")}
         for name, these, those in (
-            ("engine / transformers alone", engine, rates["transformers", 1]),
-            ("engine / transformers in batches", engine, transformers),
-            ("engine / ctranslate2", engine, ctranslate2),
-            ("service / engine", service, engine),
+            ("engine / transformers alone", best["engine"], rates["transformers", 1]),
+            ("engine / transformers in batches", best["engine"], best["transformers"]),
+            ("engine / ctranslate2", best["engine"], best["ctranslate2"]),
+            ("service / engine", best["service"], best["engine"]),
         ):
-            measured = [one / other for one, other in zip(these, those, strict=True)]
-            figures.append(_figure(f"{shape}: {name}, {concurrency} at a time", "ratio", measured))
-        figures.append(_figure(f"{shape}: engine, {concurrency} at a time", "tokens/s", engine))
-    return figures
+            ratios[name, concurrency] = [one / other for one, other in zip(these, those, strict=True)]
+    return ratios
 
 
-def _figure(name: str, unit: str, measured: Sequence[float]) -> Figure:
-    return Figure(name, unit, measured, BARS.get(name))
+def _figure(shape: str, name: str, concurrency: int, unit: str, measured: Sequence[float]) -> Figure:
+    full_name = f"{shape}: {name}, {concurrency} at a time"
+    return Figure(full_name, unit, measured, BARS.get(full_name))
 
 
 def _best(rates: Rates, kind: str, concurrency: int) -> list[float]:
@@ -216,13 +215,15 @@ def _best(rates: Rates, kind: str, concurrency: int) -> list[float]:
 
 
 def _table_of(rates: Rates, shape: str) -> Table:
-    """Return every contestant's rates, in tokens/s."""
-    table = Table(title=f"{shape}: tokens/s, median [lowest, highest] of the rounds")
+    """Return every contestant's rates and the ratios between them."""
+    table = Table(title=f"{shape}: tokens/s and ratios, median of the rounds (lowest to highest)")
     table.add_column("")
     for concurrency in CONCURRENCIES:
-        table.add_column(f"{concurrency} at a time", justify="right")
-    for name in sorted({name for name, _ in rates}):
-        table.add_row(name, *(str(Figure(name, "tokens/s", rates[name, n])) for n in CONCURRENCIES))
+        table.add_column(f"{concurrency} at a time", justify="right", no_wrap=True)
+    for part in (rates, _ratios(rates)):
+        for name in sorted({name for name, _ in part}):
+            table.add_row(name, *(str(Figure(name, "", part[name, n])) for n in CONCURRENCIES))
+        table.add_section()
     return table
 
 

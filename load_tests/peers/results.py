@@ -37,7 +37,7 @@ class Figure:
         return None if self.bar is None else self.median >= self.bar
 
     def __str__(self) -> str:
-        return f"{_number(self.median)} [{_number(min(self.measured))}, {_number(max(self.measured))}]"
+        return f"{_number(self.median)} ({_number(min(self.measured))} to {_number(max(self.measured))})"
 
     def rows(self) -> list[dict[str, object]]:
         """Return the median with its bar, and the range of the rounds around it."""
@@ -63,13 +63,12 @@ def write(target: str, figures: Sequence[Figure]) -> Path:
 
 
 def table_of(figures: Sequence[Figure], title: str) -> Table:
-    """Return a table of medians, their ranges and their bars."""
-    table = Table("", "median [lowest, highest]", "unit", "asked", "holds", title=title)
+    """Return a table of medians, the lowest and highest rounds around them, and the bars."""
+    table = Table("", "median (lowest to highest)", "unit", "asked", "holds", title=title)
     for figure in figures:
         verdict = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[figure.holds]
-        table.add_row(
-            figure.name, str(figure), figure.unit, "" if figure.bar is None else f"≥ {_number(figure.bar)}", verdict
-        )
+        asked = "" if figure.bar is None else f"at least {_number(figure.bar)}"
+        table.add_row(figure.name, str(figure), figure.unit, asked, verdict)
     return table
 
 
@@ -101,4 +100,4 @@ def versions() -> dict[str, str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3f}"
+    return f"{value:,.0f}" if value >= 20 else f"{value:.2f}"
