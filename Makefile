@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile --constraint constraints.txt
-CHECKPOINTS := $(notdir $(wildcard export/checkpoints/*))
+CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/checkpoints/*/config.json))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
