@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from tokenizers.trainers import BpeTrainer
+from tokenizers.trainers import WordPieceTrainer
 from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
@@ -49,11 +49,13 @@ class Row:
 
 
 def train_tokenizer(texts: Sequence[str], pieces: int) -> PreTrainedTokenizerFast:
-    """Return a lower-casing WordPiece tokenizer of about `pieces` pieces, with digits one by one.
+    """Return a lower-casing WordPiece tokenizer, as BERT's, with digits one by one.
 
     Question marks and full stops are white space to it: CLINC150 has none, so they would be unknown.
+    The trainer breaks ties at random: each run gives a few other pieces, in another order.
     """
-    normalizer = normalizers.Sequence(
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNK))
+    tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
             normalizers.Replace("’", "'"),
@@ -61,16 +63,13 @@ def train_tokenizer(texts: Sequence[str], pieces: int) -> PreTrainedTokenizerFas
             normalizers.BertNormalizer(lowercase=True),
         ]
     )
-    words = [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)]
-    merged = Tokenizer(models.BPE())
-    merged.normalizer = normalizer
-    merged.pre_tokenizer = pre_tokenizers.Sequence([*words, pre_tokenizers.Metaspace()])
-    merged.train_from_iterator(texts, BpeTrainer(vocab_size=pieces, show_progress=False))
-
-    tokenizer = Tokenizer(models.WordPiece(word_pieces(merged.get_vocab()), unk_token=UNK))
-    tokenizer.normalizer = normalizer
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)]
+    )
     tokenizer.decoder = decoders.WordPiece()
+    tokenizer.train_from_iterator(
+        texts, WordPieceTrainer(vocab_size=pieces, special_tokens=[PAD, UNK, CLS, SEP, MASK], show_progress=False)
+    )
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{CLS} $A {SEP}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in (CLS, SEP)]
     )
@@ -84,17 +83,6 @@ def train_tokenizer(texts: Sequence[str], pieces: int) -> PreTrainedTokenizerFas
         model_max_length=MAX_POSITIONS,
         model_input_names=["input_ids", "attention_mask"],
     )
-
-
-def word_pieces(merged: dict[str, int]) -> dict[str, int]:
-    """Return byte-pair pieces, which mark a word's start by `▁`, as WordPiece's, which mark all else by `##`.
-
-    WordPiece's own trainer gives other pieces each time, as it breaks ties at random.
-    """
-    ordered = [piece for piece in sorted(merged, key=merged.__getitem__) if piece != "▁"]
-    letters = [piece for piece in ordered if len(piece) == 1]
-    marked = [piece[1:] if piece.startswith("▁") else f"##{piece}" for piece in ordered]
-    return {piece: index for index, piece in enumerate(dict.fromkeys([PAD, UNK, CLS, SEP, MASK, *letters, *marked]))}
 
 
 def build_model(
@@ -150,22 +138,15 @@ def pad(rows: Sequence[Row], value: int) -> torch.Tensor:
 
 
 def losses_of(
-    model: BertForSequenceClassification,
-    head: MaskedWordHead,
-    batch: Sequence[Row],
-    tokenizer: PreTrainedTokenizerFast,
-    mask_share: float,
+    model: BertForSequenceClassification, head: MaskedWordHead, batch: Sequence[Row], mask_id: int, mask_share: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return two mean cross-entropies of `batch`, in nats: the classes' (smoothed) and the masked words'.
-
-    One masked word in ten is marked as unknown instead: the corpus has no unknown words to learn from.
-    """
-    ids = pad(batch, tokenizer.pad_token_id)
-    fixed = torch.tensor([tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id])
-    masked = (torch.rand(ids.shape) < mask_share) & ~torch.isin(ids, fixed)
-    unknown = masked & (torch.rand(ids.shape) < 0.1)
-    inputs = ids.masked_fill(masked, tokenizer.mask_token_id).masked_fill(unknown, tokenizer.unk_token_id)
-    states = model.bert(input_ids=inputs, attention_mask=(ids != tokenizer.pad_token_id).long())
+    """Return two mean cross-entropies of `batch`, in nats: the classes' (smoothed) and the masked words'."""
+    pad_id = model.config.pad_token_id
+    ids = pad(batch, pad_id)
+    special = (ids == pad_id) | (ids == batch[0].input_ids[0]) | (ids == batch[0].input_ids[-1])
+    masked = (torch.rand(ids.shape) < mask_share) & ~special
+    inputs = ids.masked_fill(masked, mask_id)
+    states = model.bert(input_ids=inputs, attention_mask=(ids != pad_id).long())
     logits = model.classifier(model.dropout(states.pooler_output))
     labels = torch.tensor([row.label for row in batch])
     embeddings = model.bert.embeddings.word_embeddings.weight
@@ -228,7 +209,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="data_full.json of github.com/clinc/oos-eval")
     parser.add_argument("--output", type=Path, required=True, help="where the checkpoint is written")
-    parser.add_argument("--epochs", type=int, default=30, help="passes over the data (default: 30)")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the data (default: 20)")
     parser.add_argument("--batch-size", type=int, default=96, help="utterances in a batch (default: 96)")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="peak, AdamW")
     parser.add_argument("--matrix-learning-rate", type=float, default=4e-3, help="peak, Muon")
@@ -239,7 +220,7 @@ def main() -> None:
     parser.add_argument("--mask-weight", type=float, default=0.3, help="weight of the masked words' loss")
     parser.add_argument("--pieces", type=int, default=4000, help="vocabulary size")
     parser.add_argument("--threshold-cost", type=float, default=0.01, help="in-scope accuracy the threshold may take")
-    parser.add_argument("--threads", type=int, default=1, help="1 makes the run repeatable on like processors")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch (default: 1)")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
 
@@ -271,7 +252,7 @@ def main() -> None:
         for batch in batches(train, options.batch_size, rng):
             for group in (group for optimizer in optimizers for group in optimizer.param_groups):
                 group["lr"] = group["peak_lr"] * schedule(step, steps)
-            class_loss, word_loss = losses_of(model, head, batch, tokenizer, options.mask_share)
+            class_loss, word_loss = losses_of(model, head, batch, tokenizer.mask_token_id, options.mask_share)
             (class_loss + options.mask_weight * word_loss).backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             for optimizer in optimizers:
