@@ -33,10 +33,12 @@ def greedy(
     `candidate_ids` and `candidate_scores` are [N, K], in descending order of score, `log_sum_exp`
     is [N, 1]. The log-probability is the model's own, before any suppression.
     """
-    allowed = ~np.isin(candidate_ids, spec.suppressed_token_ids)
-    best = allowed.argmax(axis=1)[:, None]
-    token_ids = np.take_along_axis(candidate_ids, best, axis=1)[:, 0]
-    log_probabilities = (np.take_along_axis(candidate_scores, best, axis=1) - log_sum_exp)[:, 0]
+    allowed = np.ones(candidate_ids.shape, bool)
+    for token_id in spec.suppressed_token_ids:
+        allowed &= candidate_ids != token_id
+    best = np.arange(len(candidate_ids)), allowed.argmax(axis=1)
+    token_ids = candidate_ids[best]
+    log_probabilities = candidate_scores[best] - log_sum_exp[:, 0]
     return Choice(token_ids, log_probabilities, np.isfinite(log_probabilities))
 
 

@@ -126,7 +126,7 @@ class _OnnxBinding:
 def _address(array: Array) -> int:
     if not array.flags.c_contiguous:
         raise ValueError("only a contiguous array can be bound")
-    return int(array.ctypes.data)
+    return int(array.__array_interface__["data"][0])
 
 
 def _cores() -> int:
