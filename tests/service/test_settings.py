@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regard.config import load_settings
+from regard.config import EngineSettings, load_settings
 from regard.errors import ConfigurationError
 
 
@@ -26,7 +26,7 @@ def test_flags_outweigh_the_environment_which_outweighs_the_file(
 
     assert (settings.host, settings.max_inputs, settings.max_message_bytes) == ("file", 2, 3333)
     assert (settings.engine.instances, settings.engine.max_queue, settings.engine.max_rows) == (3, 2, 3)
-    assert settings.engine.max_batch_tokens == 4096
+    assert settings.engine.max_batch_tokens == EngineSettings().max_batch_tokens
 
 
 def test_directories_stand_side_by_side_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
