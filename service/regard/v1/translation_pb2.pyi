@@ -90,7 +90,9 @@ class TranslateRequest(_message.Message):
         """The texts to translate, from 1 to the server's limit (by default 64)."""
 
     @_builtins.property
-    def generation(self) -> Global___GenerationOptions: ...
+    def generation(self) -> Global___GenerationOptions:
+        """How to search. Default, if absent: greedily, to the end of the sentence."""
+
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return. Default, if absent: none."""
@@ -234,7 +236,9 @@ class StreamTranslateRequest(_message.Message):
         """The texts to translate, from 1 to the server's limit (by default 64)."""
 
     @_builtins.property
-    def generation(self) -> Global___GenerationOptions: ...
+    def generation(self) -> Global___GenerationOptions:
+        """How to search. Default, if absent: greedily, to the end of the sentence."""
+
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return with the last event of each text. Default, if absent: none."""
