@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
-NEVER = -1e4
+NEVER = -1e2
 VOCABULARY_SIZE = 58_101
 MAX_POSITIONS = 512
 SEED = 58_101
