@@ -178,6 +178,7 @@ def _manifest(
         "cross_state": _cross_state(graphs),
         "text": checkpoint.text,
         "generation": checkpoint.generation,
+        "image": None,
         "classification": checkpoint.classification,
         "exported_with": {name: version_of(name) for name in ("regard", "torch", "transformers", "onnxruntime")},
         "files": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},

@@ -18,6 +18,9 @@ P cache positions, K candidates, A asking rows):
   [A, H, 1, total_length] (self).
 - classifier: the encoder's inputs -> `logits` [R, C]; taps [A, H, S, S].
 
+Where the source is an image, `pixel_values` [R, C, height, width] float32 stands in for `input_ids`
+and `source_length`; S is then the number of patches and of the special positions before them.
+
 Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted: where it is empty
 the weights are not computed. A graph that lacks an input does not need it.
 """
@@ -44,6 +47,7 @@ class Task(StrEnum):
     """What a package does."""
 
     TRANSLATION = "translation"
+    CAPTIONING = "captioning"
     CLASSIFICATION = "classification"
 
 
@@ -108,11 +112,42 @@ class CrossStateSpec(_Part):
 
 
 class TextSpec(_Part):
-    """How text becomes tokens: the tokenizer's file and the limits of the model's positions."""
+    """How text becomes tokens: the tokenizer's file and the limits of the model's positions.
+
+    `max_source_tokens` is None for a model that writes text but reads none.
+    """
 
     tokenizer_file: str
-    max_source_tokens: int
+    max_source_tokens: int | None
     pad_token_id: int
+
+
+class ImageSpec(_Part):
+    """How an image becomes `pixel_values`, and which source positions its patches are.
+
+    In this order: RGB, `resize`, the middle `crop`, multiplied by `rescale_factor`, less `mean`,
+    divided by `std` (one number a channel). The source is the special positions named `leading`,
+    then the patches of a grid of `patch_rows` by `patch_columns`, in row-major order.
+    """
+
+    height: int
+    width: int
+    resize: tuple[int, int] | int | None
+    """The height and width to resize to; or the length of the shorter edge, the longer in proportion."""
+    resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+    crop: tuple[int, int] | None
+    """The height and width of the middle part that is kept; beyond the image's edge there are zeros."""
+    rescale_factor: float
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    leading: tuple[str, ...]
+    patch_rows: int
+    patch_columns: int
+
+    @property
+    def positions(self) -> int:
+        """The number of source positions, S."""
+        return len(self.leading) + self.patch_rows * self.patch_columns
 
 
 class GenerationSpec(_Part):
@@ -158,7 +193,10 @@ class Manifest(_Part):
     taps: tuple[TapSpec, ...]
     state: tuple[StateSpec, ...]
     cross_state: tuple[CrossStateSpec, ...]
-    text: TextSpec
+    text: TextSpec | None
+    """None for a model that neither reads nor writes text."""
+    image: ImageSpec | None
+    """None for a model that doesn't look at images."""
     generation: GenerationSpec | None
     classification: ClassificationSpec | None
     exported_with: dict[str, str]

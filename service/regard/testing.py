@@ -142,6 +142,7 @@ def echo_package(*, max_tokens: int = 64) -> Package:
             vocabulary_size=100,
         ),
         classification=None,
+        image=None,
         exported_with={},
         files={},
     )

@@ -131,7 +131,9 @@ async def test_requests_that_arrive_after_the_last_answer_can_be_tried_elsewhere
             loop.call_soon_threadsafe(call)
 
         def call() -> None:
-            late.extend(asyncio.ensure_future(refusal(running.translation.Translate(request_of(CAT)))) for _ in range(50))
+            late.extend(
+                asyncio.ensure_future(refusal(running.translation.Translate(request_of(CAT)))) for _ in range(50)
+            )
 
         loop = asyncio.get_running_loop()
         worker.stop = stop_and_be_called  # type: ignore[method-assign]

@@ -21,7 +21,7 @@ from regard.engine.session import Array, Binding, Session
 from regard.manifest import Package
 from regard.metrics import Metrics
 from regard.rpc.server import Server
-from regard.v1 import attention_pb2, translation_pb2, translation_pb2_grpc
+from regard.v1 import attention_pb2, generation_pb2, translation_pb2, translation_pb2_grpc
 from regard.worker import Worker, open_session
 
 SENTENCES = (Path(__file__).parents[1] / "parity" / "data" / "sentences.en.txt").read_text("utf-8").splitlines()
@@ -197,7 +197,7 @@ async def test_an_expired_deadline_ends_the_request_and_frees_its_row(serve_real
             await served.translate(LONG, timeout=0.5)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         started = len(served.steps.rows)
-        (result,) = await served.translate("Yes.", generation=translation_pb2.GenerationOptions(max_new_tokens=2))
+        (result,) = await served.translate("Yes.", generation=generation_pb2.GenerationOptions(max_new_tokens=2))
         assert result.translation.target_tokens == 2
         assert len(served.steps.rows) - started <= 4
 

@@ -11,7 +11,7 @@ import pytest
 
 from regard.errors import EngineError, InvalidInputError, QueueFullError, RegardError
 from regard.rpc.inputs import merge
-from regard.v1 import translation_pb2, translation_pb2_grpc
+from regard.v1 import generation_pb2, translation_pb2, translation_pb2_grpc
 
 from .conftest import Serve
 from .scripted_worker import failing_for
@@ -82,7 +82,7 @@ async def test_a_generation_cut_by_its_length_leaves_no_text_behind(serve: Serve
         events = [event async for event in running.translation.StreamTranslate(request)]
 
     assert "".join(event.delta.text for event in events) == events[-1].translation.text
-    assert events[-1].translation.finish_reason == translation_pb2.FINISH_REASON_LENGTH
+    assert events[-1].translation.finish_reason == generation_pb2.FINISH_REASON_LENGTH
 
 
 async def test_attention_comes_with_the_last_event(serve: Serve) -> None:

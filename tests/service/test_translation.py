@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from regard.errors import EngineError, QueueFullError, UnavailableError
-from regard.v1 import attention_pb2, model_pb2, translation_pb2
+from regard.v1 import attention_pb2, generation_pb2, model_pb2, translation_pb2
 
 from .conftest import Serve
 from .scripted_worker import failing_for
@@ -40,7 +40,7 @@ async def test_every_text_has_a_result_in_order(serve: Serve) -> None:
     assert (response.model.name, response.model.version) == ("echo", "1")
     assert [result.translation.text for result in response.results] == [CAT, HELLO]
     translation = response.results[0].translation
-    assert translation.finish_reason == translation_pb2.FINISH_REASON_END_OF_SENTENCE
+    assert translation.finish_reason == generation_pb2.FINISH_REASON_END_OF_SENTENCE
     assert translation.target_tokens == translation.source_tokens > 1
     assert math.isclose(translation.log_probability, -0.5 * translation.target_tokens)
     assert translation.timing.decode_s == 0.003
@@ -142,7 +142,7 @@ async def test_generation_ends_at_the_length_asked_for(serve: Serve) -> None:
 
     translation = response.results[0].translation
     assert translation.target_tokens == 3
-    assert translation.finish_reason == translation_pb2.FINISH_REASON_LENGTH
+    assert translation.finish_reason == generation_pb2.FINISH_REASON_LENGTH
 
 
 async def test_text_that_is_not_utf8_is_the_callers_fault(serve: Serve) -> None:

@@ -162,6 +162,7 @@ def manifest_of(
         )
         if translates
         else None,
+        image=None,
         classification=None
         if translates
         else ClassificationSpec(labels=("yes", "no"), out_of_scope_label=None, out_of_scope_threshold=None),

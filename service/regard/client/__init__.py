@@ -19,15 +19,17 @@ from regard.client.requests import AttentionOptions, ClassifyOptions, TranslateO
 from regard.client.results import (
     Attention,
     AttentionMap,
+    Caption,
     Classification,
     ClassProbability,
     Model,
     ModelVersion,
+    PatchGrid,
     Segment,
     Tap,
     Timing,
+    TokenDelta,
     Translation,
-    TranslationDelta,
 )
 from regard.client.synchronous import Client
 
@@ -36,6 +38,7 @@ __all__ = [
     "Attention",
     "AttentionMap",
     "AttentionOptions",
+    "Caption",
     "ClassProbability",
     "Classification",
     "ClassifyOptions",
@@ -44,12 +47,13 @@ __all__ = [
     "InvalidTextError",
     "Model",
     "ModelVersion",
+    "PatchGrid",
     "RequestFailed",
     "Segment",
     "ServerUnreachable",
     "Tap",
     "Timing",
+    "TokenDelta",
     "TranslateOptions",
     "Translation",
-    "TranslationDelta",
 ]

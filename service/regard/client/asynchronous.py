@@ -19,7 +19,7 @@ from regard.client.channel import (
 )
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
 from regard.client.requests import ClassifyOptions, TranslateOptions
-from regard.client.results import Classification, Model, Translation, TranslationDelta
+from regard.client.results import Classification, Model, TokenDelta, Translation
 from regard.v1 import classification_pb2_grpc, model_pb2, model_pb2_grpc, translation_pb2_grpc
 
 A = TypeVar("A")
@@ -92,7 +92,7 @@ class AsyncClient:
 
     async def stream_translate(
         self, text: str, **options: Unpack[TranslateOptions]
-    ) -> AsyncIterator[TranslationDelta | Translation]:
+    ) -> AsyncIterator[TokenDelta | Translation]:
         """Translate one text: yield a delta for each token, and last the whole translation.
 
         Closing the generator early (`aclose`) cancels the request.

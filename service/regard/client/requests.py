@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, TypeVar
 
 from regard.client.failures import InvalidTextError
 from regard.errors import InvalidInputError
-from regard.v1 import attention_pb2, classification_pb2, translation_pb2
+from regard.v1 import attention_pb2, classification_pb2, generation_pb2, translation_pb2
 
 V = TypeVar("V")
 
@@ -128,8 +128,8 @@ def classify_request(texts: Sequence[str], options: ClassifyOptions) -> classifi
     )
 
 
-def _generation(options: TranslateOptions) -> translation_pb2.GenerationOptions:
-    return translation_pb2.GenerationOptions(
+def _generation(options: TranslateOptions) -> generation_pb2.GenerationOptions:
+    return generation_pb2.GenerationOptions(
         max_new_tokens=_count(options.get("max_new_tokens"), "generation.max_new_tokens")
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.client.failures import Failure
-from regard.v1 import attention_pb2, classification_pb2, model_pb2, result_pb2, translation_pb2
+from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_pb2, result_pb2, translation_pb2
 
 R = TypeVar("R")
 
@@ -29,13 +29,32 @@ class Segment:
     token_id: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class PatchGrid:
+    """Where the patches of an image lie: the elements of an axis that are not special, row by row.
+
+    The grid covers the part of the image that starts at `left`, `top` and is `width` by `height`,
+    all in pixels of the image with its EXIF orientation applied; that is all of it, unless the
+    model looks at a crop.
+    """
+
+    rows: int
+    columns: int
+    image_width: int
+    image_height: int
+    left: float
+    top: float
+    width: float
+    height: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionMap:
     """The weights of one layer: float32 [heads, queries, keys], exactly as the model computed them.
 
     `heads` lists the heads in the map or, after a reduction, those that went in (the first
     dimension of `weights` is then 1). `query_axis` and `key_axis` are `source`, `target` or
-    `decoder_input`; `queries` and `keys` label them.
+    `decoder_input`; `queries` and `keys` label them, and an axis over an image has a grid as well.
     """
 
     kind: str
@@ -48,6 +67,8 @@ class AttentionMap:
     queries: tuple[Segment, ...]
     keys: tuple[Segment, ...]
     weights: npt.NDArray[np.float32]
+    query_grid: PatchGrid | None = None
+    key_grid: PatchGrid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +118,21 @@ class Translation:
 
 
 @dataclass(frozen=True, slots=True)
-class TranslationDelta:
-    """One more token of a translation, and what it adds to the text."""
+class Caption:
+    """The caption of one image; its fields are those of `Translation`."""
+
+    text: str
+    finish_reason: str
+    target_tokens: int
+    log_probability: float
+    attention: Attention | None
+    timing: Timing
+    model: ModelVersion | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDelta:
+    """One more token of a translation or a caption, and what it adds to the text."""
 
     token_id: int
     text: str
@@ -194,7 +228,7 @@ def read_translation(translation: translation_pb2.Translation, model: ModelVersi
     """Read one translation."""
     return Translation(
         text=translation.text,
-        finish_reason=_name(translation_pb2.FinishReason.Name, translation.finish_reason, "FINISH_REASON_"),
+        finish_reason=_name(generation_pb2.FinishReason.Name, translation.finish_reason, "FINISH_REASON_"),
         source_tokens=translation.source_tokens,
         target_tokens=translation.target_tokens,
         log_probability=translation.log_probability,
@@ -205,14 +239,14 @@ def read_translation(translation: translation_pb2.Translation, model: ModelVersi
     )
 
 
-def read_event(event: translation_pb2.StreamTranslateResponse) -> TranslationDelta | Translation | Failure:
+def read_event(event: translation_pb2.StreamTranslateResponse) -> TokenDelta | Translation | Failure:
     """Read one event of the stream of one text."""
     if event.HasField("failure"):
         return read_failure(event.failure, "texts", 0)
     if event.HasField("translation"):
         return read_translation(event.translation, None)
     delta = event.delta
-    return TranslationDelta(token_id=delta.token_id, text=delta.text, log_probability=delta.log_probability)
+    return TokenDelta(token_id=delta.token_id, text=delta.text, log_probability=delta.log_probability)
 
 
 def read_models(response: model_pb2.ListModelsResponse) -> list[Model]:
@@ -254,7 +288,7 @@ def _read_classification(classification: classification_pb2.Classification, mode
 
 
 def _read_attention(attention: attention_pb2.Attention) -> Attention:
-    axes = {axis.axis: tuple(map(_read_segment, axis.segments)) for axis in attention.axes}
+    axes = {axis.axis: axis for axis in attention.axes}
     return Attention(
         granularity=_name(attention_pb2.AttentionGranularity.Name, attention.granularity, "ATTENTION_GRANULARITY_"),
         maps=tuple(_read_map(one, axes[one.query_axis], axes[one.key_axis]) for one in attention.maps),
@@ -263,9 +297,7 @@ def _read_attention(attention: attention_pb2.Attention) -> Attention:
     )
 
 
-def _read_map(
-    sent: attention_pb2.AttentionMap, queries: tuple[Segment, ...], keys: tuple[Segment, ...]
-) -> AttentionMap:
+def _read_map(sent: attention_pb2.AttentionMap, queries: attention_pb2.Axis, keys: attention_pb2.Axis) -> AttentionMap:
     return AttentionMap(
         kind=_kind(sent.kind),
         stack=_stack(sent.stack),
@@ -274,9 +306,27 @@ def _read_map(
         reduction=_name(attention_pb2.AttentionReduction.Name, sent.reduction, "ATTENTION_REDUCTION_"),
         query_axis=_axis(sent.query_axis),
         key_axis=_axis(sent.key_axis),
-        queries=queries,
-        keys=keys,
+        queries=tuple(map(_read_segment, queries.segments)),
+        keys=tuple(map(_read_segment, keys.segments)),
         weights=np.frombuffer(sent.weights, dtype="<f4").astype(np.float32, copy=False).reshape(tuple(sent.shape)),
+        query_grid=_read_grid(queries),
+        key_grid=_read_grid(keys),
+    )
+
+
+def _read_grid(axis: attention_pb2.Axis) -> PatchGrid | None:
+    if not axis.HasField("grid"):
+        return None
+    grid = axis.grid
+    return PatchGrid(
+        rows=grid.rows,
+        columns=grid.columns,
+        image_width=grid.image_width,
+        image_height=grid.image_height,
+        left=grid.left,
+        top=grid.top,
+        width=grid.width,
+        height=grid.height,
     )
 
 

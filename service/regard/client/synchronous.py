@@ -19,7 +19,7 @@ from regard.client.channel import (
 )
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
 from regard.client.requests import ClassifyOptions, TranslateOptions
-from regard.client.results import Classification, Model, Translation, TranslationDelta
+from regard.client.results import Classification, Model, TokenDelta, Translation
 from regard.v1 import (
     classification_pb2_grpc,
     model_pb2,
@@ -98,9 +98,7 @@ class Client:
             results.read_translations,
         )
 
-    def stream_translate(
-        self, text: str, **options: Unpack[TranslateOptions]
-    ) -> Iterator[TranslationDelta | Translation]:
+    def stream_translate(self, text: str, **options: Unpack[TranslateOptions]) -> Iterator[TokenDelta | Translation]:
         """Translate one text: yield a delta for each token, and last the whole translation.
 
         Leaving the iteration early, with `close()` or by dropping the iterator, cancels the request.

@@ -63,9 +63,10 @@ class Generator:
         clock: Clock,
         observer: Observer,
     ) -> None:
-        if manifest.generation is None:
+        if manifest.generation is None or manifest.text is None:
             raise ValueError("the package holds no generation model")
         self._manifest = manifest
+        self._pad_token_id = manifest.text.pad_token_id
         self._spec: GenerationSpec = manifest.generation
         self._encoder = encoder
         self._step = step
@@ -137,7 +138,7 @@ class Generator:
         """Run the encoder on a batch, longest first, and turn each request into a row."""
         started = self._clock()
         longest = batch[0].length
-        input_ids = np.full((len(batch), longest), self._manifest.text.pad_token_id, np.int64)
+        input_ids = np.full((len(batch), longest), self._pad_token_id, np.int64)
         for row, ticket in enumerate(batch):
             input_ids[row, : ticket.length] = ticket.request.input_ids
         lengths = np.array([ticket.length for ticket in batch], np.int32)

@@ -20,7 +20,7 @@ from regard.engine.request import Classification, FinishReason, FloatArray, Phas
 from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
 from regard.text.segment import Segment
-from regard.v1 import attention_pb2, classification_pb2, model_pb2, result_pb2, translation_pb2
+from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_pb2, result_pb2
 
 E = TypeVar("E")
 
@@ -51,8 +51,8 @@ AXES = {
     AxisName.DECODER_INPUT: attention_pb2.ATTENTION_AXIS_DECODER_INPUT,
 }
 FINISH_REASONS = {
-    FinishReason.END_OF_SENTENCE: translation_pb2.FINISH_REASON_END_OF_SENTENCE,
-    FinishReason.LENGTH: translation_pb2.FINISH_REASON_LENGTH,
+    FinishReason.END_OF_SENTENCE: generation_pb2.FINISH_REASON_END_OF_SENTENCE,
+    FinishReason.LENGTH: generation_pb2.FINISH_REASON_LENGTH,
 }
 
 

@@ -18,7 +18,7 @@ from regard.rpc.inputs import gather, merge
 from regard.rpc.interceptor import Context
 from regard.rpc.resources import Order, Resources
 from regard.text.codec import EncodedText
-from regard.v1 import translation_pb2, translation_pb2_grpc
+from regard.v1 import generation_pb2, translation_pb2, translation_pb2_grpc
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
 
     async def _stream(
         self, order: _TranslateOrder, index: int, text: str
-    ) -> AsyncGenerator[translation_pb2.TranslationDelta | translation_pb2.Translation, None]:
+    ) -> AsyncGenerator[generation_pb2.TokenDelta | translation_pb2.Translation, None]:
         field = f"texts[{index}]"
         with self._resources.one_input(order):
             encoded = await self._resources.encode(order, text, field)
@@ -146,14 +146,12 @@ class _Deltas:
         self._detokenizer = order.model.codec.detokenizer()
         self.count = 0
 
-    def next(self, event: TokenEvent) -> translation_pb2.TranslationDelta:
+    def next(self, event: TokenEvent) -> generation_pb2.TokenDelta:
         self.count += 1
         text = self._detokenizer.push(event.token_id)
         if event.token_id in self._eos_token_ids or self.count == self._max_new_tokens:
             text += self._detokenizer.finish()
-        return translation_pb2.TranslationDelta(
-            token_id=event.token_id, text=text, log_probability=event.log_probability
-        )
+        return generation_pb2.TokenDelta(token_id=event.token_id, text=text, log_probability=event.log_probability)
 
 
 def _decode(

@@ -125,7 +125,7 @@ class _AttentionAxisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attenti
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTENTION_AXIS_UNSPECIFIED: _AttentionAxis.ValueType  # 0
     ATTENTION_AXIS_SOURCE: _AttentionAxis.ValueType  # 1
-    """The tokens or words of the input."""
+    """The tokens or words of the input text, or the patches of the input image."""
     ATTENTION_AXIS_TARGET: _AttentionAxis.ValueType  # 2
     """The tokens or words of the output. The query of an output token is the decoding step that
     produced it.
@@ -138,7 +138,7 @@ class AttentionAxis(_AttentionAxis, metaclass=_AttentionAxisEnumTypeWrapper):
 
 ATTENTION_AXIS_UNSPECIFIED: AttentionAxis.ValueType  # 0
 ATTENTION_AXIS_SOURCE: AttentionAxis.ValueType  # 1
-"""The tokens or words of the input."""
+"""The tokens or words of the input text, or the patches of the input image."""
 ATTENTION_AXIS_TARGET: AttentionAxis.ValueType  # 2
 """The tokens or words of the output. The query of an output token is the decoding step that
 produced it.
@@ -180,10 +180,11 @@ class AttentionOptions(_message.Message):
     reduction: Global___AttentionReduction.ValueType
     """How heads are put together. Default: not at all."""
     granularity: Global___AttentionGranularity.ValueType
-    """Tokens or words. Default: tokens."""
+    """Tokens or words. Default: tokens. The patches of an image stay patches."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKind.ValueType]:
-        """The kinds to return. Default, if empty: cross for a translation, self for a classification.
+        """The kinds to return. Default, if empty: cross for a translation or a caption, self for a
+        classification.
         A kind that the model lacks is refused (INVALID_ARGUMENT).
         """
 
@@ -223,7 +224,7 @@ Global___AttentionOptions: _TypeAlias = AttentionOptions  # noqa: Y015
 
 @_typing.final
 class Segment(_message.Message):
-    """One element of an axis: a token or a word, and where it stands in its text."""
+    """One element of an axis: a token or a word, and where it stands in its text, or a patch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,12 +234,14 @@ class Segment(_message.Message):
     SPECIAL_FIELD_NUMBER: _builtins.int
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The token as the vocabulary spells it, or the word."""
+    """The token as the vocabulary spells it, or the word; for a patch its row and column in the grid,
+    such as "0,13".
+    """
     start: _builtins.int
     """Where it starts in the text, in Unicode code points from 0."""
     end: _builtins.int
     """Where it ends in the text, in Unicode code points, exclusive. Equal to `start` for a special
-    token, which stands nowhere.
+    token, which stands nowhere, and for a patch, which stands in the axis' grid.
     """
     special: _builtins.bool
     """Whether it is a special token, such as the end of the sentence or [CLS]."""
@@ -271,22 +274,76 @@ class Axis(_message.Message):
 
     AXIS_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
+    GRID_FIELD_NUMBER: _builtins.int
     axis: Global___AttentionAxis.ValueType
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]: ...
+    @_builtins.property
+    def grid(self) -> Global___PatchGrid:
+        """Present if the axis runs over an image."""
+
     def __init__(
         self,
         *,
         axis: Global___AttentionAxis.ValueType = ...,
         segments: _abc.Iterable[Global___Segment] | None = ...,
+        grid: Global___PatchGrid | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["axis", b"axis", "segments", b"segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["axis", b"axis", "grid", b"grid", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Axis: _TypeAlias = Axis  # noqa: Y015
+
+@_typing.final
+class PatchGrid(_message.Message):
+    """Where the patches of an image lie. They are the elements of the axis that are not special, in
+    row-major order.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    IMAGE_WIDTH_FIELD_NUMBER: _builtins.int
+    IMAGE_HEIGHT_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    rows: _builtins.int
+    columns: _builtins.int
+    image_width: _builtins.int
+    """The size of the image as it is looked at, that is with its EXIF orientation applied, in pixels."""
+    image_height: _builtins.int
+    left: _builtins.float
+    """The part of the image that the grid covers, in the image's pixels; all of it, unless the model
+    looks at a crop. It is divided into rows of equal height and columns of equal width.
+    """
+    top: _builtins.float
+    width: _builtins.float
+    height: _builtins.float
+    def __init__(
+        self,
+        *,
+        rows: _builtins.int = ...,
+        columns: _builtins.int = ...,
+        image_width: _builtins.int = ...,
+        image_height: _builtins.int = ...,
+        left: _builtins.float = ...,
+        top: _builtins.float = ...,
+        width: _builtins.float = ...,
+        height: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "height", b"height", "image_height", b"image_height", "image_width", b"image_width", "left", b"left", "rows", b"rows", "top", b"top", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PatchGrid: _TypeAlias = PatchGrid  # noqa: Y015
 
 @_typing.final
 class AttentionMap(_message.Message):

@@ -73,17 +73,23 @@ class ClassificationInput(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TEXT_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
     text: _builtins.str
+    image: _builtins.bytes
+    """An image file: JPEG, PNG, WebP or GIF, of which the first frame is taken. Limited in bytes and
+    in pixels by the server (by default 8 MiB and 64 million pixels).
+    """
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
+        image: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "image", b"image", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "image", b"image", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "image"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -157,7 +163,9 @@ class Classification(_message.Message):
     neither.
     """
     source_tokens: _builtins.int
-    """The number of tokens that the text was encoded to, special tokens included."""
+    """The number of tokens that the text was encoded to, special tokens included; for an image, the
+    number of its patches and of the special positions beside them.
+    """
     truncated: _builtins.bool
     """Whether the text was cut to the model's positions before it was classified."""
     @_builtins.property

@@ -7,8 +7,8 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from regard.v1 import attention_pb2 as _attention_pb2
+from regard.v1 import generation_pb2 as _generation_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
 import sys
@@ -20,52 +20,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-class _FinishReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
-
-class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
-    FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
-    FINISH_REASON_END_OF_SENTENCE: _FinishReason.ValueType  # 1
-    """The model produced its end-of-sentence token."""
-    FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
-    """max_new_tokens, or the model's last position, was reached."""
-
-class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
-    """Why a generation ended."""
-
-FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
-FINISH_REASON_END_OF_SENTENCE: FinishReason.ValueType  # 1
-"""The model produced its end-of-sentence token."""
-FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
-"""max_new_tokens, or the model's last position, was reached."""
-Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
-
-@_typing.final
-class GenerationOptions(_message.Message):
-    """How the output is searched for."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
-    max_new_tokens: _builtins.int
-    """The most tokens to generate, the end of the sentence included. From 1 to the model's number
-    of decoder positions. Default, if 0: as many as the model allows.
-    """
-    def __init__(
-        self,
-        *,
-        max_new_tokens: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_new_tokens", b"max_new_tokens"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GenerationOptions: _TypeAlias = GenerationOptions  # noqa: Y015
 
 @_typing.final
 class TranslateRequest(_message.Message):
@@ -90,7 +44,7 @@ class TranslateRequest(_message.Message):
         """The texts to translate, from 1 to the server's limit (by default 64)."""
 
     @_builtins.property
-    def generation(self) -> Global___GenerationOptions:
+    def generation(self) -> _generation_pb2.GenerationOptions:
         """How to search. Default, if absent: greedily, to the end of the sentence."""
 
     @_builtins.property
@@ -103,7 +57,7 @@ class TranslateRequest(_message.Message):
         model_name: _builtins.str = ...,
         model_version: _builtins.str = ...,
         texts: _abc.Iterable[_builtins.str] | None = ...,
-        generation: Global___GenerationOptions | None = ...,
+        generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
     ) -> None: ...
@@ -180,7 +134,7 @@ class Translation(_message.Message):
     ATTENTION_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    finish_reason: Global___FinishReason.ValueType
+    finish_reason: _generation_pb2.FinishReason.ValueType
     source_tokens: _builtins.int
     """The number of tokens that the text was encoded to, special tokens included."""
     target_tokens: _builtins.int
@@ -199,7 +153,7 @@ class Translation(_message.Message):
         self,
         *,
         text: _builtins.str = ...,
-        finish_reason: Global___FinishReason.ValueType = ...,
+        finish_reason: _generation_pb2.FinishReason.ValueType = ...,
         source_tokens: _builtins.int = ...,
         target_tokens: _builtins.int = ...,
         log_probability: _builtins.float = ...,
@@ -236,7 +190,7 @@ class StreamTranslateRequest(_message.Message):
         """The texts to translate, from 1 to the server's limit (by default 64)."""
 
     @_builtins.property
-    def generation(self) -> Global___GenerationOptions:
+    def generation(self) -> _generation_pb2.GenerationOptions:
         """How to search. Default, if absent: greedily, to the end of the sentence."""
 
     @_builtins.property
@@ -249,7 +203,7 @@ class StreamTranslateRequest(_message.Message):
         model_name: _builtins.str = ...,
         model_version: _builtins.str = ...,
         texts: _abc.Iterable[_builtins.str] | None = ...,
-        generation: Global___GenerationOptions | None = ...,
+        generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
     ) -> None: ...
@@ -272,7 +226,7 @@ class StreamTranslateResponse(_message.Message):
     input_index: _builtins.int
     """The text of the request that this event belongs to, counted from 0."""
     @_builtins.property
-    def delta(self) -> Global___TranslationDelta:
+    def delta(self) -> _generation_pb2.TokenDelta:
         """One more token. The deltas of a text, put together, are the text of its translation."""
 
     @_builtins.property
@@ -287,7 +241,7 @@ class StreamTranslateResponse(_message.Message):
         self,
         *,
         input_index: _builtins.int = ...,
-        delta: Global___TranslationDelta | None = ...,
+        delta: _generation_pb2.TokenDelta | None = ...,
         translation: Global___Translation | None = ...,
         failure: _result_pb2.Failure | None = ...,
     ) -> None: ...
@@ -300,33 +254,3 @@ class StreamTranslateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 
 Global___StreamTranslateResponse: _TypeAlias = StreamTranslateResponse  # noqa: Y015
-
-@_typing.final
-class TranslationDelta(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    TOKEN_ID_FIELD_NUMBER: _builtins.int
-    TEXT_FIELD_NUMBER: _builtins.int
-    LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
-    token_id: _builtins.int
-    """The id of the token in the model's vocabulary."""
-    text: _builtins.str
-    """What the token adds to the text. Empty where a character needs more tokens to be complete;
-    the token that completes it brings all of it.
-    """
-    log_probability: _builtins.float
-    """The natural logarithm of the token's probability."""
-    def __init__(
-        self,
-        *,
-        token_id: _builtins.int = ...,
-        text: _builtins.str = ...,
-        log_probability: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_probability", b"log_probability", "text", b"text", "token_id", b"token_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___TranslationDelta: _TypeAlias = TranslationDelta  # noqa: Y015

@@ -15,6 +15,7 @@ from regard.v1 import (
     attention_pb2,
     classification_pb2,
     classification_pb2_grpc,
+    generation_pb2,
     model_pb2,
     model_pb2_grpc,
     result_pb2,
@@ -92,7 +93,7 @@ class _Translation(translation_pb2_grpc.TranslationServiceServicer):
             context.add_callback(self._server.cancelled.set)
         for token_id, character in enumerate(text.upper()):
             yield translation_pb2.StreamTranslateResponse(
-                delta=translation_pb2.TranslationDelta(token_id=token_id, text=character, log_probability=-0.5)
+                delta=generation_pb2.TokenDelta(token_id=token_id, text=character, log_probability=-0.5)
             )
             if text == "endless":
                 self._server.cancelled.wait(10)
@@ -156,7 +157,7 @@ def _failure(field_name: str) -> result_pb2.Failure:
 def _translation(text, request) -> translation_pb2.Translation:
     translation = translation_pb2.Translation(
         text=text.upper(),
-        finish_reason=translation_pb2.FINISH_REASON_END_OF_SENTENCE,
+        finish_reason=generation_pb2.FINISH_REASON_END_OF_SENTENCE,
         source_tokens=len(text.split()) + 1,
         target_tokens=len(text.split()) + 1,
         log_probability=-1.5,

@@ -18,8 +18,8 @@ from regard.client import (
     InvalidTextError,
     RequestFailed,
     ServerUnreachable,
+    TokenDelta,
     Translation,
-    TranslationDelta,
 )
 from regard.errors import InvalidInputError, RegardError
 
@@ -215,7 +215,7 @@ def test_stream_gives_deltas_then_the_whole(server):
     """A stream yields each token's text and last the translation that they make."""
     with Client(server.target) as client:
         *deltas, final = client.stream_translate("hello")
-    assert all(isinstance(delta, TranslationDelta) for delta in deltas)
+    assert all(isinstance(delta, TokenDelta) for delta in deltas)
     assert "".join(delta.text for delta in deltas) == final.text == "HELLO"
     assert isinstance(final, Translation)
 
