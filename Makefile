@@ -3,6 +3,7 @@
 PYTHON ?= python3
 DATA ?=
 MODELS ?= models
+EVALUATED ?= build/evaluated
 BENCH ?=
 
 VENV := .venv
@@ -83,9 +84,14 @@ train-intent: env ## Train demo-intent anew: make train-intent DATA=data_full.js
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
 	@$(BIN)/python export/training/train_intent.py --data $(DATA) --output export/checkpoints/demo-intent
 
-evaluate: packages ## Measure checkpoints and packages: make evaluate DATA="fra-eng.zip data_full.json"
-	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
-	@$(BIN)/python export/training/evaluate.py --data $(DATA) --models $(MODELS)
+evaluate: $(CHECKPOINTS:%=$(EVALUATED)/.%.exported) ## Measure checkpoints and packages: make evaluate DATA="fra-eng.zip data_full.json"
+	@$(BIN)/python export/training/evaluate.py --data $(DATA) --models $(EVALUATED)
+
+$(EVALUATED)/.%.exported: $(READY) $$(wildcard export/checkpoints/$$*/*) $(wildcard export/regard_export/*.py export/regard_export/*/*.py)
+	@mkdir -p $(EVALUATED)
+	@$(BIN)/regard-export export/checkpoints/$* --output $(EVALUATED) --overwrite
+	@$(BIN)/regard-export export/checkpoints/$* --output $(EVALUATED) --overwrite --name $*-int8 --precision int8
+	@touch $@
 
 clean: ## Remove what the other targets made, but not .venv
 	@rm -rf build demo dist models .mypy_cache .pytest_cache .ruff_cache

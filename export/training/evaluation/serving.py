@@ -1,0 +1,51 @@
+"""The packages of a models directory, behind a real server in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+from regard.client import Client, Failure, Model
+
+
+@contextmanager
+def served(models: Path, timeout_s: float = 3600) -> Iterator[Client]:
+    """Yield a client of a server that serves every package below `models`, and end the server afterwards."""
+    command = [sys.executable, "-m", "regard.cli", "serve", "--models", str(models)]
+    command += ["--grpc-port", "0", "--http-port", "0", "--log-format", "json"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        port = _port_of(process.stderr)
+        Thread(target=process.stderr.read, daemon=True).start()  # keeps the pipe from filling
+        with Client(f"127.0.0.1:{port}", timeout_s=timeout_s) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _port_of(log: Iterator[str]) -> int:
+    lines = []
+    for line in log:
+        lines.append(line)
+        if line.startswith("{") and (entry := json.loads(line)).get("event") == "serving":
+            return int(entry["grpc_port"])
+    raise SystemExit(f"the server ended before it served:\n{''.join(lines[-20:])}")
+
+
+def packages_of(checkpoint: str, models: Sequence[Model]) -> dict[str, Model]:
+    """Return the packages of a checkpoint by precision: those called as it is, or that with the precision after it."""
+    return {one.precision: one for one in models if one.name in (checkpoint, f"{checkpoint}-{one.precision}")}
+
+
+def whole(answers: Sequence[object]) -> None:
+    """End the evaluation if an answer is a failure: quality is that of all answers."""
+    failures = [answer for answer in answers if isinstance(answer, Failure)]
+    if failures:
+        raise SystemExit(f"{len(failures)} of {len(answers)} answers failed; the first: {failures[0].message}")
