@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from tokenizers.trainers import UnigramTrainer
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerFast
 
 import tatoeba
-from muon import Muon
+from optimizers import build_optimizers, schedule, set_learning_rate
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
 MAX_POSITIONS = 256
@@ -130,41 +129,6 @@ def loss_of(model: MarianMTModel, batch: Sequence[tuple[list[int], list[int]]]) 
     return torch.nn.functional.cross_entropy(logits, target[real], label_smoothing=smoothing)
 
 
-def build_optimizers(
-    model: MarianMTModel, matrix_learning_rate: float, learning_rate: float
-) -> list[torch.optim.Optimizer]:
-    """Return Muon for the weight matrices, AdamW for embeddings, norms and biases."""
-    is_matrix = {
-        parameter: parameter.dim() == 2 and "embed" not in name and "shared" not in name
-        for name, parameter in model.named_parameters()
-    }
-    optimizers = [
-        Muon([p for p, matrix in is_matrix.items() if matrix], lr=matrix_learning_rate),
-        torch.optim.AdamW(
-            [p for p, matrix in is_matrix.items() if not matrix],
-            lr=learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-            fused=True,
-        ),
-    ]
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak_lr"] = group["lr"]
-    return optimizers
-
-
-def schedule(step: int, steps: int, decay_share: float) -> float:
-    """Return the share of the peak learning rate at `step`.
-
-    It warms up for 300 steps, stays, and falls as 1 - sqrt over the last `decay_share` of `steps`.
-    """
-    decay_start = steps * (1 - decay_share)
-    if step > decay_start:
-        return 1 - math.sqrt(min(1.0, (step - decay_start) / (steps - decay_start)))
-    return min(1.0, (step + 1) / 300)
-
-
 def main() -> None:
     """Train, and write the checkpoint after every epoch."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,9 +180,7 @@ def main() -> None:
         model.train()
         total = 0.0
         for seen, batch in enumerate(batches(train, options.max_batch_tokens, rng), start=1):
-            share = schedule(step, steps, options.decay_share)
-            for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-                group["lr"] = group["peak_lr"] * share
+            set_learning_rate(optimizers, schedule(step, steps, options.decay_share))
             loss = loss_of(model, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
