@@ -27,7 +27,8 @@ ROOMS: dict[str, set[str]] = {
     "testing": {"engine", "config", "manifest", "errors"},
     "catalog": {"worker", "metrics", "text", "engine", "config", "manifest", "errors"},
     "rpc": {"catalog", "worker", "metrics", "attention", "text", "engine", "v1", "config", "manifest", "errors"},
-    "client": {"v1", "errors"},
+    "answers": set(),
+    "client": {"answers", "v1", "errors"},
     "cli": {
         "client",
         "rpc",

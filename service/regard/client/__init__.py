@@ -13,10 +13,7 @@ or `Failure` for each, in order, so that one bad input harms no other. Everythin
 is a `regard.errors.RegardError`.
 """
 
-from regard.client.asynchronous import AsyncClient
-from regard.client.failures import Failure, InvalidTextError, RequestFailed, ServerUnreachable
-from regard.client.requests import AttentionOptions, ClassifyOptions, TranslateOptions
-from regard.client.results import (
+from regard.answers import (
     Attention,
     AttentionMap,
     Caption,
@@ -31,6 +28,9 @@ from regard.client.results import (
     TokenDelta,
     Translation,
 )
+from regard.client.asynchronous import AsyncClient
+from regard.client.failures import Failure, InvalidTextError, RequestFailed, ServerUnreachable
+from regard.client.requests import AttentionOptions, ClassifyOptions, TranslateOptions
 from regard.client.synchronous import Client
 
 __all__ = [

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 
+from regard.answers import Classification, Model, TokenDelta, Translation
 from regard.client import requests, results
 from regard.client.channel import (
     DEFAULT_TARGET,
@@ -19,7 +20,6 @@ from regard.client.channel import (
 )
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
 from regard.client.requests import ClassifyOptions, TranslateOptions
-from regard.client.results import Classification, Model, TokenDelta, Translation
 from regard.v1 import classification_pb2_grpc, model_pb2, model_pb2_grpc, translation_pb2_grpc
 
 A = TypeVar("A")

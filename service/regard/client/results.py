@@ -1,191 +1,30 @@
-"""What a server answers, as immutable values; each mirrors the message of the same name."""
+"""The server's messages, read into answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from regard.answers import (
+    Attention,
+    AttentionMap,
+    Classification,
+    ClassProbability,
+    Model,
+    ModelVersion,
+    PatchGrid,
+    Segment,
+    Tap,
+    Timing,
+    TokenDelta,
+    Translation,
+)
 from regard.client.failures import Failure
 from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_pb2, result_pb2, translation_pb2
 
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A token or a word, and where it stands in its text, in code points; `end` is exclusive.
-
-    A special token, such as the end of the sentence, stands nowhere: `start` equals `end`.
-    """
-
-    text: str
-    start: int
-    end: int
-    special: bool
-    token_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class PatchGrid:
-    """Where the patches of an image lie: the elements of an axis that are not special, row by row.
-
-    The grid covers the part of the image that starts at `left`, `top` and is `width` by `height`,
-    all in pixels of the image with its EXIF orientation applied; that is all of it, unless the
-    model looks at a crop.
-    """
-
-    rows: int
-    columns: int
-    image_width: int
-    image_height: int
-    left: float
-    top: float
-    width: float
-    height: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AttentionMap:
-    """The weights of one layer: float32 [heads, queries, keys], exactly as the model computed them.
-
-    `heads` lists the heads in the map or, after a reduction, those that went in (the first
-    dimension of `weights` is then 1). `query_axis` and `key_axis` are `source`, `target` or
-    `decoder_input`; `queries` and `keys` label them, and an axis over an image has a grid as well.
-    """
-
-    kind: str
-    stack: str
-    layer: int
-    heads: tuple[int, ...]
-    reduction: str
-    query_axis: str
-    key_axis: str
-    queries: tuple[Segment, ...]
-    keys: tuple[Segment, ...]
-    weights: npt.NDArray[np.float32]
-    query_grid: PatchGrid | None = None
-    key_grid: PatchGrid | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Attention:
-    """Every map that was asked for, and which weights, in which precision, they come from."""
-
-    granularity: str
-    maps: tuple[AttentionMap, ...]
-    package_sha256: str
-    precision: str
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Where the time of one input went, in seconds."""
-
-    queue_s: float
-    encode_s: float
-    decode_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class ModelVersion:
-    """The model that answered."""
-
-    name: str
-    version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """The translation of one text.
-
-    `log_probability` is the natural logarithm of the probability of all generated tokens;
-    `attention` is present if it was asked for; `model` is absent from a streamed translation.
-    """
-
-    text: str
-    finish_reason: str
-    source_tokens: int
-    target_tokens: int
-    log_probability: float
-    truncated: bool
-    attention: Attention | None
-    timing: Timing
-    model: ModelVersion | None
-
-
-@dataclass(frozen=True, slots=True)
-class Caption:
-    """The caption of one image; its fields are those of `Translation`."""
-
-    text: str
-    finish_reason: str
-    target_tokens: int
-    log_probability: float
-    attention: Attention | None
-    timing: Timing
-    model: ModelVersion | None
-
-
-@dataclass(frozen=True, slots=True)
-class TokenDelta:
-    """One more token of a translation or a caption, and what it adds to the text."""
-
-    token_id: int
-    text: str
-    log_probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClassProbability:
-    """A class, its index in the model's output, and its probability, from 0 to 1."""
-
-    label: str
-    index: int
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """The likeliest classes of one text, in descending order of probability."""
-
-    classes: tuple[ClassProbability, ...]
-    out_of_scope: bool
-    source_tokens: int
-    truncated: bool
-    attention: Attention | None
-    timing: Timing
-    model: ModelVersion
-
-
-@dataclass(frozen=True, slots=True)
-class Tap:
-    """One layer whose attention weights can be asked for."""
-
-    kind: str
-    stack: str
-    layer: int
-    heads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model that a server holds; `ready` is False while it loads or drains."""
-
-    name: str
-    version: str
-    task: str
-    architecture: str
-    precision: str
-    package_sha256: str
-    max_source_tokens: int
-    max_target_tokens: int
-    taps: tuple[Tap, ...]
-    labels: tuple[str, ...]
-    ready: bool
 
 
 def read_translations(response: translation_pb2.TranslateResponse, first_index: int) -> list[Translation | Failure]:
