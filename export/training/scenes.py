@@ -139,7 +139,7 @@ def draw(seed: int, *, objects: int | None = None, held_out: bool = False) -> Sc
     Without `held_out` no object is one of the combinations `HELD_OUT`; with it, at least one is.
     """
     rng = random.Random(f"{seed}/{held_out}")
-    count = objects or rng.choices((1, 2, 3, 4), (1, 3, 3, 3))[0]
+    count = objects or rng.choices((1, 2, 3, 4), (2, 3, 3, 3))[0]
     while True:
         placed = _place(rng, _kinds(rng, count, held_out=held_out))
         if placed is not None:
