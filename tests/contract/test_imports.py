@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "service" / "regard", ROOT / "export" / "regard_export")
 
-# cli -> rpc -> worker -> engine -> manifest, errors; text and attention are pure functions between them.
+# cli -> rpc -> worker -> engine -> manifest, errors; text, vision and attention are pure functions between them.
 # A room is a module or a package right below `regard`. It may import itself and the rooms named beside it.
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -19,18 +19,21 @@ ROOMS: dict[str, set[str]] = {
     "config": {"errors"},
     "v1": set(),
     "text": {"manifest", "errors"},
-    "attention": {"text", "manifest", "errors"},
+    "vision": {"manifest", "errors"},
+    "attention": {"text", "vision", "manifest", "errors"},
     "engine": {"config", "manifest", "errors"},
     "worker": {"engine", "config", "manifest", "errors"},
     "metrics": {"engine"},
     "log": {"config"},
     "testing": {"engine", "config", "manifest", "errors"},
-    "catalog": {"worker", "metrics", "text", "engine", "config", "manifest", "errors"},
+    "catalog": {"worker", "metrics", "text", "vision", "engine", "config", "manifest", "errors"},
     "rpc": {"catalog", "worker", "metrics", "attention", "text", "engine", "v1", "config", "manifest", "errors"},
     "answers": set(),
-    "client": {"answers", "v1", "errors"},
+    "report": {"answers", "errors"},
+    "client": {"report", "answers", "v1", "errors"},
     "cli": {
         "client",
+        "report",
         "rpc",
         "catalog",
         "worker",
@@ -52,6 +55,7 @@ ONLY: dict[str, set[str]] = {
     "grpc_reflection": {"regard.rpc"},
     "google.protobuf": {"regard.rpc", "regard.client", "regard.cli", "regard.v1"},
     "prometheus_client": {"regard.metrics", "regard.rpc.http", "regard.cli.demo"},
+    "PIL": {"regard.vision", "regard.report.pictures", "regard_export"},
     "tokenizers": {"regard.text", "regard_export"},
     "torch": {"regard_export"},
     "transformers": {"regard_export"},
@@ -64,7 +68,9 @@ ONLY: dict[str, set[str]] = {
 # What a room must do without: threads, clocks and files are handed to it.
 NEVER: dict[str, set[str]] = {
     "regard.text": {"asyncio", "threading"},
+    "regard.vision": {"asyncio", "threading"},
     "regard.attention": {"asyncio", "threading"},
+    "regard.report": {"asyncio", "threading", "socket", "time", "datetime"},
     "regard.engine.scheduler": {"asyncio", "time", "datetime", "socket", "pathlib"},
     "regard.engine.search": {"asyncio", "threading", "time", "datetime"},
     "regard.engine.generator": {"asyncio", "threading", "queue", "concurrent"},
@@ -182,6 +188,7 @@ def test_names_say_what_a_module_is() -> None:
         ("regard.attention.maps", "from regard.rpc import convert"),
         ("regard.worker", "from regard.rpc import convert"),
         ("regard.client.channel", "from regard.engine.request import Request"),
+        ("regard.report.page", "from regard.client import Client"),
         ("regard.metrics", "if True:\n    import regard.worker"),
         ("regard.nowhere", "import regard.manifest"),
         ("regard_export.graphs", "from regard.errors import PackageError"),
@@ -204,6 +211,7 @@ def test_a_planted_violation_is_found(module: str, source: str) -> None:
         ("regard.cli.serve", "from regard.rpc.server import serve"),
         ("regard.worker", "import threading\nfrom regard.engine import generator"),
         ("regard_export.graphs", "import torch\nfrom regard.manifest import Manifest"),
+        ("regard.client.synchronous", "from regard.report import write_report"),
         ("regard.cli.main", "from regard import __version__"),
     ],
 )

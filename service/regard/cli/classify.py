@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,55 +30,63 @@ def classify(
     head: options.HeadOption = None,
     reduction: options.ReductionOption = None,
     granularity: options.GranularityOption = None,
+    report: options.ReportOption = None,
 ) -> None:
     """Classify a text, or each line of a file or of stdin.
 
     One text gets its likeliest classes as bars. A line gets its likeliest class and, after a tab,
     its probability; if it is outside the model's classes, "out_of_scope" follows after another tab.
     With --attention, words are highlighted by the weight that the model's first token gives them.
+    With --report, a page for a browser shows it instead, for every layer, head and word.
 
     [bold]Examples[/bold]
     [cyan]regard classify "book me a flight to paris"[/cyan]
     [cyan]regard classify "book me a flight to paris" --attention --top-k 5[/cyan]
+    [cyan]regard classify "book me a flight to paris" --report attention.html[/cyan]
     [cyan]regard classify --file utterances.txt | cut -f1 | sort | uniq -c[/cyan]
     [cyan]regard classify "cancel it" --json | jq .classes[/cyan]
     """
+    from regard.cli.report import Report
     from regard.client import ClassifyOptions, Client
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity)
+    asked = options.attention_options(attention, layer, head, reduction, granularity, report)
     options.has_one_text(text, file, sys.stdin.isatty())
     name, version = options.name_and_version(model)
     wanted = ClassifyOptions(model=name, version=version, truncate=truncate, top_k=top_k)
     if asked:
         wanted["attention"] = asked
-    with Client(
-        server,
-        timeout_s=timeout_s,
-        inputs_per_request=options.LINES_PER_REQUEST,
-        requests_in_flight=options.REQUESTS_IN_FLIGHT,
-    ) as client:
+    show = partial(_show, every_layer=bool(layer), drawn=report is None)
+    with (
+        Client(
+            server,
+            timeout_s=timeout_s,
+            inputs_per_request=options.lines_per_request(report),
+            requests_in_flight=options.REQUESTS_IN_FLIGHT,
+        ) as client,
+        Report(report) as page,
+    ):
         if text is None:
             from regard.cli.answers import answer_lines
 
             answer_lines(
                 file,
-                lambda texts: client.classify_each(texts, **wanted),
-                lambda answer: _show(answer, every_layer=bool(layer)) if asked else _show_line(answer),
+                lambda texts: page.keep_each(texts, lambda kept: client.classify_each(kept, **wanted)),
+                show if asked and not report else _show_line,
                 as_json=as_json,
             )
         elif as_json:
             from regard.cli.records import answer_record, print_record
 
-            print_record(answer_record(text, client.classify(text, **wanted)))
+            print_record(answer_record(text, page.keep(text, client.classify(text, **wanted))))
         else:
-            _show(client.classify(text, **wanted), every_layer=bool(layer))
+            show(page.keep(text, client.classify(text, **wanted)))
 
 
-def _show(classification: Classification, *, every_layer: bool) -> None:
+def _show(classification: Classification, *, every_layer: bool, drawn: bool) -> None:
     from regard.cli.screen import OUT
     from regard.cli.views import class_bars, classification_view
 
-    if classification.attention is None:
+    if classification.attention is None or not drawn:
         OUT.print(class_bars(classification))
     else:
         OUT.print(classification_view(classification, every_layer=every_layer))

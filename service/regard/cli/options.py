@@ -51,6 +51,14 @@ GranularityOption = Annotated[
     Literal["token", "word"] | None,
     typer.Option("--granularity", help="What one row or column stands for. Default: word.", show_default=False),
 ]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE.html",
+        help="Write a page on which every layer and head can be looked at, for a browser.",
+    ),
+]
 
 
 def name_and_version(model: str) -> tuple[str, str]:
@@ -65,15 +73,24 @@ def attention_options(
     heads: list[int] | None,
     reduction: Literal["none", "mean", "max"] | None,
     granularity: Literal["token", "word"] | None,
+    report: Path | None = None,
 ) -> AttentionOptions | None:
-    """Return what attention to ask for, or None if no option speaks of it."""
+    """Return what attention to ask for, or None if no option speaks of it. A report gets every head by itself."""
     from regard.client import AttentionOptions
 
-    if not (asked or layers or heads or reduction or granularity):
+    if not (asked or layers or heads or reduction or granularity or report):
         return None
     return AttentionOptions(
-        layers=layers or (), heads=heads or (), reduction=reduction or "mean", granularity=granularity or "word"
+        layers=layers or (),
+        heads=heads or (),
+        reduction=reduction or ("none" if report else "mean"),
+        granularity=granularity or "word",
     )
+
+
+def lines_per_request(report: Path | None) -> int:
+    """Return how many lines to ask at once: one for a report, since those of a request share its bytes of attention."""
+    return 1 if report else LINES_PER_REQUEST
 
 
 def has_one_text(text: str | None, file: Path | None, stdin_is_terminal: bool) -> bool:

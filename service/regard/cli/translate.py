@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -30,41 +31,51 @@ def translate(
     head: options.HeadOption = None,
     reduction: options.ReductionOption = None,
     granularity: options.GranularityOption = None,
+    report: options.ReportOption = None,
 ) -> None:
     """Translate a text, or each line of a file or of stdin.
 
     With --attention, a grid shows which source words the model looked at while it wrote each word.
+    With --report, a page for a browser shows it instead, for every layer and head.
 
     [bold]Examples[/bold]
     [cyan]regard translate "They grow oranges in California."[/cyan]
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
     [cyan]regard translate "How are you?" --layer 0 --reduction none[/cyan]   each head of layer 0
+    [cyan]regard translate "How are you?" --report attention.html[/cyan]
     [cyan]regard translate --file english.txt > french.txt[/cyan]
     [cyan]cat english.txt | regard translate --json | jq -r .text[/cyan]
     """
+    from regard.cli.report import Report
     from regard.client import Client, TranslateOptions
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity)
+    asked = options.attention_options(attention, layer, head, reduction, granularity, report)
     single = options.has_one_text(text, file, sys.stdin.isatty())
     if stream and not single:
         refuse("--stream takes one text; lines are answered as they are done")
+    if stream and report:
+        refuse("--stream prints tokens and --report writes a page: give one of them")
     name, version = options.name_and_version(model)
     wanted = TranslateOptions(model=name, version=version, truncate=truncate)
     if asked:
         wanted["attention"] = asked
-    with Client(
-        server,
-        timeout_s=timeout_s,
-        inputs_per_request=options.LINES_PER_REQUEST,
-        requests_in_flight=options.REQUESTS_IN_FLIGHT,
-    ) as client:
+    show = partial(_show, every_layer=bool(layer), drawn=report is None)
+    with (
+        Client(
+            server,
+            timeout_s=timeout_s,
+            inputs_per_request=options.lines_per_request(report),
+            requests_in_flight=options.REQUESTS_IN_FLIGHT,
+        ) as client,
+        Report(report) as page,
+    ):
         if text is None:
             from regard.cli.answers import answer_lines
 
             answer_lines(
                 file,
-                lambda texts: client.translate_each(texts, **wanted),
-                lambda answer: _show(answer, every_layer=bool(layer)),
+                lambda texts: page.keep_each(texts, lambda kept: client.translate_each(kept, **wanted)),
+                show,
                 as_json=as_json,
             )
         elif stream:
@@ -72,13 +83,13 @@ def translate(
         elif as_json:
             from regard.cli.records import answer_record, print_record
 
-            print_record(answer_record(text, client.translate(text, **wanted)))
+            print_record(answer_record(text, page.keep(text, client.translate(text, **wanted))))
         else:
-            _show(client.translate(text, **wanted), every_layer=bool(layer))
+            show(page.keep(text, client.translate(text, **wanted)))
 
 
-def _show(translation: Translation, *, every_layer: bool) -> None:
-    if translation.attention is None:
+def _show(translation: Translation, *, every_layer: bool, drawn: bool = True) -> None:
+    if translation.attention is None or not drawn:
         print(translation.text, flush=True)
         return
     from regard.cli.screen import OUT

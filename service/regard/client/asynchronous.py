@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
@@ -21,6 +23,9 @@ from regard.client.channel import (
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
 from regard.client.requests import ClassifyOptions, TranslateOptions
 from regard.v1 import classification_pb2_grpc, model_pb2, model_pb2_grpc, translation_pb2_grpc
+
+if TYPE_CHECKING:
+    from regard.report import Answer, Input
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -132,6 +137,13 @@ class AsyncClient:
             ),
             results.read_classifications,
         )
+
+    async def report(self, path: str | Path, answers: Iterable[tuple[Input, Answer | Failure]]) -> None:
+        """Write a page of `answers`, as `Client.report` does, in a thread."""
+        from regard.report import write_report
+
+        kept = [(given, answer) for given, answer in answers if not isinstance(answer, Failure)]
+        await asyncio.to_thread(write_report, path, kept)
 
     async def models(self) -> list[Model]:
         """Return every model of the server, in order of name and version."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import grpc
 
@@ -26,6 +27,9 @@ from regard.v1 import (
     model_pb2_grpc,
     translation_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    from regard.report import Answer, Input
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -136,6 +140,20 @@ class Client:
             ),
             results.read_classifications,
         )
+
+    def report(self, path: str | Path, answers: Iterable[tuple[Input, Answer | Failure]]) -> None:
+        """Write a page on which a person looks at the attention of `answers`, each beside its input.
+
+            texts = ["The house is old.", "Where is the station?"]
+            attention = AttentionOptions(granularity="word")
+            client.report("attention.html", zip(texts, client.translate_many(texts, attention=attention)))
+
+        An input is a text, or the bytes of an image; failures are left out. Raises `ReportError` for
+        answers that no page can be made of, and `OSError` for a file that can't be written.
+        """
+        from regard.report import write_report
+
+        write_report(path, [(given, answer) for given, answer in answers if not isinstance(answer, Failure)])
 
     def models(self) -> list[Model]:
         """Return every model of the server, in order of name and version."""

@@ -1,0 +1,84 @@
+"""`--report`: answers gathered while a command runs, and the page that they end in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import typer
+
+from regard.cli.screen import ERR, refuse
+
+if TYPE_CHECKING:
+    from regard.client import Failure
+    from regard.report import Answer, Input
+
+A = TypeVar("A", bound="Answer")
+
+
+class Report:
+    """The page that is written to `path` (None: to nowhere) when the block ends with its answers.
+
+    It shows as many of the first answers as a page holds, and says on stderr what it leaves out.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        if path is not None and path.is_dir():
+            refuse(f"can't write {path}: it is a directory")
+        if path is not None and not path.parent.is_dir():
+            refuse(f"can't write {path}: {path.parent} is no directory")
+        self._path = path
+        self._answers: list[tuple[Input, Answer]] = []
+        self._left_out = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ended = error is None or isinstance(error, typer.Exit)  # which says that some line failed
+        if ended and self._path is not None and self._answers:
+            self._write(self._path)
+
+    def keep(self, given: Input, answer: A) -> A:
+        """Put an answer on the page, if there is one with room; returns it."""
+        if self._path is None:
+            return answer
+        from regard.report import MAX_ANSWERS
+
+        if len(self._answers) < MAX_ANSWERS:
+            self._answers.append((given, answer))
+        else:
+            self._left_out += 1
+        return answer
+
+    def keep_each(
+        self, texts: Iterable[str], answer_each: Callable[[Iterable[str]], Iterator[A | Failure]]
+    ) -> Iterator[A | Failure]:
+        """Yield the answers to `texts` in order; what is no failure is kept."""
+        from regard.client import Failure
+
+        asked: list[str] = []
+
+        def noted() -> Iterator[str]:
+            for text in texts:
+                asked.append(text)
+                yield text
+
+        for place, answer in enumerate(answer_each(noted())):
+            yield answer if isinstance(answer, Failure) else self.keep(asked[place], answer)
+
+    def _write(self, path: Path) -> None:
+        from regard.report import write_report
+
+        try:
+            write_report(path, self._answers)
+        except OSError as error:
+            refuse(f"can't write {path}: {error.strerror}")
+        shown = len(self._answers)
+        ERR.print(f"report written to {path}", soft_wrap=True)
+        if self._left_out:
+            ERR.print(f"it shows the first {shown} of {shown + self._left_out} answers, as many as a page holds")

@@ -1,0 +1,151 @@
+"""Answers as one JSON document: what the page is told, and nothing that it doesn't show."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from regard.answers import Attention, AttentionMap, Caption, Classification, PatchGrid, Segment, Translation
+from regard.errors import InvalidInputError
+from regard.report.pictures import embed
+from regard.report.weights import MOST_WEIGHTS, Encoding, choose_encoding, encode_weights
+
+Input: TypeAlias = str | bytes
+"""What was asked: a text, or the bytes of an image file."""
+Answer: TypeAlias = Translation | Caption | Classification
+
+MAX_ANSWERS = 100
+
+
+class ReportError(InvalidInputError, ValueError):
+    """Answers that no page can be made of; the message says which, and why."""
+
+
+def describe(answers: Iterable[tuple[Input, Answer]]) -> dict[str, Any]:
+    """Return the page's document: each answer with its input, its axes and its maps.
+
+    Raises `ReportError` if there are no answers or more than a page shows at once, if one came
+    without attention, and if all weights together are more than a browser should be asked to hold.
+    """
+    pairs = list(answers)
+    if not 1 <= len(pairs) <= MAX_ANSWERS:
+        raise ReportError(f"a report shows from 1 to {MAX_ANSWERS} answers, not {len(pairs)}", field="answers")
+    for index, (_, answer) in enumerate(pairs):
+        if answer.attention is None or not answer.attention.maps:
+            raise ReportError(
+                f"answers[{index}] has no attention: ask for it, with attention=AttentionOptions(granularity='word')",
+                field=f"answers[{index}]",
+            )
+    weights = sum(one.weights.size for _, answer in pairs for one in _attention_of(answer).maps)
+    if weights > MOST_WEIGHTS:
+        raise ReportError(
+            f"a report holds at most {MOST_WEIGHTS:,} weights, not {weights:,}: "
+            "give it fewer answers, or ask for fewer layers and heads",
+            field="answers",
+        )
+    encoding = choose_encoding(weights)
+    return {"answers": [_describe(index, given, answer, encoding) for index, (given, answer) in enumerate(pairs)]}
+
+
+def direction_of(text: str) -> str:
+    """Return `rtl` for a text whose first letter is written from right to left, otherwise `ltr` (UAX 9, P2)."""
+    for character in text:
+        match unicodedata.bidirectional(character):
+            case "L":
+                return "ltr"
+            case "R" | "AL":
+                return "rtl"
+    return "ltr"
+
+
+def _describe(index: int, given: Input, answer: Answer, encoding: Encoding) -> dict[str, Any]:
+    attention, field = _attention_of(answer), f"answers[{index}]"
+    text = given if isinstance(given, str) else None
+    output = None if isinstance(answer, Classification) else answer.text
+    texts = {"source": text, "target": output, "decoder_input": output}
+    if isinstance(answer, Translation) and text is None:
+        raise ReportError(f"{field} is a translation: its input is a text, not an image", field=field)
+    if isinstance(answer, Caption) and text is not None:
+        raise ReportError(f"{field} is a caption: its input is the bytes of an image, not a text", field=field)
+    try:
+        return {
+            "task": type(answer).__name__.lower(),
+            "source": text,
+            "picture": None if isinstance(given, str) else _picture(given),
+            "output": output,
+            "classes": _classes(answer),
+            "out_of_scope": isinstance(answer, Classification) and answer.out_of_scope,
+            "truncated": not isinstance(answer, Caption) and answer.truncated,
+            "model": f"{answer.model.name}/{answer.model.version}" if answer.model else None,
+            "precision": attention.precision,
+            "package_sha256": attention.package_sha256,
+            "granularity": attention.granularity,
+            "axes": _axes(attention.maps, texts),
+            "maps": [_map(one, encoding) for one in attention.maps],
+        }
+    except ValueError as error:
+        raise ReportError(f"{field}: {error}", field=field) from error
+
+
+def _attention_of(answer: Answer) -> Attention:
+    assert answer.attention is not None
+    return answer.attention
+
+
+def _picture(image: bytes) -> dict[str, Any]:
+    picture = embed(image)
+    return {"uri": picture.uri, "width": picture.width, "height": picture.height}
+
+
+def _classes(answer: Answer) -> list[dict[str, Any]]:
+    if not isinstance(answer, Classification):
+        return []
+    return [{"label": one.label, "probability": round(one.probability, 6)} for one in answer.classes]
+
+
+def _axes(maps: Sequence[AttentionMap], texts: dict[str, str | None]) -> dict[str, Any]:
+    axes: dict[str, Any] = {}
+    for one in maps:
+        axes[one.query_axis] = _axis(one.queries, one.query_grid, texts.get(one.query_axis))
+        axes[one.key_axis] = _axis(one.keys, one.key_grid, texts.get(one.key_axis))
+    return axes
+
+
+def _axis(segments: Sequence[Segment], grid: PatchGrid | None, text: str | None) -> dict[str, Any]:
+    """Return the elements of an axis; `spaced` tells whether the text has a space before one."""
+    described, end = [], 0
+    for segment in segments:
+        spaced = segment.special or text is None or any(map(str.isspace, text[end : segment.start]))
+        described.append({"text": segment.text, "special": segment.special, "spaced": spaced})
+        end = segment.end or end
+    return {
+        "direction": direction_of(text or ""),
+        "segments": described,
+        "grid": grid
+        and {
+            "rows": grid.rows,
+            "columns": grid.columns,
+            "left": grid.left / grid.image_width,
+            "top": grid.top / grid.image_height,
+            "width": grid.width / grid.image_width,
+            "height": grid.height / grid.image_height,
+        },
+    }
+
+
+def _map(one: AttentionMap, encoding: Encoding) -> dict[str, Any]:
+    encoded = encode_weights(one.weights, encoding)
+    return {
+        "kind": one.kind,
+        "stack": one.stack,
+        "layer": one.layer,
+        "heads": list(one.heads),
+        "reduction": one.reduction,
+        "query_axis": one.query_axis,
+        "key_axis": one.key_axis,
+        "shape": list(one.weights.shape),
+        "encoding": encoded.encoding,
+        "error": encoded.error,
+        "weights": encoded.base64,
+    }

@@ -1,0 +1,147 @@
+// An answer: its parts put together, each of which observes the same view.
+
+const TASKS = { translation: "Translation", caption: "Caption", classification: "Classification" };
+const TITLES = { source: "Source", target: "Output", decoder_input: "Output so far" };
+
+/** Returns the element that shows one answer, and a function that draws it anew. */
+function showAnswer(answer) {
+    const view = new View(familiesOf(answer));
+    const loaded = answer.picture && loadPicture(answer.picture);
+    const stage = element("div", { className: "stage" });
+    const choices = choicesOf(view, set);
+    const root = element(
+        "article",
+        {},
+        element("header", {}, element("h2", {}, TASKS[answer.task]), choices.root),
+        stage,
+        provenance(answer),
+    );
+    set();
+    return { root, redraw: () => view.redraw() };
+
+    function set() {
+        view.release();
+        view.observe(() => choices.draw());
+        const overImage = view.family.keys.grid !== null;
+        stage.replaceChildren(
+            element("div", {}, overImage ? sightOf(view, answer, loaded) : textsOf(view), readingOf(view)),
+            ...(answer.task === "classification" ? [classBars(answer)] : []),
+            ...(overImage ? [] : [mapOf(view)]),
+            headsOf(view),
+        );
+    }
+}
+
+function textsOf(view) {
+    const { queries, keys } = view.family;
+    if (queries === keys) return observing(view, new Words(view, keys, "both", titleOf(keys))).root;
+    const above = observing(view, new Words(view, keys, "key", titleOf(keys)));
+    const below = observing(view, new Words(view, queries, "query", titleOf(queries)));
+    const pair = element("div", { className: "pair" }, above.root, below.root);
+    observing(view, new Links(view, pair, above, below));
+    return pair;
+}
+
+function sightOf(view, answer, loaded) {
+    const { queries, keys } = view.family;
+    const picture = observing(view, new Picture(view, keys, answer, loaded)).root;
+    const beside = element("div", { className: "beside" });
+    if (queries !== keys) {
+        beside.append(observing(view, new Words(view, queries, "query", titleOf(queries))).root);
+        beside.append(observing(view, new Strip(view, answer, loaded)).root);
+    }
+    if (keys.words.length) {
+        const role = queries === keys ? "both" : "key";
+        beside.append(observing(view, new Words(view, keys, role, "Beside the image")).root);
+    }
+    return element("div", { className: "sight" }, picture, beside);
+}
+
+function mapOf(view) {
+    const { queries, keys } = view.family;
+    const title = queries === keys ? `${titleOf(keys)}, in rows, attends to itself, in columns` : `${titleOf(queries)}, in rows, attends to ${titleOf(keys).toLowerCase()}, in columns`;
+    const matrix = observing(view, new Matrix(view, title));
+    return element("section", { className: "map" }, element("h3", {}, title), matrix.root, legendOf(view));
+}
+
+function headsOf(view) {
+    const heads = observing(view, new Heads(view));
+    const scale = "Each from 0 to its own largest weight.";
+    return element("section", { className: "multiples" }, element("h3", {}, "Every layer and head"), heads.root, element("p", { className: "note" }, scale));
+}
+
+function legendOf(view) {
+    const canvas = element("canvas", { width: SHADES, height: 1 });
+    const most = element("span");
+    view.observe(() => {
+        paintTiny(canvas, Array.from({ length: SHADES }, (_, index) => index), SHADES, 1, SHADES - 1);
+        most.textContent = figure(view.plane.most);
+    });
+    return element("p", { className: "legend" }, element("span", {}, "0"), canvas, most);
+}
+
+/** A line that says in words what is looked at, also to those who don't see it. */
+function readingOf(view) {
+    const line = element("p", { className: "reading", "aria-live": "polite" });
+    view.observe(() => line.replaceChildren(...readingParts(view)));
+    return line;
+}
+
+function readingParts({ look, plane, family: { queries, keys } }) {
+    const name = (axis, index) => element("bdi", {}, axis.nameOf(index));
+    if (look.query !== null && look.key !== null) {
+        return [name(queries, look.query), " attends to ", name(keys, look.key), " ", value(plane.at(look.query, look.key))];
+    }
+    if (look.query !== null) return [name(queries, look.query), " attends to ", ...largest(plane.row(look.query), keys, name)];
+    if (look.key !== null) return [name(keys, look.key), " is attended to by ", ...largest(plane.column(look.key), queries, name)];
+    return ["Point at a word, or at a cell of the map."];
+}
+
+function largest(weights, axis, name) {
+    const order = axis.places.toSorted((one, other) => weights[other] - weights[one]);
+    return order.slice(0, 3).flatMap((index, place) => [place ? ", " : "", name(axis, index), " ", value(weights[index])]);
+}
+
+function value(weight) {
+    return element("span", { className: "value" }, figure(weight));
+}
+
+/** Selects for the family, the layer and the head. */
+function choicesOf(view, set) {
+    const family = element("select", { onchange: () => { view.chooseFamily(view.families[family.value]); set(); } });
+    const layer = element("select", { onchange: () => view.choose(Number(layer.value), view.head) });
+    const head = element("select", { onchange: () => view.choose(view.layer, head.value === MEAN ? MEAN : Number(head.value)) });
+    view.families.forEach((one, index) => family.append(element("option", { value: index }, one.name)));
+    const draw = () => {
+        const shown = view.family;
+        family.value = view.families.indexOf(shown);
+        layer.replaceChildren(...shown.layers.map((one) => element("option", { value: one }, `layer ${one}`)));
+        head.replaceChildren(...shown.headsOf(view.layer).map((one) => element("option", { value: one }, shown.headName(view.layer, one))));
+        [layer.value, head.value] = [view.layer, view.head];
+    };
+    const labelled = (name, select) => element("label", {}, element("span", { className: "unseen" }, name), select);
+    const root = element("div", { className: "choices" }, labelled("Attention", family), labelled("Layer", layer), labelled("Head", head));
+    return { root, draw };
+}
+
+function provenance(answer) {
+    const error = Math.max(...answer.maps.map((map) => map.error));
+    const facts = [
+        ["Model", answer.model ?? "unknown"],
+        ["Precision", answer.precision],
+        ["Package", answer.package_sha256],
+        ["Granularity", answer.granularity],
+        ["Stored as", `${answer.maps[0].encoding}, within ${error.toExponential(1)} of what was served`],
+    ];
+    if (answer.truncated) facts.push(["Cut", "the input was longer than the model reads; its end is missing here"]);
+    return element("footer", {}, element("dl", {}, ...facts.map(([name, fact]) => element("div", {}, element("dt", {}, name), element("dd", {}, fact)))));
+}
+
+function observing(view, part) {
+    view.observe(() => part.draw());
+    return part;
+}
+
+function titleOf(axis) {
+    return axis.grid ? "Image" : TITLES[axis.name] ?? axis.name;
+}

@@ -1,0 +1,126 @@
+// Attention: the weights of an answer, decoded when they are first looked at.
+
+const MEAN = "mean";
+
+/** The weights of one head, or the mean of several: `queries` rows of `keys` weights. */
+class Plane {
+    constructor(values, queries, keys) {
+        this.values = values;
+        this.queries = queries;
+        this.keys = keys;
+        this.most = values.reduce((most, value) => Math.max(most, value), 0);
+    }
+
+    at(query, key) {
+        return this.values[query * this.keys + key];
+    }
+
+    row(query) {
+        return this.values.subarray(query * this.keys, (query + 1) * this.keys);
+    }
+
+    column(key) {
+        return Float32Array.from({ length: this.queries }, (_, query) => this.at(query, key));
+    }
+}
+
+/** A sequence of words, tokens or patches that queries or keys run over. */
+class Axis {
+    constructor(name, { direction, segments, grid }) {
+        this.name = name;
+        this.direction = direction;
+        this.segments = segments;
+        this.grid = grid;
+        this.places = segments.map((_, index) => index);
+        this.patches = grid ? this.places.filter((index) => !segments[index].special) : [];
+        this.words = grid ? this.places.filter((index) => segments[index].special) : this.places;
+    }
+
+    /** Names one element for people: a word as it is, a patch by its place from 1. */
+    nameOf(index) {
+        const patch = this.patches.indexOf(index);
+        if (patch < 0) return this.segments[index].text;
+        return `row ${Math.floor(patch / this.grid.columns) + 1}, column ${(patch % this.grid.columns) + 1}`;
+    }
+
+    isSpecial(index) {
+        return this.segments[index].special;
+    }
+}
+
+/** The layers of one kind of attention in one stack, all over the same two axes. */
+class Family {
+    constructor(kind, stack, queries, keys) {
+        this.kind = kind;
+        this.stack = stack;
+        this.queries = queries;
+        this.keys = keys;
+        this.maps = new Map();
+        this.planes = new Map();
+    }
+
+    get name() {
+        return `${this.stack} ${this.kind}-attention`;
+    }
+
+    get layers() {
+        return [...this.maps.keys()].sort((one, other) => one - other);
+    }
+
+    /** What may be looked at in a layer: the mean of its heads, then each; or the one thing that there is. */
+    headsOf(layer) {
+        const { heads, shape } = this.maps.get(layer);
+        return shape[0] > 1 ? [MEAN, ...heads] : [heads.length > 1 ? MEAN : heads[0]];
+    }
+
+    /** Names a head for people; a mean or a maximum by what went in. */
+    headName(layer, head) {
+        const { reduction } = this.maps.get(layer);
+        return head === MEAN ? `${reduction === "max" ? "max" : "mean"} of heads` : `head ${head}`;
+    }
+
+    plane(layer, head) {
+        const name = `${layer} ${head}`;
+        if (!this.planes.has(name)) this.planes.set(name, this.#makePlane(layer, head));
+        return this.planes.get(name);
+    }
+
+    #makePlane(layer, head) {
+        const map = this.maps.get(layer);
+        const [count, queries, keys] = map.shape;
+        map.values ??= decode(map);
+        const size = queries * keys;
+        if (head !== MEAN || count === 1) {
+            const place = count === 1 ? 0 : map.heads.indexOf(head);
+            return new Plane(map.values.subarray(place * size, (place + 1) * size), queries, keys);
+        }
+        const mean = new Float32Array(size);
+        for (let index = 0; index < map.values.length; index++) mean[index % size] += map.values[index] / count;
+        return new Plane(mean, queries, keys);
+    }
+}
+
+/** Groups an answer's maps into families: cross-attention first, then by stack. */
+function familiesOf({ axes, maps }) {
+    const known = Object.fromEntries(Object.entries(axes).map(([name, axis]) => [name, new Axis(name, axis)]));
+    const families = new Map();
+    for (const map of maps) {
+        const name = `${map.kind} ${map.stack}`;
+        if (!families.has(name)) {
+            families.set(name, new Family(map.kind, map.stack, known[map.query_axis], known[map.key_axis]));
+        }
+        families.get(name).maps.set(map.layer, map);
+    }
+    return [...families.keys()].sort().map((name) => families.get(name));
+}
+
+function decode({ weights, encoding }) {
+    const bytes = atob(weights);
+    const width = encoding === "uint8" ? 1 : 2;
+    const values = new Float32Array(bytes.length / width);
+    for (let index = 0; index < values.length; index++) {
+        const low = bytes.charCodeAt(index * width);
+        values[index] = width === 1 ? low / 0xff : (low + 0x100 * bytes.charCodeAt(2 * index + 1)) / 0xffff;
+    }
+    return values;
+}

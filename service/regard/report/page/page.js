@@ -1,0 +1,59 @@
+// The page: an index of answers, the one that is shown, and the theme.
+
+const { answers } = JSON.parse(document.getElementById("document").textContent);
+const main = document.querySelector("main");
+const index = document.querySelector(".index");
+const picker = document.querySelector(".picker");
+let shown = null;
+
+function headline(answer) {
+    return answer.task === "caption" ? answer.output : answer.source ?? answer.classes[0]?.label ?? "Image";
+}
+
+function show() {
+    const chosen = Math.min(Math.max(Number(location.hash.slice(1)) || 1, 1), answers.length);
+    shown = showAnswer(answers[chosen - 1]);
+    main.replaceChildren(shown.root);
+    shown.redraw();
+    picker.querySelector("select").value = chosen;
+    for (const link of index.querySelectorAll("a")) {
+        if (link.hash === `#${chosen}`) link.setAttribute("aria-current", "true");
+        else link.removeAttribute("aria-current");
+    }
+}
+
+function fillIndex() {
+    const groups = Map.groupBy(answers.map((answer, place) => ({ answer, number: place + 1 })), ({ answer }) => answer.task);
+    const options = element("select", { onchange: () => { location.hash = options.value; } });
+    for (const [task, members] of groups) {
+        const name = `${TASKS[task]}s`;
+        const links = members.map(({ answer, number }) => element("li", {}, element("a", { href: `#${number}` }, element("bdi", {}, headline(answer)))));
+        index.append(element("h2", {}, name), element("ol", {}, ...links));
+        const chosen = members.map(({ answer, number }) => element("option", { value: number }, headline(answer)));
+        options.append(element("optgroup", { label: name }, ...chosen));
+    }
+    picker.querySelector("select").replaceWith(options);
+    walkable(index, [...index.querySelectorAll("a")]);
+    index.hidden = picker.hidden = answers.length < 2;
+}
+
+function addThemes() {
+    const toggle = document.querySelector(".theme");
+    const name = () => { toggle.textContent = isDark() ? "Light" : "Dark"; };
+    const redraw = () => { name(); shown?.redraw(); };
+    toggle.addEventListener("click", () => {
+        document.documentElement.dataset.theme = isDark() ? "light" : "dark";
+        redraw();
+    });
+    systemIsDark.addEventListener("change", redraw);
+    name();
+}
+
+fillIndex();
+addThemes();
+document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
+});
+addEventListener("hashchange", show);
+show();
