@@ -12,9 +12,11 @@ from regard.errors import ConfigurationError, InvalidInputError, ModelNotFoundEr
 from regard.manifest import Manifest, Package, Task, find_packages, load_package
 from regard.metrics import ModelLabels
 from regard.text.codec import TextCodec
+from regard.vision.codec import ImageCodec
 
 _SERVICES = {
     Task.TRANSLATION: "TranslationService",
+    Task.CAPTIONING: "CaptionService",
     Task.CLASSIFICATION: "ClassificationService",
 }
 _MAX_QUOTED_CHARACTERS = 100
@@ -46,10 +48,14 @@ class ModelWorker(Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """One version of a model: its package, its way with text, and the worker that runs it."""
+    """One version of a model: its package, its ways with text and images, and the worker that runs it.
+
+    `text` is None for a model that neither reads nor writes it, `images` for one that doesn't look at any.
+    """
 
     package: Package
-    codec: TextCodec
+    text: TextCodec | None
+    images: ImageCodec | None
     worker: ModelWorker
 
     @property
@@ -147,7 +153,14 @@ def load_catalog(directories: Sequence[Path], worker_of: Callable[[Package], Mod
         raise ConfigurationError(
             f"there is no model in {places}; a package is a directory NAME/VERSION/ that holds a manifest.json"
         )
-    return Catalog(Model(package, TextCodec(package), worker_of(package)) for package in packages)
+    return Catalog(_model(package, worker_of(package)) for package in packages)
+
+
+def _model(package: Package, worker: ModelWorker) -> Model:
+    manifest = package.manifest
+    text = TextCodec(package) if manifest.text else None
+    images = ImageCodec(manifest.image) if manifest.image else None
+    return Model(package, text, images, worker)
 
 
 def _order(model: Model) -> tuple[str, int]:

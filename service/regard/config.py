@@ -71,6 +71,10 @@ class ServerSettings(BaseSettings):
     """Inputs of one request."""
     max_message_bytes: int = Field(default=16 * MIB, ge=1024, le=1 << 30)
     """Bytes of one request; gRPC itself refuses a longer one."""
+    max_image_bytes: int = Field(default=8 * MIB, ge=1024, le=1 << 30)
+    """Bytes of one image file."""
+    max_image_pixels: int = Field(default=64_000_000, ge=1024, le=1 << 30)
+    """Pixels of one image."""
     max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
     """Bytes of attention weights in one response, shared evenly by its inputs."""
     codec_threads: int = Field(default=2, ge=1, le=64)

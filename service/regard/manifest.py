@@ -150,8 +150,29 @@ class ImageSpec(_Part):
         return len(self.leading) + self.patch_rows * self.patch_columns
 
 
+class GenerationDefaults(_Part):
+    """What the checkpoint asks of a search that is asked for nothing else; the names are Transformers'.
+
+    `min_length` counts the start token; `bad_words_ids` holds the words of several tokens only.
+    """
+
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | Literal["never"] = False
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+    min_length: int = 0
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
+    begin_suppress_tokens: tuple[int, ...] = ()
+
+
 class GenerationSpec(_Part):
-    """What greedy search needs to equal the checkpoint's `generate()`."""
+    """What a search needs to equal the checkpoint's `generate()`."""
 
     start_token_id: int
     eos_token_ids: tuple[int, ...]
@@ -161,6 +182,7 @@ class GenerationSpec(_Part):
     forced_eos_token_id: int | None
     max_target_tokens: int
     vocabulary_size: int
+    defaults: GenerationDefaults = GenerationDefaults()
 
 
 class ClassificationSpec(_Part):
@@ -202,6 +224,11 @@ class Manifest(_Part):
     exported_with: dict[str, str]
     files: dict[str, str]
     """SHA-256, in hexadecimal, of every file of the package but the manifest."""
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether its inputs are texts; text may be what it writes alone."""
+        return self.text is not None and self.text.max_source_tokens is not None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 GRAPHS = {
     Task.TRANSLATION: {"encoder", "step"},
+    Task.CAPTIONING: {"encoder", "step"},
     Task.CLASSIFICATION: {"classifier"},
 }
 """The graphs that an engine of each task runs."""
@@ -175,7 +176,7 @@ class Worker:
         sessions = {graph: self._open_session(self.package, graph, settings) for graph in GRAPHS[manifest.task]}
         self._provider = next(iter(sessions.values())).provider
         shared = (self._scheduler, settings, self._clock, self._observer)
-        if manifest.task is Task.TRANSLATION:
+        if "step" in sessions:
             encoder, step = sessions["encoder"], sessions["step"]
             return [Generator(manifest, encoder, step, *shared) for _ in range(settings.instances)]
         return [Classifier(manifest, sessions["classifier"], *shared) for _ in range(settings.instances)]

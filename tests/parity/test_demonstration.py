@@ -15,6 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassificati
 from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation
+from regard.engine.source import Tokens
 from regard.manifest import load_package
 from regard.text.codec import TextCodec
 from regard.worker import Worker
@@ -63,7 +64,7 @@ async def test_two_hundred_translations_equal_generate_token_for_token(serve: Ca
     model: Any = AutoModelForSeq2SeqLM.from_pretrained(
         CHECKPOINTS / "demo-en-fr", dtype=torch.float32, attn_implementation="eager"
     )
-    answers = await asyncio.gather(*(worker.run(GenerateRequest(ids, MAX_NEW_TOKENS)) for ids in sources))
+    answers = await asyncio.gather(*(worker.run(GenerateRequest(Tokens(ids), MAX_NEW_TOKENS)) for ids in sources))
     assert len(answers) == 200
     for ids, answer in zip(sources, answers, strict=True):
         assert isinstance(answer, Generation)
@@ -91,7 +92,7 @@ async def test_every_map_of_a_translation_equals_the_eager_models(serve: Callabl
     model: Any = AutoModelForSeq2SeqLM.from_pretrained(
         CHECKPOINTS / "demo-en-fr", dtype=torch.float32, attn_implementation="eager"
     )
-    requests = [GenerateRequest(ids, MAX_NEW_TOKENS, taps=all_taps(worker)) for ids in sources]
+    requests = [GenerateRequest(Tokens(ids), MAX_NEW_TOKENS, taps=all_taps(worker)) for ids in sources]
     start = model.generation_config.decoder_start_token_id
     answers = await asyncio.gather(*map(worker.run, requests))
     compared = 0
@@ -124,7 +125,9 @@ async def test_two_hundred_classifications_equal_the_eager_models(serve: Callabl
         CHECKPOINTS / "demo-intent", dtype=torch.float32, attn_implementation="eager"
     )
     model.eval()
-    answers = await asyncio.gather(*(worker.run(ClassifyRequest(ids, taps=all_taps(worker))) for ids in sources))
+    answers = await asyncio.gather(
+        *(worker.run(ClassifyRequest(Tokens(ids), taps=all_taps(worker))) for ids in sources)
+    )
     assert len(answers) == 200
     for ids, answer in zip(sources, answers, strict=True):
         assert isinstance(answer, Classification)

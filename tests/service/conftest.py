@@ -15,12 +15,12 @@ import pytest
 
 from regard.catalog import Catalog, load_catalog
 from regard.config import ServerSettings
-from regard.manifest import ClassificationSpec, Package, Task
+from regard.manifest import ClassificationSpec, ImageSpec, Package, Task
 from regard.metrics import Metrics
 from regard.rpc.server import Server
-from regard.v1 import classification_pb2_grpc, model_pb2_grpc, translation_pb2_grpc
+from regard.v1 import caption_pb2_grpc, classification_pb2_grpc, model_pb2_grpc, translation_pb2_grpc
 
-from ..unit.packages import manifest_of, unigram, word_piece  # noqa: TID252 - tests are no package of sys.path
+from ..unit.packages import IMAGE, manifest_of, unigram, word_piece  # noqa: TID252 - tests are no package of sys.path
 from .scripted_worker import ScriptedWorker
 
 LABELS = ("greeting", "farewell", "weather", "other")
@@ -46,6 +46,11 @@ class Running:
         return translation_pb2_grpc.TranslationServiceStub(self.channel)
 
     @property
+    def caption(self) -> caption_pb2_grpc.CaptionServiceAsyncStub:
+        """A stub on the channel."""
+        return caption_pb2_grpc.CaptionServiceStub(self.channel)
+
+    @property
     def classification(self) -> classification_pb2_grpc.ClassificationServiceAsyncStub:
         """A stub on the channel."""
         return classification_pb2_grpc.ClassificationServiceStub(self.channel)
@@ -69,13 +74,13 @@ class Running:
 Serve = Callable[..., AbstractAsyncContextManager[Running]]
 
 
-def write_package(models: Path, name: str, version: str, task: Task) -> Path:
+def write_package(models: Path, name: str, version: str, task: Task, image: ImageSpec | None = None) -> Path:
     """Write a package without graphs, as an export would, and return its directory."""
     directory = models / name / version
     directory.mkdir(parents=True)
-    tokenizer = unigram() if task is Task.TRANSLATION else word_piece()
+    tokenizer = word_piece() if task is Task.CLASSIFICATION else unigram()
     tokenizer.save(str(directory / "tokenizer.json"))
-    manifest = manifest_of(task)
+    manifest = manifest_of(task, image=image)
     fields: dict[str, Any] = {"name": name, "version": version}
     fields["files"] = {"tokenizer.json": hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest()}
     if task is Task.CLASSIFICATION:
@@ -92,6 +97,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
     write_package(directory, "echo", "1", Task.TRANSLATION)
     write_package(directory, "sorter", "1", Task.CLASSIFICATION)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def galleries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a models directory of a captioner, `viewer/1`, and an image classifier, `curator/1`."""
+    directory = tmp_path_factory.mktemp("galleries")
+    write_package(directory, "viewer", "1", Task.CAPTIONING, IMAGE)
+    write_package(directory, "curator", "1", Task.CLASSIFICATION, IMAGE)
     return directory
 
 

@@ -18,15 +18,18 @@ from regard.engine.request import (
     Phases,
     TokenEvent,
 )
+from regard.engine.source import Source, Tokens
 from regard.errors import DeadlineExceededError, QueueFullError, RegardError, UnavailableError
 from regard.manifest import Package, TapSpec
 from regard.metrics import ModelObserver
 
 Request = GenerateRequest | ClassifyRequest
+CAPTION = (7, 8, 9, 0)
+"""The tokens that every image is captioned with: three of the tiny vocabulary, and the end."""
 
 
 class ScriptedWorker:
-    """Translates a text to itself, token by token, and classifies it by its length.
+    """Translates a text to itself, token by token, captions every image alike, and classifies by length.
 
     `steps` is the leash: while it is clear, nothing advances; it is drawn in once a text has
     `pause_after` tokens. `fail` may give the error that a
@@ -82,7 +85,7 @@ class ScriptedWorker:
         """Yield the tokens of the input as its own translation, then the result."""
         await self._enter(request)
         try:
-            tokens = [int(token) for token in request.input_ids][: request.max_new_tokens]
+            tokens = words_for(request.source)[: request.max_new_tokens]
             for index, token in enumerate(tokens):
                 if index == self.pause_after:
                     self.steps.clear()
@@ -99,7 +102,7 @@ class ScriptedWorker:
         await self._enter(request)
         try:
             await self._step(request)
-            length = len(request.input_ids)
+            length = request.source.length
             spec = self.package.manifest.classification
             assert spec is not None
             logits = np.zeros(len(spec.labels), dtype=np.float32)
@@ -150,8 +153,8 @@ class ScriptedWorker:
             self.observer.ran("step", 1, 1, 0.001)
 
     def _generation(self, request: GenerateRequest, tokens: list[int]) -> Generation:
-        ended = len(tokens) == len(request.input_ids)
-        lengths = {"source": len(request.input_ids), "target": len(tokens)}
+        ended = len(tokens) == len(words_for(request.source))
+        lengths = {"source": request.source.length, "target": len(tokens)}
         taps = {}
         for name in request.taps:
             tap = self._tap(name)
@@ -175,6 +178,11 @@ class ScriptedWorker:
         return np.asarray(raw / raw.sum(axis=2, keepdims=True), dtype=np.float32)
 
 
+def words_for(source: Source) -> list[int]:
+    """Return what the worker answers: a text's own tokens, and the same few for every image."""
+    return [int(token) for token in source.input_ids] if isinstance(source, Tokens) else [*CAPTION]
+
+
 def failing_for(length: int, error: RegardError | Exception) -> Callable[[Request], Exception | None]:
     """Return a script that fails the inputs of `length` tokens with `error`."""
-    return lambda request: error if len(request.input_ids) == length else None
+    return lambda request: error if request.source.length == length else None

@@ -151,6 +151,7 @@ async def test_reflection_lists_every_service(serve: Serve) -> None:
 
     assert {service.name for service in listed.list_services_response.service} == {
         "regard.v1.TranslationService",
+        "regard.v1.CaptionService",
         "regard.v1.ClassificationService",
         "regard.v1.ModelService",
         "grpc.health.v1.Health",

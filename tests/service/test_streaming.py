@@ -133,7 +133,8 @@ async def test_an_unknown_model_refuses_the_stream(serve: Serve) -> None:
 async def test_a_fault_in_the_middle_ends_its_own_text(serve: Serve) -> None:
     """A text that fails after its first tokens ends with a failure; its neighbour with its translation."""
     async with serve() as running:
-        codec = running.catalog.find("echo").codec
+        codec = running.catalog.find("echo").text
+        assert codec is not None
         length = len(codec.encode(HELLO, truncate=False, field="text").token_ids)
         running.worker().fail = failing_for(length, EngineError("the model gave NaN for this input"))
         events = [event async for event in running.translation.StreamTranslate(request_of(CAT, HELLO))]

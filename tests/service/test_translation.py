@@ -307,7 +307,8 @@ async def test_an_engine_fault_fails_its_own_input(serve: Serve) -> None:
     """A row that turns NaN fails with INTERNAL; the other inputs of the request are served."""
     async with serve() as running:
         worker = running.worker()
-        codec = running.catalog.find("echo").codec
+        codec = running.catalog.find("echo").text
+        assert codec is not None
         length = len(codec.encode(HELLO, truncate=False, field="text").token_ids)
         worker.fail = failing_for(length, EngineError("the model gave NaN for this input"))
         response = await running.translation.Translate(request_of(CAT, HELLO))

@@ -12,6 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from regard.manifest import (
     ClassificationSpec,
     GenerationSpec,
+    ImageSpec,
     Manifest,
     Package,
     SourceSpec,
@@ -126,17 +127,36 @@ TRANSLATION_TAPS = (
 CLASSIFICATION_TAPS = taps_of("classifier", "self", "encoder", [2, 2])
 
 
+IMAGE = ImageSpec(
+    height=32,
+    width=48,
+    resize=(32, 48),
+    resample="bilinear",
+    crop=None,
+    rescale_factor=1 / 255,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    leading=("[CLS]",),
+    patch_rows=2,
+    patch_columns=3,
+)
+
+
 def manifest_of(
     task: Task,
     *,
+    image: ImageSpec | None = None,
     max_source_tokens: int = 32,
     taps: Sequence[TapSpec] | None = None,
     start_token_id: int = 2,
     eos_token_id: int = 0,
 ) -> Manifest:
-    """Return a manifest that names a tokenizer and taps, and no graph."""
-    translates = task is Task.TRANSLATION
-    default_taps = TRANSLATION_TAPS if translates else CLASSIFICATION_TAPS
+    """Return a manifest of taps and no graph; with `image`, that of a model that looks at images."""
+    generates = task is not Task.CLASSIFICATION
+    default_taps = TRANSLATION_TAPS if generates else CLASSIFICATION_TAPS
+    text = TextSpec(
+        tokenizer_file="tokenizer.json", max_source_tokens=None if image else max_source_tokens, pad_token_id=0
+    )
     return Manifest(
         format_version=1,
         name="tiny",
@@ -149,7 +169,7 @@ def manifest_of(
         taps=default_taps if taps is None else tuple(taps),
         state=(),
         cross_state=(),
-        text=TextSpec(tokenizer_file="tokenizer.json", max_source_tokens=max_source_tokens, pad_token_id=0),
+        text=text if generates or image is None else None,
         generation=GenerationSpec(
             start_token_id=start_token_id,
             eos_token_ids=(eos_token_id,),
@@ -160,11 +180,11 @@ def manifest_of(
             max_target_tokens=32,
             vocabulary_size=120,
         )
-        if translates
+        if generates
         else None,
-        image=None,
+        image=image,
         classification=None
-        if translates
+        if generates
         else ClassificationSpec(labels=("yes", "no"), out_of_scope_label=None, out_of_scope_threshold=None),
         exported_with={},
         files={},
@@ -174,6 +194,7 @@ def manifest_of(
 def package_of(directory: Path, tokenizer: Tokenizer, manifest: Manifest) -> Package:
     """Write the tokenizer and the manifest to `directory` and return the package that they make."""
     directory.mkdir(parents=True, exist_ok=True)
+    assert manifest.text is not None
     tokenizer.save(str(directory / manifest.text.tokenizer_file))
     (directory / "manifest.json").write_text(manifest.model_dump_json())
     return Package(directory=directory, manifest=manifest, sha256="0" * 64)

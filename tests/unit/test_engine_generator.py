@@ -12,6 +12,7 @@ from regard.engine.generator import Generator
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Event, FinishReason, GenerateRequest, Generation, TokenEvent
 from regard.engine.scheduler import Scheduler, Ticket
+from regard.engine.source import Tokens
 from regard.errors import DeadlineExceededError, EngineError, QueueFullError, RegardError, RequestCancelledError
 from regard.testing import END, FakeClock, FakeSession, echo_encoder, echo_package, echo_step
 
@@ -38,7 +39,7 @@ class Bench:
     def submit(self, source: list[int], **options: Any) -> tuple[Ticket, list[Event | RegardError]]:
         """Queue a request; the list fills with what its caller hears."""
         heard: list[Event | RegardError] = []
-        request = GenerateRequest(np.array([*source, END]), **{"max_new_tokens": 64} | options)
+        request = GenerateRequest(Tokens(np.array([*source, END])), **{"max_new_tokens": 64} | options)
         ticket = Ticket(request, heard.append, self.clock())
         self.scheduler.submit(ticket)
         return ticket, heard

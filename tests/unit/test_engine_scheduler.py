@@ -7,12 +7,13 @@ import pytest
 
 from regard.engine.request import ClassifyRequest
 from regard.engine.scheduler import Scheduler, Ticket
+from regard.engine.source import Tokens
 from regard.errors import DeadlineExceededError, QueueFullError
 
 
 def ticket(length: int, deadline: float | None = None) -> Ticket:
     """Return a request of `length` tokens that nobody listens to."""
-    return Ticket(ClassifyRequest(np.zeros(length, np.int64), deadline=deadline), lambda _: None, 0.0)
+    return Ticket(ClassifyRequest(Tokens(np.zeros(length, np.int64)), deadline=deadline), lambda _: None, 0.0)
 
 
 def filled(*lengths: int, instances: int = 1) -> tuple[Scheduler, list[Ticket]]:

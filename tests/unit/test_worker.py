@@ -14,6 +14,7 @@ from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation, TokenEvent
 from regard.engine.session import Session
+from regard.engine.source import Tokens
 from regard.errors import EngineError, PackageError, QueueFullError, UnavailableError
 from regard.manifest import Package
 from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step
@@ -38,7 +39,7 @@ class Gate(FakeSession):
 
 def request(*source: int, streaming: bool = False) -> GenerateRequest:
     """Return a request for the echo of `source`."""
-    return GenerateRequest(np.array([*source, END]), max_new_tokens=64, streaming=streaming)
+    return GenerateRequest(Tokens(np.array([*source, END])), max_new_tokens=64, streaming=streaming)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The sequences that the axes of a map run over: their tokens, or the words that these make up."""
+"""The sequences that the axes of a map run over: their tokens, the words that these make up, or patches."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from regard.attention.selection import Granularity, Selection
 from regard.manifest import TapSpec
 from regard.text.segment import Segment
 from regard.text.words import Word, words_of
+from regard.vision.grid import PatchGrid
 
 
 class AxisName(StrEnum):
@@ -29,8 +30,23 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Patches:
+    """An image: the names of the special positions that lead it, and the grid of its patches."""
+
+    leading: Sequence[str]
+    grid: PatchGrid
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """A segment for each position: the special ones, then the patches, called "row,column"."""
+        special = [Segment(name, 0, 0, True, None) for name in self.leading]
+        rows, columns = range(self.grid.rows), range(self.grid.columns)
+        return (*special, *(Segment(f"{row},{column}", 0, 0, False, None) for row in rows for column in columns))
+
+
+@dataclass(frozen=True, slots=True)
 class Axis:
-    """The elements of one axis, in order.
+    """The elements of one axis, in order; the `grid` is that of an axis over an image.
 
     `groups` holds the indices of each element's tokens; it is None where the elements are the
     tokens themselves.
@@ -39,6 +55,7 @@ class Axis:
     name: AxisName
     segments: tuple[Segment, ...]
     groups: tuple[tuple[int, ...], ...] | None = None
+    grid: PatchGrid | None = None
 
     @property
     def tokens(self) -> int:
@@ -56,7 +73,7 @@ def axis_names(tap: TapSpec) -> tuple[AxisName, AxisName]:
 
 
 def label(
-    selection: Selection, source: Passage, target: Passage | None = None, start: Segment | None = None
+    selection: Selection, source: Passage | Patches, target: Passage | None = None, start: Segment | None = None
 ) -> dict[AxisName, Axis]:
     """Return the axes that the maps of `selection` run over, by name.
 
@@ -64,12 +81,18 @@ def label(
     """
     needed = {name for tap in selection.taps for name in axis_names(tap)}
     granularity = selection.granularity
-    axes = {AxisName.SOURCE: _axis(AxisName.SOURCE, source, granularity)} if AxisName.SOURCE in needed else {}
+    axes = {AxisName.SOURCE: _source(source, granularity)} if AxisName.SOURCE in needed else {}
     if target is not None and AxisName.TARGET in needed:
         axes[AxisName.TARGET] = _axis(AxisName.TARGET, target, granularity)
     if target is not None and start is not None and AxisName.DECODER_INPUT in needed:
         axes[AxisName.DECODER_INPUT] = _decoder_input(target, start, granularity)
     return axes
+
+
+def _source(source: Passage | Patches, granularity: Granularity) -> Axis:
+    if isinstance(source, Patches):
+        return Axis(AxisName.SOURCE, source.segments, grid=source.grid)
+    return _axis(AxisName.SOURCE, source, granularity)
 
 
 def _axis(name: AxisName, passage: Passage, granularity: Granularity) -> Axis:

@@ -73,11 +73,11 @@ class Selection:
 def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
     """Return the taps and heads that `choice` stands for.
 
-    Kinds default to cross for a translation and self for a classification, stacks to all that have
+    Kinds default to self for a classification and cross for everything else, stacks to all that have
     those kinds, layers and heads to all. Raises `InvalidInputError` for what the package lacks,
     naming the field, the value and what there is instead.
     """
-    default = AttentionKind.CROSS if manifest.task is Task.TRANSLATION else AttentionKind.SELF
+    default = AttentionKind.SELF if manifest.task is Task.CLASSIFICATION else AttentionKind.CROSS
     taps = _of_kinds(choice.kinds or (default,), manifest.taps)
     if choice.stacks:
         taps = _of_stacks(choice.stacks, taps)

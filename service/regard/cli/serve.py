@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from regard.catalog import Catalog
+    from regard.manifest import Manifest
     from regard.rpc.server import Server
 
 
@@ -139,6 +140,12 @@ def _announce(settings: ServerSettings, catalog: Catalog, server: Server) -> Non
     )
 
 
+def _reads(manifest: Manifest) -> str:
+    if manifest.image:
+        return f"images, as {manifest.image.width} x {manifest.image.height} pixels"
+    return f"up to {manifest.text.max_source_tokens} tokens" if manifest.text else ""
+
+
 def _providers(catalog: Catalog) -> list[str]:
     """Return the execution providers that the models really run on."""
     return sorted({model.worker.provider for model in catalog.models})
@@ -152,8 +159,8 @@ def _summary(settings: ServerSettings, catalog: Catalog, server: Server) -> Rend
     from rich.text import Text
 
     models = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for column in ("model", "version", "task", "precision", "source tokens", "attention"):
-        models.add_column(column, justify="right" if column in ("version", "source tokens") else "left")
+    for column in ("model", "version", "task", "precision", "reads", "attention"):
+        models.add_column(column, justify="right" if column in ("version",) else "left")
     for model in catalog.models:
         manifest = model.manifest
         kinds = dict.fromkeys(f"{tap.stack} {tap.kind}" for tap in manifest.taps)
@@ -162,7 +169,7 @@ def _summary(settings: ServerSettings, catalog: Catalog, server: Server) -> Rend
             manifest.version,
             manifest.task.value,
             manifest.precision,
-            str(manifest.text.max_source_tokens),
+            _reads(manifest),
             ", ".join(kinds) or "none",
         )
     places = Table.grid(padding=(0, 2))

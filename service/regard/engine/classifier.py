@@ -11,6 +11,7 @@ from regard.engine.observer import Observer
 from regard.engine.request import Classification, FloatArray, Phases
 from regard.engine.scheduler import Clock, Scheduler, Ticket
 from regard.engine.session import Session
+from regard.engine.source import pack
 from regard.errors import EngineError, RegardError
 from regard.manifest import Manifest, TapSpec
 
@@ -31,6 +32,7 @@ class Classifier:
         observer: Observer,
     ) -> None:
         self._manifest = manifest
+        self._pad_token_id = manifest.text.pad_token_id if manifest.text else 0
         self._session = session
         self._scheduler = scheduler
         self._settings = settings
@@ -64,17 +66,14 @@ class Classifier:
 
     def _classify(self, batch: Sequence[Ticket]) -> None:
         started = self._clock()
-        lengths = np.array([ticket.length for ticket in batch], np.int32)
-        input_ids = np.full((len(batch), lengths[0]), self._manifest.text.pad_token_id, np.int64)
-        for row, ticket in enumerate(batch):
-            input_ids[row, : ticket.length] = ticket.request.input_ids
+        sources = [ticket.request.source for ticket in batch]
         wanted = set().union(*(ticket.request.taps for ticket in batch))
         taps = [tap for tap in self._manifest.taps if tap.name in wanted]
         asking = [row for row, ticket in enumerate(batch) if ticket.request.taps]
-        feeds = {"input_ids": input_ids, "source_length": lengths, "self_tap_rows": np.array(asking, np.int64)}
+        feeds = pack(sources, self._pad_token_id) | {"self_tap_rows": np.array(asking, np.int64)}
         logits, *maps = self._session.run(feeds, ["logits", *(tap.output for tap in taps)])
         ended = self._clock()
-        self._observer.ran("classifier", len(batch), input_ids.size, ended - started)
+        self._observer.ran("classifier", len(batch), len(batch) * batch[0].length, ended - started)
         for row, ticket in enumerate(batch):
             if not np.isfinite(logits[row]).all():
                 ticket.finish(EngineError("the model produced numbers that are not finite"))

@@ -16,6 +16,7 @@ from regard.engine.rows import Rows
 from regard.engine.scheduler import Clock, EncodeShare, Scheduler, Ticket
 from regard.engine.search import candidates_needed, finish_reason, forced_token, greedy
 from regard.engine.session import Binding, Session
+from regard.engine.source import pack
 from regard.errors import EngineError, RegardError
 from regard.manifest import GenerationSpec, Manifest, TapSpec
 
@@ -137,22 +138,14 @@ class Generator:
     def _encode(self, batch: Sequence[Ticket]) -> None:
         """Run the encoder on a batch, longest first, and turn each request into a row."""
         started = self._clock()
-        longest = batch[0].length
-        input_ids = np.full((len(batch), longest), self._pad_token_id, np.int64)
-        for row, ticket in enumerate(batch):
-            input_ids[row, : ticket.length] = ticket.request.input_ids
-        lengths = np.array([ticket.length for ticket in batch], np.int32)
         taps, asking = self._asked_of("encoder", [ticket.request for ticket in batch])
-        feeds: dict[str, Array] = {
-            "input_ids": input_ids,
-            "source_length": lengths,
-            "self_tap_rows": np.array(asking, np.int64),
-        }
+        feeds = pack([ticket.request.source for ticket in batch], self._pad_token_id)
+        feeds["self_tap_rows"] = np.array(asking, np.int64)
         states = self._manifest.cross_state
         fetches = [spec.encoder_output for spec in states] + [tap.output for tap in taps]
         outputs = self._encoder.run(feeds, fetches)
         encoded = self._clock()
-        self._observer.ran("encoder", len(batch), input_ids.size, encoded - started)
+        self._observer.ran("encoder", len(batch), len(batch) * batch[0].length, encoded - started)
         self._encode_share.encoded(encoded - started)
         cross, maps = outputs[: len(states)], outputs[len(states) :]
         for row, ticket in enumerate(batch):

@@ -8,19 +8,20 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from regard.engine.source import Source
+
 FloatArray = npt.NDArray[np.float32]
-TokenArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """Generate from `input_ids` [S], greedily.
+    """Generate from `source`, greedily.
 
     `taps` are names of `TapSpec`s; `deadline` is a time of the engine's clock, in seconds;
     `streaming` asks for a `TokenEvent` for each token, beside the result.
     """
 
-    input_ids: TokenArray
+    source: Source
     max_new_tokens: int
     taps: frozenset[str] = frozenset()
     deadline: float | None = None
@@ -29,9 +30,9 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyRequest:
-    """Classify `input_ids` [S]. `taps` and `deadline` are as in `GenerateRequest`."""
+    """Classify `source`. `taps` and `deadline` are as in `GenerateRequest`."""
 
-    input_ids: TokenArray
+    source: Source
     taps: frozenset[str] = frozenset()
     deadline: float | None = None
 

@@ -31,8 +31,8 @@ class Ticket:
 
     @property
     def length(self) -> int:
-        """The number of source tokens."""
-        return int(self.request.input_ids.shape[0])
+        """The number of source positions."""
+        return self.request.source.length
 
     def overdue(self, now: float) -> RegardError | None:
         """Return the error that this request must end with now, if any."""

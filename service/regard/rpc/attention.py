@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from regard.attention.axes import AxisName, Passage, label
+from regard.attention.axes import AxisName, Passage, Patches, label
 from regard.attention.maps import build, size_of
 from regard.attention.selection import Selection
 from regard.engine.request import FloatArray
 from regard.errors import InvalidInputError
 from regard.manifest import Package
 from regard.rpc import convert
-from regard.text.codec import TextCodec
+from regard.text.segment import Segment
 from regard.v1 import attention_pb2
 
 _UNITS = ("bytes", "KiB", "MiB")
@@ -25,7 +25,7 @@ class AttentionOrder:
     selection: Selection
     max_bytes: int
 
-    def check(self, source: Passage, field: str) -> None:
+    def check(self, source: Passage | Patches, field: str) -> None:
         """Raise `InvalidInputError` if even an output of one token would be over the budget."""
         axes = label(self.selection, source)
         least = dict.fromkeys(AxisName, 1) | {name: len(axis.segments) for name, axis in axes.items()}
@@ -34,15 +34,17 @@ class AttentionOrder:
     def fill(
         self,
         package: Package,
-        codec: TextCodec,
         taps: Mapping[str, FloatArray],
-        source: Passage,
-        target: Passage | None,
+        source: Passage | Patches,
         field: str,
+        *,
+        target: Passage | None = None,
+        start: Segment | None = None,
     ) -> attention_pb2.Attention:
-        """Return the attention of one input from its `taps`. Raises `InvalidInputError` if it is over the budget."""
-        generation = package.manifest.generation
-        start = codec.special_segment(generation.start_token_id) if generation else None
+        """Return the attention of one input from its `taps`; `target` is the output that `start` led to.
+
+        Raises `InvalidInputError` if it is over the budget.
+        """
         axes = label(self.selection, source, target, start)
         self._check_size({name: len(axis.segments) for name, axis in axes.items()}, field)
         maps = build(self.selection, taps, axes)
@@ -53,8 +55,8 @@ class AttentionOrder:
         if size > self.max_bytes:
             raise InvalidInputError(
                 f"{field}: its attention comes to {bound}{_bytes(size)}; the most for one input of this request is "
-                f"{_bytes(self.max_bytes)}; ask for fewer layers or heads, for a reduction or for words, shorten the "
-                "text, or send fewer inputs at once",
+                f"{_bytes(self.max_bytes)}; ask for fewer layers or heads, for a reduction or for words, shorten "
+                "the input, or send fewer inputs at once",
                 field=field,
             )
 

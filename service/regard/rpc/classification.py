@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regard.attention.axes import Passage
 from regard.engine.request import Classification, ClassifyRequest
 from regard.errors import EngineError, InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Task
@@ -12,8 +11,8 @@ from regard.rpc import convert
 from regard.rpc.attention import bytes_of
 from regard.rpc.inputs import gather
 from regard.rpc.interceptor import Context
+from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
-from regard.text.codec import EncodedText
 from regard.v1 import classification_pb2, classification_pb2_grpc
 
 DEFAULT_TOP_K = 5
@@ -49,7 +48,9 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
 
     def _order(self, request: classification_pb2.ClassifyRequest) -> _ClassifyOrder:
         inputs = len(request.inputs)
-        order = self._resources.order(request, Task.CLASSIFICATION, inputs=inputs, field="inputs", sharing=inputs)
+        order = self._resources.order(
+            request, Task.CLASSIFICATION, inputs=inputs, field="inputs", sharing=inputs, truncate=request.truncate
+        )
         manifest = order.model.manifest
         spec = manifest.classification
         if spec is None:
@@ -65,37 +66,43 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
     async def _classify(
         self, order: _ClassifyOrder, index: int, one: classification_pb2.ClassificationInput
     ) -> classification_pb2.Classification:
-        resources, field = self._resources, f"inputs[{index}].text"
+        resources, field = self._resources, f"inputs[{index}]"
         with resources.one_input(order):
-            if not one.HasField("text"):
-                raise InvalidInputError(f"inputs[{index}] has no content; set its text", field=f"inputs[{index}]")
-            encoded = await resources.encode(order, one.text, field)
+            reading = await self._read(order, one, field)
             result = await order.model.worker.run(
-                ClassifyRequest(input_ids=encoded.token_ids, taps=order.tap_names, deadline=order.call.deadline)
+                ClassifyRequest(source=reading.source, taps=order.tap_names, deadline=order.call.deadline)
             )
             if not isinstance(result, Classification):
                 raise EngineError("the model gave something else than a classification")
-            classification = await resources.offload(_decode, order, one.text, encoded, result, field)
+            classification = await resources.offload(_decode, order, reading, result, field)
             labels = order.model.labels
-            resources.metrics.input_served(labels, len(encoded.token_ids), result.phases)
+            resources.metrics.input_served(labels, reading.source.length, result.phases)
             if order.attention:
                 resources.metrics.attention_sent(labels, bytes_of(classification.attention))
             return classification
 
+    async def _read(self, order: _ClassifyOrder, one: classification_pb2.ClassificationInput, field: str) -> Reading:
+        match one.WhichOneof("content"):
+            case "text":
+                return await self._resources.read_text(order, one.text, f"{field}.text")
+            case "image":
+                return await self._resources.read_image(order, one.image, f"{field}.image")
+            case _:
+                raise InvalidInputError(f"{field} has no content; set its text or its image", field=field)
+
 
 def _decode(
-    order: _ClassifyOrder, text: str, encoded: EncodedText, result: Classification, field: str
+    order: _ClassifyOrder, reading: Reading, result: Classification, field: str
 ) -> classification_pb2.Classification:
     classes = convert.classes(result, order.spec.labels, order.top_k)
     classification = classification_pb2.Classification(
         classes=classes,
         out_of_scope=convert.out_of_scope(classes[0], order.spec),
-        source_tokens=len(encoded.token_ids),
-        truncated=encoded.truncated,
+        source_tokens=reading.source.length,
+        truncated=reading.truncated,
         timing=convert.timing(result.phases),
     )
     if order.attention:
-        source = Passage(text, encoded.segments)
-        attention = order.attention.fill(order.model.package, order.model.codec, result.taps, source, None, field)
+        attention = order.attention.fill(order.model.package, result.taps, reading.passage, field)
         classification.attention.CopyFrom(attention)
     return classification

@@ -21,11 +21,13 @@ from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
 from regard.text.segment import Segment
 from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_pb2, result_pb2
+from regard.vision.grid import PatchGrid
 
 E = TypeVar("E")
 
 TASKS = {
     Task.TRANSLATION: model_pb2.TASK_TRANSLATION,
+    Task.CAPTIONING: model_pb2.TASK_CAPTIONING,
     Task.CLASSIFICATION: model_pb2.TASK_CLASSIFICATION,
 }
 KINDS = {
@@ -91,7 +93,11 @@ def attention(
     return attention_pb2.Attention(
         granularity=GRANULARITIES[granularity],
         axes=[
-            attention_pb2.Axis(axis=AXES[axis.name], segments=[_segment(segment) for segment in axis.segments])
+            attention_pb2.Axis(
+                axis=AXES[axis.name],
+                segments=[_segment(segment) for segment in axis.segments],
+                grid=_grid(axis.grid) if axis.grid else None,
+            )
             for axis in axes
         ],
         maps=[_map(one) for one in maps],
@@ -107,6 +113,19 @@ def _segment(segment: Segment) -> attention_pb2.Segment:
         end=segment.end,
         special=segment.special,
         token_id=segment.token_id,
+    )
+
+
+def _grid(grid: PatchGrid) -> attention_pb2.PatchGrid:
+    return attention_pb2.PatchGrid(
+        rows=grid.rows,
+        columns=grid.columns,
+        image_width=grid.image_width,
+        image_height=grid.image_height,
+        left=grid.left,
+        top=grid.top,
+        width=grid.width,
+        height=grid.height,
     )
 
 

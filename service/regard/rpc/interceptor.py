@@ -22,6 +22,7 @@ MAX_DETAIL_BYTES = 1000
 
 _TASKS = {
     "regard.v1.TranslationService": "translation",
+    "regard.v1.CaptionService": "captioning",
     "regard.v1.ClassificationService": "classification",
 }
 

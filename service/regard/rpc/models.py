@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regard.attention.selection import AttentionKind, AttentionStack
 from regard.catalog import Catalog, Model
-from regard.manifest import TapSpec
+from regard.manifest import ImageSpec, TapSpec
 from regard.rpc import convert
 from regard.rpc.interceptor import Context
 from regard.v1 import model_pb2, model_pb2_grpc
@@ -33,11 +33,18 @@ def _describe(model: Model) -> model_pb2.Model:
         architecture=manifest.source.architecture,
         precision=manifest.precision,
         package_sha256=model.package.sha256,
-        max_source_tokens=manifest.text.max_source_tokens,
+        max_source_tokens=(manifest.text.max_source_tokens or 0) if manifest.text else 0,
         max_target_tokens=generation.max_target_tokens if generation else 0,
         taps=[_tap(tap) for tap in manifest.taps],
         labels=classification.labels if classification else (),
         ready=model.worker.ready,
+        image=_image(manifest.image) if manifest.image else None,
+    )
+
+
+def _image(spec: ImageSpec) -> model_pb2.ImageInput:
+    return model_pb2.ImageInput(
+        height=spec.height, width=spec.width, patch_rows=spec.patch_rows, patch_columns=spec.patch_columns
     )
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from regard.attention.axes import Passage
 from regard.attention.selection import select
 from regard.catalog import Catalog, Model
 from regard.config import ServerSettings
@@ -19,14 +18,19 @@ from regard.metrics import Metrics
 from regard.rpc import convert
 from regard.rpc.attention import AttentionOrder
 from regard.rpc.call import Call, current_call
+from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.status import answerable
-from regard.text.codec import EncodedText
-from regard.v1 import classification_pb2, translation_pb2
+from regard.v1 import caption_pb2, classification_pb2, translation_pb2
+from regard.vision.picture import ImageLimits
 
 P = ParamSpec("P")
 T = TypeVar("T")
 AnyRequest = (
-    translation_pb2.TranslateRequest | translation_pb2.StreamTranslateRequest | classification_pb2.ClassifyRequest
+    translation_pb2.TranslateRequest
+    | translation_pb2.StreamTranslateRequest
+    | caption_pb2.CaptionRequest
+    | caption_pb2.StreamCaptionRequest
+    | classification_pb2.ClassifyRequest
 )
 
 
@@ -54,7 +58,9 @@ class Resources:
     metrics: Metrics
     threads: Executor
 
-    def order(self, request: AnyRequest, task: Task, *, inputs: int, field: str, sharing: int) -> Order:
+    def order(
+        self, request: AnyRequest, task: Task, *, inputs: int, field: str, sharing: int, truncate: bool = False
+    ) -> Order:
         """Check what concerns all inputs of a request, and note its model as the running call's.
 
         `field` names the inputs; `sharing` of them share one response and its budget of attention.
@@ -76,7 +82,7 @@ class Resources:
         if request.HasField("attention"):
             selection = select(convert.choice_of(request.attention), model.manifest)
             attention = AttentionOrder(selection, self.settings.max_attention_bytes // sharing)
-        return Order(model, call, request.truncate, attention)
+        return Order(model, call, truncate, attention)
 
     @contextmanager
     def one_input(self, order: Order) -> Iterator[None]:
@@ -97,16 +103,37 @@ class Resources:
         finally:
             self.metrics.input_ended(order.model.labels, code)
 
-    async def encode(self, order: Order, text: str, field: str) -> EncodedText:
+    async def read_text(self, order: Order, text: str, field: str) -> Reading:
         """Return the tokens of `text`, in the threads. Raises `InvalidInputError` for what the model can't take."""
+        codec = order.model.text
+        if codec is None or not order.model.manifest.reads_text:
+            raise InvalidInputError(f"{field}: model {order.model.manifest.name} takes images, not text", field=field)
 
-        def work() -> EncodedText:
-            encoded = order.model.codec.encode(text, truncate=order.truncate, field=field)
+        def work() -> Reading:
+            return TextReading(text, codec.encode(text, truncate=order.truncate, field=field))
+
+        return await self._read(order, work, field)
+
+    async def read_image(self, order: Order, data: bytes, field: str) -> Reading:
+        """Return the pixel values of an image file, in the threads. Raises as `read_text` does."""
+        codec = order.model.images
+        if codec is None:
+            raise InvalidInputError(f"{field}: model {order.model.manifest.name} takes text, not images", field=field)
+        limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
+
+        def work() -> Reading:
+            return ImageReading(codec.encode(data, limits, field), codec.spec)
+
+        return await self._read(order, work, field)
+
+    async def _read(self, order: Order, work: Callable[[], Reading], field: str) -> Reading:
+        def checked() -> Reading:
+            reading = work()
             if order.attention:
-                order.attention.check(Passage(text, encoded.segments), field)
-            return encoded
+                order.attention.check(reading.passage, field)
+            return reading
 
-        return await self.offload(work)
+        return await self.offload(checked)
 
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in the threads."""

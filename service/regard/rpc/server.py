@@ -16,6 +16,7 @@ from regard.config import ServerSettings
 from regard.errors import ConfigurationError
 from regard.metrics import Metrics
 from regard.rpc.admission import Admission
+from regard.rpc.caption import CaptionService
 from regard.rpc.classification import ClassificationService
 from regard.rpc.health import Health, HealthService
 from regard.rpc.http import HttpServer, make_app
@@ -24,6 +25,8 @@ from regard.rpc.models import ModelService
 from regard.rpc.resources import Resources
 from regard.rpc.translation import TranslationService
 from regard.v1 import (
+    caption_pb2,
+    caption_pb2_grpc,
     classification_pb2,
     classification_pb2_grpc,
     model_pb2,
@@ -39,6 +42,7 @@ LINGER_S = 0.1
 
 SERVICES = (
     translation_pb2.DESCRIPTOR.services_by_name["TranslationService"].full_name,
+    caption_pb2.DESCRIPTOR.services_by_name["CaptionService"].full_name,
     classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
@@ -141,6 +145,7 @@ class Server:
             ],
         )
         translation_pb2_grpc.add_TranslationServiceServicer_to_server(TranslationService(self._resources), server)
+        caption_pb2_grpc.add_CaptionServiceServicer_to_server(CaptionService(self._resources), server)
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(
             ClassificationService(self._resources), server
         )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
 from regard.errors import InvalidInputError, PackageError
-from regard.manifest import Package
+from regard.manifest import Package, TextSpec
 from regard.text.detokenizer import Detokenizer, Vocabulary, spans_of
 from regard.text.segment import Segment, trim
 
@@ -40,15 +40,18 @@ class EncodedText:
 
 
 class TextCodec:
-    """Encodes and decodes for one package. Safe to use from several threads.
+    """Encodes and decodes for one package; a package that reads no text only decodes.
 
-    Raises `PackageError` if the package's tokenizer can't be read.
+    Safe to use from several threads. Raises `PackageError` if the package's tokenizer can't be read.
     """
 
     def __init__(self, package: Package) -> None:
-        self._tokenizer = _load(package)
+        spec = package.manifest.text
+        if spec is None:
+            raise PackageError(f"package {package.manifest.name}/{package.manifest.version} has no tokenizer")
+        self._tokenizer = _load(package, spec)
         self._vocabulary = Vocabulary.of(self._tokenizer)
-        self._max_tokens = package.manifest.text.max_source_tokens
+        self._max_tokens = spec.max_source_tokens or 0
         self._max_characters = _CHARACTERS_PER_TOKEN * self._max_tokens
 
     def encode(self, text: str, *, truncate: bool, field: str) -> EncodedText:
@@ -121,9 +124,9 @@ class TextCodec:
         return self._tokenizer.id_to_token(token_id) or ""
 
 
-def _load(package: Package) -> Tokenizer:
+def _load(package: Package, spec: TextSpec) -> Tokenizer:
     manifest = package.manifest
-    file, limit = manifest.text.tokenizer_file, manifest.text.max_source_tokens
+    file, limit = spec.tokenizer_file, spec.max_source_tokens
     label = f"package {manifest.name}/{manifest.version}"
     try:
         tokenizer = Tokenizer.from_file(str(package.path(file)))
@@ -132,7 +135,7 @@ def _load(package: Package) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     special = tokenizer.num_special_tokens_to_add(is_pair=False)
-    if special >= limit:
+    if limit is not None and special >= limit:
         raise PackageError(f"{label}: {special} special tokens leave no room for text in {limit} source tokens")
     return tokenizer
 

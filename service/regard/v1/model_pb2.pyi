@@ -29,6 +29,7 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     TASK_UNSPECIFIED: _Task.ValueType  # 0
     TASK_TRANSLATION: _Task.ValueType  # 1
     TASK_CLASSIFICATION: _Task.ValueType  # 2
+    TASK_CAPTIONING: _Task.ValueType  # 3
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """What a model does."""
@@ -36,6 +37,7 @@ class Task(_Task, metaclass=_TaskEnumTypeWrapper):
 TASK_UNSPECIFIED: Task.ValueType  # 0
 TASK_TRANSLATION: Task.ValueType  # 1
 TASK_CLASSIFICATION: Task.ValueType  # 2
+TASK_CAPTIONING: Task.ValueType  # 3
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
@@ -88,6 +90,7 @@ class Model(_message.Message):
     TAPS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     task: Global___Task.ValueType
@@ -98,9 +101,9 @@ class Model(_message.Message):
     package_sha256: _builtins.str
     """SHA-256 of the package's manifest, in hexadecimal."""
     max_source_tokens: _builtins.int
-    """The most tokens that an input may have, special tokens included."""
+    """The most tokens that an input may have, special tokens included; 0 for a model that reads no text."""
     max_target_tokens: _builtins.int
-    """The most tokens that an output may have; 0 for a classification model."""
+    """The most tokens that an output may have; 0 for a model that does not generate."""
     ready: _builtins.bool
     """Whether the model takes requests: false while it loads or drains."""
     @_builtins.property
@@ -109,7 +112,11 @@ class Model(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The classes, in order of their index; empty for a translation model."""
+        """The classes, in order of their index; empty for a model that does not classify."""
+
+    @_builtins.property
+    def image(self) -> Global___ImageInput:
+        """Present if the model looks at images."""
 
     def __init__(
         self,
@@ -125,14 +132,47 @@ class Model(_message.Message):
         taps: _abc.Iterable[Global___Tap] | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         ready: _builtins.bool = ...,
+        image: Global___ImageInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "labels", b"labels", "max_source_tokens", b"max_source_tokens", "max_target_tokens", b"max_target_tokens", "name", b"name", "package_sha256", b"package_sha256", "precision", b"precision", "ready", b"ready", "taps", b"taps", "task", b"task", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "image", b"image", "labels", b"labels", "max_source_tokens", b"max_source_tokens", "max_target_tokens", b"max_target_tokens", "name", b"name", "package_sha256", b"package_sha256", "precision", b"precision", "ready", b"ready", "taps", b"taps", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ImageInput(_message.Message):
+    """What a model makes of an image."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    PATCH_ROWS_FIELD_NUMBER: _builtins.int
+    PATCH_COLUMNS_FIELD_NUMBER: _builtins.int
+    height: _builtins.int
+    """The size that every image is brought to, in pixels."""
+    width: _builtins.int
+    patch_rows: _builtins.int
+    """The grid of patches that its attention is over."""
+    patch_columns: _builtins.int
+    def __init__(
+        self,
+        *,
+        height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        patch_rows: _builtins.int = ...,
+        patch_columns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "patch_columns", b"patch_columns", "patch_rows", b"patch_rows", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageInput: _TypeAlias = ImageInput  # noqa: Y015
 
 @_typing.final
 class Tap(_message.Message):
