@@ -45,6 +45,7 @@ class FinishReason(StrEnum):
 
     END_OF_SENTENCE = "end_of_sentence"
     LENGTH = "length"
+    STOP_STRING = "stop_string"
 
 
 @dataclass(frozen=True, slots=True)

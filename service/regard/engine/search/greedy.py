@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from regard.engine.request import FinishReason, FloatArray, TokenArray
+from regard.engine.request import FinishReason, FloatArray
+from regard.engine.search.processors import TokenArray
 from regard.manifest import GenerationSpec
 
 

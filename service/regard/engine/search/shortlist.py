@@ -1,0 +1,110 @@
+"""The best tokens of a row after its processors, found without touching the whole vocabulary.
+
+The graph gives the best K tokens of every row. Processors change few scores: those of the tokens
+that they ban and of those that were there before. So the best of the candidates and of the changed
+tokens are the best of all, as long as they are no worse than the last candidate; where they are,
+the row's logits are processed as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regard.engine.request import FloatArray
+from regard.engine.search.processors import Processors, TokenArray
+
+
+@dataclass(frozen=True, slots=True)
+class StepScores:
+    """What one step says of k rows.
+
+    `candidate_ids` and `candidate_scores` are [k, K], in descending order of score; `log_sum_exp`
+    is [k, 1]; `logits` is [k, V], absent if nothing asked for it.
+    """
+
+    candidate_ids: TokenArray
+    candidate_scores: FloatArray
+    log_sum_exp: FloatArray
+    logits: FloatArray | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the model gave numbers for every row."""
+        return bool(np.isfinite(self.candidate_scores[:, 0] - self.log_sum_exp[:, 0]).all())
+
+    def row(self, index: int) -> RowScores:
+        """Return one row's share."""
+        logits = None if self.logits is None else self.logits[index]
+        return RowScores(self.candidate_ids[index], self.candidate_scores[index], self.log_sum_exp[index, 0], logits)
+
+
+@dataclass(frozen=True, slots=True)
+class RowScores:
+    """What one step says of one row: `candidate_ids` and `candidate_scores` [K], `logits` [V]."""
+
+    candidate_ids: TokenArray
+    candidate_scores: FloatArray
+    log_sum_exp: np.float32
+    logits: FloatArray | None
+
+    @property
+    def all_logits(self) -> FloatArray:
+        """The scores of the whole vocabulary [V]. Raises `ValueError` if the step was not asked for them."""
+        if self.logits is None:
+            raise ValueError("the step was run without logits")
+        return self.logits
+
+    def log_probability(self, token_id: int) -> float:
+        """Return the natural logarithm of a token's probability, as the model gave it."""
+        if self.logits is not None:
+            return float(self.logits[token_id] - self.log_sum_exp)
+        return float(self.candidate_scores[self.candidate_ids == token_id][0] - self.log_sum_exp)
+
+
+@dataclass(frozen=True, slots=True)
+class Shortlist:
+    """Tokens [n] in descending order of their processed scores [n]; none of them is banned."""
+
+    token_ids: TokenArray
+    scores: FloatArray
+
+
+def shortlist(
+    row: RowScores, sequence: Sequence[int], processors: Processors, needed: int, *, normalized: bool
+) -> Shortlist:
+    """Return the `needed` best tokens of a row, fewer if so many are banned.
+
+    `normalized` processes log-probabilities, as beam search does, instead of logits. The row must
+    have its logits unless the processors are bans of fewer than K - `needed` tokens.
+    """
+    offset = row.log_sum_exp if normalized else np.float32(0)
+    ids, scores = row.candidate_ids, row.candidate_scores - offset
+    floor = scores[-1]
+    if processors.penalty is not None and row.logits is not None:
+        seen = np.unique(sequence)
+        unlisted = ~np.isin(ids, seen)
+        ids = np.concatenate([ids[unlisted], seen])
+        scores = np.concatenate([scores[unlisted], processors.penalty(row.logits[seen] - offset)])
+    allowed = ~np.isin(ids, processors.banned(sequence))
+    best = _best(ids[allowed], scores[allowed], needed)
+    exact = len(best.scores) == needed and best.scores[-1] >= floor
+    if exact or row.logits is None or len(row.candidate_ids) == len(row.logits):
+        return best
+    processed = processors.process(sequence, row.logits - offset)
+    listed = np.flatnonzero(processed >= _threshold(processed, needed))
+    listed = listed[np.isfinite(processed[listed])]
+    return _best(listed, processed[listed], needed)
+
+
+def _threshold(scores: FloatArray, count: int) -> np.float32:
+    """Return the score of the `count`-th best, or the least."""
+    at = max(len(scores) - count, 0)
+    return np.float32(np.partition(scores, at)[at])
+
+
+def _best(token_ids: TokenArray, scores: FloatArray, count: int) -> Shortlist:
+    order = np.argsort(-scores, kind="stable")[:count]
+    return Shortlist(token_ids[order], scores[order])

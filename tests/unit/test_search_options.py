@@ -1,0 +1,111 @@
+"""What a request may ask of the search, and what is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from regard.engine.search.options import options_of
+from regard.errors import InvalidInputError
+from regard.manifest import GenerationDefaults, GenerationSpec
+from regard.testing import END, echo_package
+
+SPEC = echo_package(max_tokens=64).manifest.generation
+assert SPEC is not None
+OWN: GenerationSpec = SPEC.model_copy(
+    update={
+        "forced_eos_token_id": END,
+        "defaults": GenerationDefaults(
+            num_beams=4, length_penalty=2.0, min_length=11, no_repeat_ngram_size=3, bad_words_ids=((5, 6),)
+        ),
+    }
+)
+
+
+def test_a_request_that_asks_for_nothing_gets_what_generate_would_do() -> None:
+    """The checkpoint's own beams, penalties and lengths; its minimum counts the start token."""
+    options = options_of(OWN, {})
+    assert (options.num_beams, options.length_penalty, options.no_repeat_ngram_size) == (4, 2.0, 3)
+    assert (options.min_new_tokens, options.max_new_tokens) == (10, 64)
+    assert options.forced_eos_token_id == END
+    assert options.width == 4
+
+
+def test_what_a_request_gives_takes_the_place_of_the_checkpoints_own() -> None:
+    """All but the bad words, which are added."""
+    given = {"num_beams": 2, "min_new_tokens": 0, "no_repeat_ngram_size": 0, "bad_words_ids": ((7,),)}
+    options = options_of(OWN, given)
+    assert (options.num_beams, options.min_new_tokens, options.no_repeat_ngram_size) == (2, 0, 0)
+    assert options.bad_words_ids == ((5, 6), (7,))
+
+
+def test_a_prefix_takes_of_the_models_positions() -> None:
+    """Sixty positions are left behind a prefix of four, and the checkpoint's minimum is met the sooner."""
+    options = options_of(OWN, {"prefix_token_ids": (5, 6, 7, 8)})
+    assert (options.min_new_tokens, options.max_new_tokens) == (6, 60)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_new_tokens": 65}, "max_new_tokens is 65; it must be from 1 to 64"),
+        ({"max_new_tokens": 5, "min_new_tokens": 6}, "min_new_tokens is 6; it must be from 0 to 5"),
+        ({"num_beams": 0}, "num_beams is 0; it must be from 1 to 25"),
+        ({"num_beams": 26}, "num_beams is 26; it must be from 1 to 25"),
+        ({"num_beams": 2, "length_penalty": float("nan")}, "length_penalty is nan"),
+        ({"do_sample": True, "temperature": 0.0}, "temperature is 0; it must be from 0.01 to 100"),
+        ({"do_sample": True, "top_p": 1.01}, "top_p is 1.01; it must be from 0 to 1"),
+        ({"do_sample": True, "min_p": -0.5}, "min_p is -0.5; it must be from 0 to 1"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty is 0; it must be from 0.01 to 100"),
+        ({"top_logprobs": 33}, "top_logprobs is 33; it must be from 0 to 32"),
+        ({"suppress_tokens": (100,)}, "suppress_tokens names token 100; the model's go from 0 to 99"),
+        ({"suppress_tokens": (5,) * 1025}, "suppress_tokens has 1025 tokens; at most 1024"),
+        ({"bad_words_ids": ((),)}, "bad_words holds a word without tokens"),
+        ({"forced_bos_token_id": 100}, "forced_bos_token_id names token 100"),
+        ({"prefix_token_ids": (5,) * 64}, "target_prefix has 64 tokens; the model's limit is 63"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(given: dict[str, Any], message: str) -> None:
+    """The message names the option, its value and the range."""
+    with pytest.raises(InvalidInputError) as caught:
+        options_of(SPEC, given)
+    assert caught.value.message.startswith(f"generation.{message}")
+    assert caught.value.field == f"generation.{message.split()[0]}"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"num_beams": 2, "do_sample": True}, "do_sample can't be set with num_beams 2; set num_beams to 1"),
+        ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences is 3; num_beams 2 gives no more"),
+        ({"num_return_sequences": 3}, "num_return_sequences is 3; that needs num_beams, do_sample or alternatives"),
+        ({"alternatives_position": 1}, "alternatives_position needs num_return_sequences of 2 or more"),
+        (
+            {"alternatives_position": 1, "num_beams": 3, "num_return_sequences": 3},
+            "alternatives_position can't be set with num_beams 3",
+        ),
+        (
+            {"alternatives_position": 1, "do_sample": True, "num_return_sequences": 3},
+            "alternatives_position can't be set with do_sample",
+        ),
+        ({"temperature": 0.5}, "temperature has no effect without do_sample"),
+        ({"top_k": 5}, "top_k has no effect without do_sample"),
+        ({"seed": 5}, "seed has no effect without do_sample"),
+        ({"length_penalty": 0.5}, "length_penalty has no effect with num_beams 1"),
+        ({"early_stopping": True}, "early_stopping has no effect with num_beams 1"),
+        ({"forced_bos_token_id": 5, "prefix_token_ids": (6,)}, "forced_bos_token_id can't be set with target_prefix"),
+    ],
+)
+def test_a_combination_that_cannot_be_honoured_is_refused(given: dict[str, Any], message: str) -> None:
+    """Also one of which a part would have no effect: nothing is ever ignored."""
+    with pytest.raises(InvalidInputError) as caught:
+        options_of(SPEC, given)
+    assert caught.value.message.startswith(f"generation.{message}")
+
+
+def test_sampling_needs_the_checkpoints_beams_to_be_turned_off() -> None:
+    """Where the checkpoint asks for four beams, the refusal says what to set."""
+    with pytest.raises(InvalidInputError, match="with num_beams 4; set num_beams to 1"):
+        options_of(OWN, {"do_sample": True})
+    assert options_of(OWN, {"do_sample": True, "num_beams": 1}).width == 1
