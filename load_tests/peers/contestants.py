@@ -19,6 +19,7 @@ from regard.client import AsyncClient
 from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation
+from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Tokens
 from regard.manifest import load_package
 from regard.worker import Worker
@@ -52,13 +53,16 @@ class Engine:
 
     def translate(self, sources: Sequence[Source], concurrency: int) -> list[int]:
         """Run every source through the worker."""
-        requests = [GenerateRequest(Tokens(np.array(source.token_ids, np.int64)), TARGET_TOKENS) for source in sources]
+        requests = [
+            GenerateRequest(Tokens(np.array(source.token_ids, np.int64)), GenerationOptions(TARGET_TOKENS))
+            for source in sources
+        ]
         return self._runner.run(side_by_side(requests, concurrency, self._translate_one))
 
     async def _translate_one(self, request: GenerateRequest) -> int:
         generation = await self._worker.run(request)
         assert isinstance(generation, Generation)
-        return len(generation.token_ids)
+        return len(generation.best.token_ids)
 
     def close(self) -> None:
         """Stop the worker."""

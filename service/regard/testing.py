@@ -34,6 +34,7 @@ PAD, END, MIXED_UP = 0, 1, 2
 """Token ids of the echo translator; MIXED_UP is its answer to a cache that isn't the row's own."""
 
 HEADS = 2
+VOCABULARY = 100
 
 
 class FakeClock:
@@ -139,7 +140,7 @@ def echo_package(*, max_tokens: int = 64) -> Package:
             forced_bos_token_id=None,
             forced_eos_token_id=None,
             max_target_tokens=max_tokens,
-            vocabulary_size=100,
+            vocabulary_size=VOCABULARY,
         ),
         classification=None,
         image=None,
@@ -167,33 +168,39 @@ def echo_step() -> FakeSession:
     """Return a step that gives the source's next token, if the row's cache holds the former ones.
 
     The token fed at position p is written to the cache; the answer at p is source token p, so the
-    cache must hold the start token and the source's first p tokens. The scores are 0 for the token
-    and -1 for the end, NaN where the cross-attention state is.
+    cache must hold the start token and the source's first p tokens. The scores are 0 for the token,
+    -1 for the end and less than -9 for all others; NaN where the cross-attention state is. A
+    request's rows share its source.
     """
 
     def step(feeds: Mapping[str, Array]) -> dict[str, Array]:
-        cache, source, lengths = feeds["past_key.0"], feeds["cross_key.0"], feeds["source_length"]
-        ids = np.full((len(lengths), 2), END, np.int64)
-        scores = np.tile(np.array([0, -1], np.float32), (len(lengths), 1))
+        cache, sources = feeds["past_key.0"], feeds["cross_key.0"]
+        width = len(cache) // len(sources)
+        logits = np.tile(-9 - np.arange(VOCABULARY, dtype=np.float32) / VOCABULARY, (len(cache), 1))
+        logits[:, END] = -1
         for row, at in enumerate(feeds["row_length"]):
+            source = sources[row // width, 0, :, 0]
             cache[row, :, at, 0] = feeds["token_ids"][row, 0]
-            own = [PAD, *source[row, 0, :at, 0]]
-            ids[row, 0] = source[row, 0, at, 0] if list(cache[row, 0, : at + 1, 0]) == own else MIXED_UP
-            if np.isnan(source[row]).any():
-                ids[row, 0], scores[row] = END, np.nan
+            own = [PAD, *source[:at]]
+            answer = source[at] if at < len(source) and list(cache[row, 0, : at + 1, 0]) == own else MIXED_UP
+            if np.isnan(sources[row // width]).any():
+                logits[row] = np.nan
+            else:
+                logits[row, int(answer)] = 0
+        ids = np.argsort(-logits, axis=1, kind="stable")[:, : int(feeds["num_candidates"][0])]
         asked = {kind: feeds[f"{kind}_tap_rows"] for kind in ("self", "cross")}
-        keys = {"self": int(feeds["total_length"]), "cross": source.shape[2]}
+        keys = {"self": int(feeds["total_length"]), "cross": sources.shape[2]}
         weights = {
             f"{kind}_attention.0": np.stack(
                 [np.full((HEADS, 1, keys[kind]), row + 1, np.float32) for row in rows] or [np.zeros((HEADS, 1, 0))]
             )
             for kind, rows in asked.items()
         }
-        total = np.zeros((len(lengths), 1), np.float32)
         return {
             "candidate_ids": ids,
-            "candidate_scores": scores,
-            "log_sum_exp": total,
+            "candidate_scores": np.take_along_axis(logits, ids, axis=1),
+            "log_sum_exp": np.zeros((len(cache), 1), np.float32),
+            "logits": logits,
             "present_key.0": cache,
             **weights,
         }

@@ -72,7 +72,9 @@ class Worker:
         self._observer = observer
         self._open_session = open_session
         self._clock = clock
-        self._scheduler = Scheduler(max_queue=settings.max_queue, instances=settings.instances)
+        self._scheduler = Scheduler(
+            max_queue=settings.max_queue, max_rows=settings.max_rows, instances=settings.instances
+        )
         self.engines: list[Engine] = []
         """One for each instance, once started; each belongs to its own thread."""
         self._threads: list[threading.Thread] = []

@@ -15,6 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassificati
 from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation
+from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Tokens
 from regard.manifest import load_package
 from regard.text.codec import TextCodec
@@ -64,7 +65,9 @@ async def test_two_hundred_translations_equal_generate_token_for_token(serve: Ca
     model: Any = AutoModelForSeq2SeqLM.from_pretrained(
         CHECKPOINTS / "demo-en-fr", dtype=torch.float32, attn_implementation="eager"
     )
-    answers = await asyncio.gather(*(worker.run(GenerateRequest(Tokens(ids), MAX_NEW_TOKENS)) for ids in sources))
+    answers = await asyncio.gather(
+        *(worker.run(GenerateRequest(Tokens(ids), GenerationOptions(MAX_NEW_TOKENS))) for ids in sources)
+    )
     assert len(answers) == 200
     for ids, answer in zip(sources, answers, strict=True):
         assert isinstance(answer, Generation)
@@ -78,10 +81,12 @@ async def test_two_hundred_translations_equal_generate_token_for_token(serve: Ca
                 return_dict_in_generate=True,
             )
         tokens = expected.sequences[0, 1:].tolist()
-        if answer.token_ids != tokens:
-            at = next(at for at, pair in enumerate(zip(answer.token_ids, tokens, strict=False)) if pair[0] != pair[1])
+        if answer.best.token_ids != tokens:
+            at = next(
+                at for at, pair in enumerate(zip(answer.best.token_ids, tokens, strict=False)) if pair[0] != pair[1]
+            )
             best = expected.logits[at][0].topk(2).values
-            assert best[0] - best[1] <= TIE_MARGIN, f"token {at}: {answer.token_ids} instead of {tokens}"
+            assert best[0] - best[1] <= TIE_MARGIN, f"token {at}: {answer.best.token_ids} instead of {tokens}"
 
 
 async def test_every_map_of_a_translation_equals_the_eager_models(serve: Callable[[str], Served]) -> None:
@@ -92,7 +97,9 @@ async def test_every_map_of_a_translation_equals_the_eager_models(serve: Callabl
     model: Any = AutoModelForSeq2SeqLM.from_pretrained(
         CHECKPOINTS / "demo-en-fr", dtype=torch.float32, attn_implementation="eager"
     )
-    requests = [GenerateRequest(Tokens(ids), MAX_NEW_TOKENS, taps=all_taps(worker)) for ids in sources]
+    requests = [
+        GenerateRequest(Tokens(ids), GenerationOptions(MAX_NEW_TOKENS), taps=all_taps(worker)) for ids in sources
+    ]
     start = model.generation_config.decoder_start_token_id
     answers = await asyncio.gather(*map(worker.run, requests))
     compared = 0
@@ -101,18 +108,20 @@ async def test_every_map_of_a_translation_equals_the_eager_models(serve: Callabl
         with torch.no_grad():
             eager = model(
                 input_ids=torch.from_numpy(ids)[None],
-                decoder_input_ids=torch.tensor([[start, *answer.token_ids[:-1]]]),
+                decoder_input_ids=torch.tensor([[start, *answer.best.token_ids[:-1]]]),
                 output_attentions=True,
             )
-        log_probabilities = eager.logits[0].log_softmax(-1).gather(1, torch.tensor(answer.token_ids)[:, None])[:, 0]
-        assert np.allclose(answer.log_probabilities, log_probabilities, atol=TOLERANCE)
+        log_probabilities = (
+            eager.logits[0].log_softmax(-1).gather(1, torch.tensor(answer.best.token_ids)[:, None])[:, 0]
+        )
+        assert np.allclose(answer.best.log_probabilities, log_probabilities, atol=TOLERANCE)
         for tap in worker.package.manifest.taps:
             maps = {
                 ("encoder", "self"): eager.encoder_attentions,
                 ("decoder", "self"): eager.decoder_attentions,
                 ("decoder", "cross"): eager.cross_attentions,
             }[tap.stack, tap.kind]
-            assert np.abs(answer.taps[tap.name] - maps[tap.layer][0].numpy()).max() < TOLERANCE
+            assert np.abs(answer.best.taps[tap.name] - maps[tap.layer][0].numpy()).max() < TOLERANCE
             compared += 1
     assert compared == len(texts) * len(worker.package.manifest.taps)
 

@@ -13,6 +13,7 @@ from regard.engine.request import (
     ClassifyRequest,
     FinishReason,
     FloatArray,
+    GeneratedSequence,
     GenerateRequest,
     Generation,
     Phases,
@@ -85,7 +86,7 @@ class ScriptedWorker:
         """Yield the tokens of the input as its own translation, then the result."""
         await self._enter(request)
         try:
-            tokens = words_for(request.source)[: request.max_new_tokens]
+            tokens = words_for(request.source)[: request.options.max_new_tokens]
             for index, token in enumerate(tokens):
                 if index == self.pause_after:
                     self.steps.clear()
@@ -161,13 +162,14 @@ class ScriptedWorker:
             queries = lengths["target" if tap.stack == "decoder" else "source"]
             keys = lengths["source" if tap.kind == "cross" or tap.stack == "encoder" else "target"]
             taps[name] = self._weights(tap, queries, keys)
-        return Generation(
+        sequence = GeneratedSequence(
             token_ids=tokens,
             log_probabilities=[-0.5] * len(tokens),
+            score=-0.5 * len(tokens),
             finish_reason=FinishReason.END_OF_SENTENCE if ended else FinishReason.LENGTH,
-            phases=Phases(queue_s=0.001, encode_s=0.002, decode_s=0.003),
             taps=taps,
         )
+        return Generation([sequence], Phases(queue_s=0.001, encode_s=0.002, decode_s=0.003))
 
     def _tap(self, name: str) -> TapSpec:
         return next(tap for tap in self.package.manifest.taps if tap.name == name)

@@ -107,7 +107,7 @@ async def test_a_request_has_some_inputs_but_not_too_many(serve: Serve, count: i
         ({"model_name": "x" * 100_000}, grpc.StatusCode.NOT_FOUND, "echo, sorter"),
         ({"model_name": "echo", "model_version": "7"}, grpc.StatusCode.NOT_FOUND, "it has 1"),
         ({"model_name": "sorter"}, grpc.StatusCode.INVALID_ARGUMENT, "call ClassificationService"),
-        ({"generation": {"max_new_tokens": 33}}, grpc.StatusCode.INVALID_ARGUMENT, "at most 32"),
+        ({"generation": {"max_new_tokens": 33}}, grpc.StatusCode.INVALID_ARGUMENT, "from 1 to 32"),
         ({"attention": {"kinds": [99]}}, grpc.StatusCode.INVALID_ARGUMENT, "attention.kinds[0]"),
         ({"attention": {"kinds": [0]}}, grpc.StatusCode.INVALID_ARGUMENT, "attention.kinds[0]"),
         ({"attention": {"reduction": 9}}, grpc.StatusCode.INVALID_ARGUMENT, "attention.reduction"),

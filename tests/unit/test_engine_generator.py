@@ -12,8 +12,16 @@ from regard.engine.generator import Generator
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Event, FinishReason, GenerateRequest, Generation, TokenEvent
 from regard.engine.scheduler import Scheduler, Ticket
+from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Tokens
-from regard.errors import DeadlineExceededError, EngineError, QueueFullError, RegardError, RequestCancelledError
+from regard.errors import (
+    DeadlineExceededError,
+    EngineError,
+    InvalidInputError,
+    QueueFullError,
+    RegardError,
+    RequestCancelledError,
+)
 from regard.testing import END, FakeClock, FakeSession, echo_encoder, echo_package, echo_step
 
 
@@ -24,7 +32,7 @@ class Bench:
         self.settings = EngineSettings(**{"max_rows": 4} | settings)
         self.clock = FakeClock()
         self.encoder, self.steps = echo_encoder(), echo_step()
-        self.scheduler = Scheduler(max_queue=self.settings.max_queue, instances=1)
+        self.scheduler = Scheduler(max_queue=self.settings.max_queue, max_rows=self.settings.max_rows, instances=1)
         self.package = echo_package()
         self.engine = Generator(
             self.package.manifest,
@@ -39,7 +47,9 @@ class Bench:
     def submit(self, source: list[int], **options: Any) -> tuple[Ticket, list[Event | RegardError]]:
         """Queue a request; the list fills with what its caller hears."""
         heard: list[Event | RegardError] = []
-        request = GenerateRequest(Tokens(np.array([*source, END])), **{"max_new_tokens": 64} | options)
+        fields = {name: options.pop(name) for name in ("taps", "deadline", "streaming") if name in options}
+        searched = GenerationOptions(**{"max_new_tokens": 64} | options)
+        request = GenerateRequest(Tokens(np.array([*source, END])), searched, **fields)
         ticket = Ticket(request, heard.append, self.clock())
         self.scheduler.submit(ticket)
         return ticket, heard
@@ -68,9 +78,9 @@ def test_rows_that_come_and_go_never_mix() -> None:
     for source, heard in zip(asked, answers, strict=True):
         (result,) = heard
         assert isinstance(result, Generation)
-        assert result.token_ids == [*source, END]
-        assert result.finish_reason is FinishReason.END_OF_SENTENCE
-        assert sum(result.log_probabilities) == 0
+        assert result.best.token_ids == [*source, END]
+        assert result.best.finish_reason is FinishReason.END_OF_SENTENCE
+        assert sum(result.best.log_probabilities) == 0
     assert bench.scheduler.running == 0
 
 
@@ -92,7 +102,7 @@ def test_generation_stops_at_max_new_tokens() -> None:
     bench.run()
     (result,) = heard
     assert isinstance(result, Generation)
-    assert (result.token_ids, result.finish_reason) == ([5, 6, 7], FinishReason.LENGTH)
+    assert (result.best.token_ids, result.best.finish_reason) == ([5, 6, 7], FinishReason.LENGTH)
 
 
 def test_a_streaming_request_hears_every_token_before_the_result() -> None:
@@ -117,7 +127,7 @@ def test_a_cancelled_request_frees_its_row_at_the_next_step() -> None:
     assert isinstance(heard[0], RequestCancelledError)
     bench.run()
     assert isinstance(other[0], Generation)
-    assert other[0].token_ids == [6] * 20 + [END]
+    assert other[0].best.token_ids == [6] * 20 + [END]
 
 
 @pytest.mark.parametrize("running", [True, False])
@@ -151,15 +161,15 @@ def test_a_row_that_turns_nan_fails_alone_and_is_wiped() -> None:
     _, poisoned = bench.submit([5] * 9)
     _, other = bench.submit([6] * 9)
     bench.engine.step()
-    cross = bench.engine.rows._cross["cross_key.0"]
+    cross = bench.engine.lanes[1].rows._cross["cross_key.0"]
     cross[0] = np.nan
     bench.engine.step()
     assert isinstance(poisoned[0], EngineError)
     assert not np.isnan(cross).any()
     _, later = bench.submit([7] * 9)
     bench.run()
-    assert isinstance(other[0], Generation) and other[0].token_ids == [6] * 9 + [END]
-    assert isinstance(later[0], Generation) and later[0].token_ids == [7] * 9 + [END]
+    assert isinstance(other[0], Generation) and other[0].best.token_ids == [6] * 9 + [END]
+    assert isinstance(later[0], Generation) and later[0].best.token_ids == [7] * 9 + [END]
 
 
 def test_a_failing_encoder_batch_fails_its_own_requests_only() -> None:
@@ -190,11 +200,10 @@ def test_a_failing_step_ends_its_rows_and_the_engine_lives_on() -> None:
     def fail(_: object) -> dict[str, Any]:
         raise EngineError("the model failed on the running batch")
 
-    sound, bench.engine._step = bench.engine._step, FakeSession(fail, ["token_ids"])
-    bench.engine._bound = None
+    sound, bench.steps._compute = bench.steps._compute, fail
     bench.engine.step()
     assert isinstance(running[0], EngineError)
-    bench.engine._step = sound
+    bench.steps._compute = sound
     _, later = bench.submit([7])
     bench.run()
     assert isinstance(later[0], Generation)
@@ -211,10 +220,10 @@ def test_weights_are_computed_for_the_rows_that_ask_and_no_others() -> None:
     assert bench.steps.calls[0]["cross_tap_rows"].tolist() == [1]
     (result,) = asking
     assert isinstance(result, Generation)
-    shapes = {name: weights.shape for name, weights in result.taps.items()}
+    shapes = {name: weights.shape for name, weights in result.best.taps.items()}
     assert shapes == {"encoder.self.0": (2, 5, 5), "decoder.cross.0": (2, 5, 5), "decoder.self.0": (2, 5, 5)}
-    assert result.taps["decoder.cross.0"][:, 0].tolist() == [[2.0] * 5] * 2
-    assert np.triu(result.taps["decoder.self.0"][0], 1).sum() == 0
+    assert result.best.taps["decoder.cross.0"][:, 0].tolist() == [[2.0] * 5] * 2
+    assert np.triu(result.best.taps["decoder.self.0"][0], 1).sum() == 0
 
 
 def test_a_request_that_asks_for_no_weights_binds_none() -> None:
@@ -224,7 +233,7 @@ def test_a_request_that_asks_for_no_weights_binds_none() -> None:
     bench.run()
     assert all(call["cross_tap_rows"].size == call["self_tap_rows"].size == 0 for call in bench.steps.calls)
     assert bench.encoder.calls[0]["self_tap_rows"].size == 0
-    assert isinstance(heard[0], Generation) and heard[0].taps == {}
+    assert isinstance(heard[0], Generation) and heard[0].best.taps == {}
 
 
 def test_nothing_is_bound_again_while_the_rows_stay() -> None:
@@ -232,10 +241,11 @@ def test_nothing_is_bound_again_while_the_rows_stay() -> None:
     bench = Bench()
     bench.submit([5] * 20)
     bench.engine.step()
-    first = bench.engine._bound
+    lane = bench.engine.lanes[1]
+    first = lane._bound
     for _ in range(10):
         bench.engine.step()
-    assert bench.engine._bound is first
+    assert lane._bound is first
 
 
 def test_running_rows_wait_for_no_more_than_a_batch_and_their_share() -> None:
@@ -264,6 +274,103 @@ def test_an_idle_engine_encodes_all_that_wait() -> None:
     bench.engine.step()
     assert bench.steps.calls[0]["token_ids"].shape[0] == 6
     assert len(bench.encoder.calls) == 3
+
+
+def test_searches_of_all_widths_run_side_by_side() -> None:
+    """Greedy, beams of two and three, and samples share twelve rows; each gets its own echo."""
+    bench = Bench(max_rows=12)
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"num_beams": 2},
+        {"num_beams": 3, "num_return_sequences": 3},
+        {"do_sample": True, "top_k": 1, "num_return_sequences": 2, "seed": 1},
+        {"no_repeat_ngram_size": 60},
+    ]
+    asked = [(source, kinds[index % len(kinds)]) for index, source in enumerate(sources(40, longest=20))]
+    answers = [bench.submit(source, **options)[1] for source, options in asked]
+    bench.run()
+    for (source, options), heard in zip(asked, answers, strict=True):
+        (result,) = heard
+        assert isinstance(result, Generation)
+        assert result.best.token_ids == [*source, END]
+        assert len(result.sequences) == options.get("num_return_sequences", 1)
+        assert [one.score for one in result.sequences] == sorted((one.score for one in result.sequences), reverse=True)
+    assert bench.scheduler.running == 0
+
+
+def test_nothing_passes_a_request_that_waits_for_room() -> None:
+    """A beam search of four waits for the second of two rows to end; a request behind it waits with it."""
+    bench = Bench(max_rows=5)
+    for length in (3, 6):
+        bench.submit([5] * length)
+    bench.engine.step()
+    _, wide = bench.submit([6] * 2, num_beams=4)
+    _, narrow = bench.submit([7])
+    for _ in range(2):
+        bench.engine.step()
+    assert (bench.scheduler.waiting, bench.scheduler.running) == (2, 2)
+    bench.run()
+    assert isinstance(wide[0], Generation) and wide[0].best.token_ids == [6, 6, END]
+    assert isinstance(narrow[0], Generation)
+
+
+def test_more_beams_than_there_are_rows_are_refused_at_once() -> None:
+    """The message names the setting; four beams in four rows are taken."""
+    bench = Bench(max_rows=4)
+    with pytest.raises(InvalidInputError, match=r"5 beams or sequences.* at most 4 .*engine\.max_rows"):
+        bench.submit([5], num_beams=5)
+    _, heard = bench.submit([5], num_beams=4)
+    bench.run()
+    assert isinstance(heard[0], Generation)
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 4}, {"no_repeat_ngram_size": 60}], ids=["beams", "bans"])
+def test_a_stream_hears_a_token_once_it_is_settled(options: dict[str, Any]) -> None:
+    """Put together, what was sent is the best sequence, and nothing of it is sent twice."""
+    bench = Bench()
+    _, heard = bench.submit([5, 6, 7, 8], streaming=True, **options)
+    bench.run()
+    assert [event.token_id for event in heard if isinstance(event, TokenEvent)] == [5, 6, 7, 8, END]
+    assert isinstance(heard[-1], Generation)
+
+
+def test_a_request_whose_options_ban_every_token_fails_alone() -> None:
+    """It hears that its options are to blame; the other gets its echo."""
+    bench = Bench()
+    _, banned = bench.submit([5] * 9, suppress_tokens=tuple(range(100)))
+    _, beams = bench.submit([6] * 9, num_beams=2, suppress_tokens=tuple(range(100)))
+    _, other = bench.submit([7] * 9)
+    bench.run()
+    assert isinstance(banned[0], InvalidInputError)
+    assert isinstance(beams[0], InvalidInputError)
+    assert isinstance(other[0], Generation) and other[0].best.token_ids == [7] * 9 + [END]
+
+
+def test_the_likeliest_tokens_of_every_position_are_told_to_those_who_ask() -> None:
+    """The token itself and the end lead everywhere, the suppressed one among the rest; others hear nothing."""
+    bench = Bench()
+    _, asking = bench.submit([5, 6], top_logprobs=3)
+    _, beams = bench.submit([5, 6], top_logprobs=2, num_beams=2)
+    _, silent = bench.submit([5, 6])
+    bench.run()
+    assert isinstance(asking[0], Generation) and isinstance(beams[0], Generation)
+    told = [[one.token_id for one in position] for position in asking[0].best.top_logprobs]
+    assert told == [[5, END, 0], [6, END, 0], [END, 0, 2]]
+    assert beams[0].best.top_logprobs[:2] == [[(5, 0.0), (END, -1.0)], [(6, 0.0), (END, -1.0)]]
+    assert isinstance(silent[0], Generation) and silent[0].best.top_logprobs == []
+
+
+def test_logits_are_bound_for_searches_that_need_them_and_no_others() -> None:
+    """Greedy and plain beams run on candidates alone."""
+    bench = Bench()
+    options: dict[str, Any]
+    for options in ({}, {"num_beams": 2}, {"repetition_penalty": 2.0}):
+        bench.submit([5], **options)
+        bench.engine.step()
+        (lane,) = [lane for lane in bench.engine.lanes.values() if lane.running]
+        assert lane._bound is not None
+        assert (lane._bound.scores.logits is not None) == ("repetition_penalty" in options)
+        bench.run()
 
 
 def slow(session: FakeSession, clock: FakeClock, seconds: float) -> None:

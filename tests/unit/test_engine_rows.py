@@ -65,6 +65,34 @@ def test_nothing_of_the_former_request_is_left_beyond_the_source() -> None:
     assert rows.inputs()["cross_key.0"][0, 0, :, 0].tolist() == [1, 1] + [0] * 6
 
 
+def test_a_request_has_as_many_rows_as_it_is_wide() -> None:
+    """Two requests of three rows hold six caches and two sources; the one that is left moves as a whole."""
+    rows = Rows(echo_package().manifest, max_rows=8, width=3)
+    for index in range(2):
+        admit(rows, index + 1, index + 2)
+    rows.inputs()["past_key.0"][:, 0, 0, 0] = range(6)
+    rows.prepare()
+    rows.advance(np.arange(10, 16))
+    assert rows.count == 6
+    assert rows.inputs()["cross_key.0"].shape[0] == rows.source_length.shape[0] == 2
+    assert rows.release(0) == 1
+    assert rows.inputs()["past_key.0"][:, 0, 0, 0].tolist() == [3, 4, 5]
+    assert rows.token_ids.tolist() == [13, 14, 15]
+    assert rows.source_length.tolist() == [3]
+
+
+def test_a_fork_copies_one_rows_state_and_leaves_the_rest() -> None:
+    """The second request's third row takes over its first row's cache; nobody else's changes."""
+    rows = Rows(echo_package().manifest, max_rows=8, width=3)
+    for _ in range(2):
+        admit(rows, 1, 2)
+    rows.inputs()["past_key.0"][:, 0, 0, 0] = range(6)
+    rows.prepare()
+    rows.advance(np.zeros(6, np.int64))
+    rows.fork(1, 0, 2)
+    assert rows.inputs()["past_key.0"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3]
+
+
 def test_active_rows_are_views() -> None:
     """What a step writes through its output is what the next one reads: nothing is copied."""
     rows = Rows(echo_package().manifest, max_rows=2)

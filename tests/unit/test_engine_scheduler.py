@@ -18,7 +18,7 @@ def ticket(length: int, deadline: float | None = None) -> Ticket:
 
 def filled(*lengths: int, instances: int = 1) -> tuple[Scheduler, list[Ticket]]:
     """Return a scheduler with a request of each length waiting."""
-    scheduler = Scheduler(max_queue=100, instances=instances)
+    scheduler = Scheduler(max_queue=100, max_rows=64, instances=instances)
     tickets = [ticket(length) for length in lengths]
     for waiting in tickets:
         scheduler.submit(waiting)
@@ -54,7 +54,7 @@ def test_an_instance_takes_no_more_than_its_share() -> None:
 
 def test_overdue_requests_leave_the_queue() -> None:
     """Those that were cancelled or came too late are taken out, with the reason; the rest stay."""
-    scheduler = Scheduler(max_queue=10, instances=1)
+    scheduler = Scheduler(max_queue=10, max_rows=64, instances=1)
     late, kept = ticket(3, deadline=1.0), ticket(3, deadline=9.0)
     scheduler.submit(late)
     scheduler.submit(kept)
@@ -66,7 +66,7 @@ def test_overdue_requests_leave_the_queue() -> None:
 
 def test_the_queue_is_bounded() -> None:
     """What is running doesn't count against the queue; what waits does."""
-    scheduler = Scheduler(max_queue=2, instances=1)
+    scheduler = Scheduler(max_queue=2, max_rows=64, instances=1)
     scheduler.submit(ticket(1))
     scheduler.submit(ticket(1))
     with pytest.raises(QueueFullError):

@@ -6,43 +6,63 @@ import numpy as np
 import pytest
 
 from regard.engine.request import FinishReason
-from regard.engine.search import candidates_needed, finish_reason, forced_token, greedy
-from regard.manifest import GenerationSpec
-from regard.testing import echo_package
+from regard.engine.search.greedy import Greedy, greedy
+from regard.engine.search.options import GenerationOptions
+from regard.engine.search.rules import Rules
+from regard.engine.search.shortlist import StepScores
+from regard.testing import END, echo_package
 
 SPEC = echo_package().manifest.generation
 assert SPEC is not None
-FORCED: GenerationSpec = SPEC.model_copy(update={"forced_bos_token_id": 7, "forced_eos_token_id": 1})
+
+
+def rules(**options: object) -> Rules:
+    """Return the rules of a request of ten tokens to a checkpoint that forces its first and its last."""
+    forced = {"forced_bos_token_id": 7, "forced_eos_token_id": END, "max_new_tokens": 10}
+    return Rules.of(GenerationOptions(**forced | options), SPEC)  # type: ignore[arg-type]
 
 
 def test_greedy_takes_the_best_token_that_is_not_suppressed() -> None:
     """The suppressed token leads in the first row only; its log-probability is that of the one taken."""
-    choice = greedy(np.array([[0, 5], [6, 0]]), np.array([[3.0, 2.0], [3.0, 2.0]], np.float32), np.ones((2, 1)), SPEC)
-    assert choice.token_ids.tolist() == [5, 6]
-    assert choice.log_probabilities.tolist() == [1.0, 2.0]
+    tokens, logs = greedy(np.array([[0, 5], [6, 0]]), np.array([[3, 2], [3, 2]], np.float32), np.ones((2, 1)), SPEC)
+    assert tokens.tolist() == [5, 6]
+    assert logs.tolist() == [1.0, 2.0]
 
 
 def test_rows_that_are_not_finite_are_told_apart() -> None:
-    """NaN in one row leaves the other's choice alone."""
-    choice = greedy(np.array([[5, 6]] * 2), np.array([[1, 0], [np.nan, 0]], np.float32), np.ones((2, 1)), SPEC)
-    assert choice.finite.tolist() == [True, False]
+    """NaN in one row leaves the other alone."""
+    scores = StepScores(np.array([[5, 6]] * 2), np.array([[1, 0], [np.nan, 0]], np.float32), np.ones((2, 1)))
+    assert scores.finite.tolist() == [True, False]
 
 
 def test_candidates_cover_every_suppressed_token() -> None:
-    """One more than the suppressed tokens, but never more than there are."""
-    assert candidates_needed(SPEC) == 2
-    assert candidates_needed(SPEC.model_copy(update={"vocabulary_size": 1})) == 1
+    """A row shows one more than there are suppressed tokens, so that one is left."""
+    assert Greedy(rules(), SPEC).best_needed == 2
 
 
-@pytest.mark.parametrize(("position", "token"), [(0, 7), (1, None), (8, None), (9, 1)])
+@pytest.mark.parametrize(("position", "token"), [(0, 7), (1, None), (8, None), (9, END)])
 def test_forced_tokens_stand_first_and_last(position: int, token: int | None) -> None:
-    """The first token and the tenth of ten are the checkpoint's; a spec without any forces none."""
-    assert forced_token(position, 10, FORCED) == token
-    assert forced_token(position, 10, SPEC) is None
+    """The first token and the tenth of ten are the checkpoint's; a request without any has none."""
+    assert rules().forced(position) == token
+    assert rules(forced_bos_token_id=None, forced_eos_token_id=None).forced(position) is None
+
+
+@pytest.mark.parametrize(("position", "token"), [(0, 5), (1, 6), (2, None), (11, END)])
+def test_a_prefix_stands_in_the_place_of_the_forced_beginning(position: int, token: int | None) -> None:
+    """Behind its two tokens come ten more, the last of them forced."""
+    assert rules(prefix_token_ids=(5, 6)).forced(position) == token
 
 
 def test_the_end_of_the_sentence_wins_over_the_length() -> None:
     """A sentence that ends on its last allowed token has ended by itself."""
-    assert finish_reason(1, 5, 5, SPEC) is FinishReason.END_OF_SENTENCE
-    assert finish_reason(9, 5, 5, SPEC) is FinishReason.LENGTH
-    assert finish_reason(9, 4, 5, SPEC) is None
+    assert rules().finish_reason([9] * 9 + [END]) is FinishReason.END_OF_SENTENCE
+    assert rules().finish_reason([9] * 10) is FinishReason.LENGTH
+    assert rules().finish_reason([9] * 9) is None
+
+
+def test_nothing_ends_within_a_prefix() -> None:
+    """Neither at the end of a sentence nor at a stop string; both end what comes behind it."""
+    prefixed = rules(prefix_token_ids=(END, 8), ends_at_stop=lambda token_ids: token_ids[-1] == 8)
+    assert prefixed.finish_reason([END]) is None
+    assert prefixed.finish_reason([END, 8]) is None
+    assert prefixed.finish_reason([END, 8, 8]) is FinishReason.STOP_STRING

@@ -13,6 +13,7 @@ import pytest
 from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation, TokenEvent
+from regard.engine.search.options import GenerationOptions
 from regard.engine.session import Session
 from regard.engine.source import Tokens
 from regard.errors import EngineError, PackageError, QueueFullError, UnavailableError
@@ -39,7 +40,7 @@ class Gate(FakeSession):
 
 def request(*source: int, streaming: bool = False) -> GenerateRequest:
     """Return a request for the echo of `source`."""
-    return GenerateRequest(Tokens(np.array([*source, END])), max_new_tokens=64, streaming=streaming)
+    return GenerateRequest(Tokens(np.array([*source, END])), GenerationOptions(max_new_tokens=64), streaming=streaming)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ async def test_run_returns_the_result(worker: Worker) -> None:
     """The answer of the engine's thread comes back on the event loop."""
     result = await worker.run(request(5, 6))
     assert isinstance(result, Generation)
-    assert result.token_ids == [5, 6, END]
+    assert result.best.token_ids == [5, 6, END]
 
 
 async def test_stream_yields_tokens_and_then_the_result(worker: Worker) -> None:
@@ -97,7 +98,7 @@ async def test_a_cancelled_run_leaves_the_batch(worker: Worker, gate: Gate) -> N
     gate.open.set()
     result = await worker.run(request(7))
     assert isinstance(result, Generation)
-    assert result.token_ids == [7, END]
+    assert result.best.token_ids == [7, END]
     assert len(gate.calls) <= 4
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Source
 
 FloatArray = npt.NDArray[np.float32]
@@ -15,14 +17,14 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """Generate from `source`, greedily.
+    """Generate from `source`, as `options` ask.
 
     `taps` are names of `TapSpec`s; `deadline` is a time of the engine's clock, in seconds;
     `streaming` asks for a `TokenEvent` for each token, beside the result.
     """
 
     source: Source
-    max_new_tokens: int
+    options: GenerationOptions
     taps: frozenset[str] = frozenset()
     deadline: float | None = None
     streaming: bool = False
@@ -65,21 +67,45 @@ class TokenEvent:
     log_probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """A finished generation.
+class TokenLogprob(NamedTuple):
+    """A token that could have come, and the natural logarithm of its probability."""
 
-    `token_ids` holds every generated token, the end of the sentence included. `taps` maps a tap's
-    name to its weights: [H, S, S] for the encoder's, [H, T, S] for cross and [H, T, T] for the
-    decoder's self-attention, where query t is the step that produced token t and key t of the
-    last is that step's input; later keys are 0.
+    token_id: int
+    log_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedSequence:
+    """One sequence of a finished generation.
+
+    `token_ids` holds the prefix and every generated token, the end of the sentence included;
+    `log_probabilities` is 0 for a token that was forced. `score` is what beam search ranks by, and
+    otherwise the sum of the log-probabilities. `taps` maps a tap's name to its weights: [H, S, S]
+    for the encoder's, [H, T, S] for cross and [H, T, T] for the decoder's self-attention, where
+    query t is the step that produced token t and key t of the last is that step's input; later
+    keys are 0. `top_logprobs` holds the likeliest tokens of each of the T positions, if they were
+    asked for.
     """
 
     token_ids: list[int]
     log_probabilities: list[float]
+    score: float
     finish_reason: FinishReason
-    phases: Phases
     taps: dict[str, FloatArray] = field(default_factory=dict)
+    top_logprobs: list[list[TokenLogprob]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished generation: at least one sequence, the best first."""
+
+    sequences: list[GeneratedSequence]
+    phases: Phases
+
+    @property
+    def best(self) -> GeneratedSequence:
+        """The first sequence."""
+        return self.sequences[0]
 
 
 @dataclass(frozen=True, slots=True)

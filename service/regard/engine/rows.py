@@ -1,11 +1,12 @@
 """The state of running rows, in preallocated tensors.
 
-A row is one hypothesis that is being decoded. Active rows are the prefix [0, count) of every
-tensor, so that a step binds views of `count` rows without a copy; a row that leaves is filled by
-the last one. Cache tensors [N, H, P, D] are written in place by the step; cross-attention tensors
-[N, H, S, D] are written once, when the row is admitted. Capacities grow by blocks: of rows and of
-positions P by doubling, of source positions S to just what the longest row needs, because the
-cross-attention reads all of it.
+A row is one hypothesis that is being decoded; a request has `width` of them, side by side. Active
+rows are the prefix [0, count) of every tensor, so that a step binds views of `count` rows without a
+copy; a request that leaves is filled by the last one. Cache tensors [N, H, P, D] are written in
+place by the step; cross-attention tensors [R, H, S, D] are held once for each request and written
+once, when it is admitted. Capacities grow by blocks: of requests and of positions P by doubling, of
+source positions S to just what the longest request needs, because the cross-attention reads all of
+it.
 """
 
 from __future__ import annotations
@@ -27,28 +28,29 @@ SOURCE_BLOCK = 8
 
 
 class Rows:
-    """Rows of one instance. `layout` changes whenever a buffer that was bound no longer holds."""
+    """Rows of one width. `layout` changes whenever a buffer that was bound no longer holds."""
 
-    def __init__(self, manifest: Manifest, max_rows: int) -> None:
+    def __init__(self, manifest: Manifest, max_rows: int, width: int = 1) -> None:
         self._manifest = manifest
-        self._max_rows = max_rows
+        self._width = width
+        self._max_requests = max_rows // width
         self._max_positions = manifest.generation.max_target_tokens if manifest.generation else 0
-        self._capacity = min(FIRST_ROWS, max_rows)
+        self._capacity = min(max(FIRST_ROWS // width, 1), self._max_requests)
         self._positions = min(FIRST_POSITIONS, self._max_positions)
         self._sources = SOURCE_BLOCK
-        self.count = 0
+        self.requests = 0
         self.layout = 0
-        self._token_ids = np.zeros((max_rows, 1), np.int64)
-        self._row_length = np.zeros(max_rows, np.int32)
-        self._source_length = np.zeros(max_rows, np.int32)
+        self._token_ids = np.zeros((self._max_requests * width, 1), np.int64)
+        self._row_length = np.zeros(self._max_requests * width, np.int32)
+        self._source_length = np.zeros(self._max_requests, np.int32)
         self._total_length = np.zeros((), np.int32)
         self._state = {spec.input: self._cache(spec) for spec in manifest.state}
         self._cross = {spec.step_input: self._cross_buffer(spec) for spec in manifest.cross_state}
 
     @property
-    def free(self) -> int:
-        """How many more rows could be admitted."""
-        return self._max_rows - self.count
+    def count(self) -> int:
+        """How many rows are active."""
+        return self.requests * self._width
 
     @property
     def token_ids(self) -> Array:
@@ -62,53 +64,67 @@ class Rows:
 
     @property
     def source_length(self) -> Array:
-        """The source positions of each active row, int32 [count]."""
-        return self._source_length[: self.count]
+        """The source positions of each active request, int32 [requests]."""
+        return self._source_length[: self.requests]
 
     def admit(self, cross: Mapping[str, Array], source_length: int, first_token: int) -> int:
-        """Append a row and return its index.
+        """Append a request's rows and return the request's index.
 
         `cross` maps a step's input to the request's state [H, S, D], S at least `source_length`.
         """
-        self._reserve_rows(self.count + 1)
+        self._reserve_requests(self.requests + 1)
         self._reserve_sources(source_length)
-        row = self.count
+        request = self.requests
         for name, buffer in self._cross.items():
-            buffer[row, :, :source_length] = cross[name][:, :source_length]
-            buffer[row, :, source_length:] = 0
-        self._token_ids[row], self._row_length[row], self._source_length[row] = first_token, 0, source_length
-        self.count += 1
+            buffer[request, :, :source_length] = cross[name][:, :source_length]
+            buffer[request, :, source_length:] = 0
+        rows = self._rows_of(request)
+        self._token_ids[rows], self._row_length[rows], self._source_length[request] = first_token, 0, source_length
+        self.requests += 1
         self.layout += 1
-        return row
+        return request
 
-    def release(self, row: int, *, clear: bool = False) -> int | None:
-        """Remove a row and return the index of the row that moved into its place, if one did.
+    def release(self, request: int, *, clear: bool = False) -> int | None:
+        """Remove a request's rows and return the index of the request that moved into its place, if one did.
 
-        `clear` wipes its cache, for a row whose numbers are not finite: they would spread through
-        masked positions to the next row that is put there.
+        `clear` wipes its cache, for a request whose numbers are not finite: they would spread
+        through masked positions to the next one that is put there.
         """
-        last = self.count - 1
+        last = self.requests - 1
+        rows = self._rows_of(request)
         if clear:
-            for buffer in (*self._state.values(), *self._cross.values()):
-                buffer[row] = 0
-        if row != last:
-            length, source = self._row_length[last], self._source_length[last]
             for buffer in self._state.values():
-                buffer[row, :, :length] = buffer[last, :, :length]
+                buffer[rows] = 0
             for buffer in self._cross.values():
-                buffer[row, :, :source] = buffer[last, :, :source]
-                buffer[row, :, source:] = 0
-            for vector in (self._token_ids, self._row_length, self._source_length):
-                vector[row] = vector[last]
-        self.count = last
+                buffer[request] = 0
+        if request != last:
+            moved = self._rows_of(last)
+            length, source = self._row_length[moved].max(), self._source_length[last]
+            for buffer in self._state.values():
+                buffer[rows, :, :length] = buffer[moved, :, :length]
+            for buffer in self._cross.values():
+                buffer[request, :, :source] = buffer[last, :, :source]
+                buffer[request, :, source:] = 0
+            for vector in (self._token_ids, self._row_length):
+                vector[rows] = vector[moved]
+            self._source_length[request] = source
+        self.requests = last
         self.layout += 1
-        return last if row != last else None
+        return last if request != last else None
+
+    def fork(self, request: int, source: int, target: int) -> None:
+        """Let a request's row `target` go on from where its row `source` is."""
+        first = request * self._width
+        length = self._row_length[first + source]
+        self._row_length[first + target] = length
+        for buffer in self._state.values():
+            buffer[first + target, :, :length] = buffer[first + source, :, :length]
 
     def reset(self) -> None:
         """Remove and wipe every row."""
         for buffer in (*self._state.values(), *self._cross.values()):
             buffer[...] = 0
-        self.count = 0
+        self.requests = 0
         self.layout += 1
 
     def prepare(self) -> None:
@@ -132,27 +148,31 @@ class Rows:
             "total_length": self._total_length,
             "source_length": self.source_length,
         }
-        return views | {name: buffer[: self.count] for name, buffer in (self._state | self._cross).items()}
+        views |= {name: buffer[: self.count] for name, buffer in self._state.items()}
+        return views | {name: buffer[: self.requests] for name, buffer in self._cross.items()}
 
     def outputs(self) -> dict[str, Array]:
         """Return the views that a step writes in place, by the names of its outputs."""
         return {spec.output: self._state[spec.input][: self.count] for spec in self._manifest.state}
 
+    def _rows_of(self, request: int) -> slice:
+        return slice(request * self._width, (request + 1) * self._width)
+
     def _cache(self, spec: Any) -> Array:
-        return zeros((self._capacity, spec.heads, self._positions, spec.head_size), spec.dtype)
+        return zeros((self._capacity * self._width, spec.heads, self._positions, spec.head_size), spec.dtype)
 
     def _cross_buffer(self, spec: Any) -> Array:
         return zeros((self._capacity, spec.heads, self._sources, spec.head_size), spec.dtype)
 
-    def _reserve_rows(self, rows: int) -> None:
-        if rows <= self._capacity:
+    def _reserve_requests(self, requests: int) -> None:
+        if requests <= self._capacity:
             return
-        self._capacity = min(max(2 * self._capacity, rows), self._max_rows)
-        self._resize(self._state, axis=0, size=self._capacity)
+        self._capacity = min(max(2 * self._capacity, requests), self._max_requests)
+        self._resize(self._state, axis=0, size=self._capacity * self._width)
         self._resize(self._cross, axis=0, size=self._capacity)
 
     def _reserve_sources(self, source_length: int) -> None:
-        """Fit S to the longest of the active rows and the one to come."""
+        """Fit S to the longest of the active requests and the one to come."""
         longest = max(source_length, int(self.source_length.max(initial=0)))
         needed = -(-longest // SOURCE_BLOCK) * SOURCE_BLOCK
         if self._sources < needed or self._sources >= 2 * needed:
@@ -165,7 +185,8 @@ class Rows:
             shape = list(old.shape)
             shape[axis] = size
             new = np.zeros(shape, old.dtype)
+            active = self.requests if buffers is self._cross else self.count
             kept = min(old.shape[2], shape[2])
-            new[: self.count, :, :kept] = old[: self.count, :, :kept]
+            new[:active, :, :kept] = old[:active, :, :kept]
             buffers[name] = new
         self.layout += 1

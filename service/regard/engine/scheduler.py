@@ -12,8 +12,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from regard.engine.request import Event, Request, TokenEvent
-from regard.errors import DeadlineExceededError, QueueFullError, RegardError, RequestCancelledError
+from regard.engine.request import Event, GenerateRequest, Request, TokenEvent
+from regard.errors import (
+    DeadlineExceededError,
+    InvalidInputError,
+    QueueFullError,
+    RegardError,
+    RequestCancelledError,
+)
 
 Listener = Callable[[Event | RegardError], None]
 Clock = Callable[[], float]
@@ -33,6 +39,11 @@ class Ticket:
     def length(self) -> int:
         """The number of source positions."""
         return self.request.source.length
+
+    @property
+    def width(self) -> int:
+        """The number of rows that the request takes."""
+        return self.request.options.width if isinstance(self.request, GenerateRequest) else 1
 
     def overdue(self, now: float) -> RegardError | None:
         """Return the error that this request must end with now, if any."""
@@ -56,8 +67,9 @@ class Ticket:
 class Scheduler:
     """The queue of one model, shared by its instances. Safe to use from any thread."""
 
-    def __init__(self, *, max_queue: int, instances: int) -> None:
+    def __init__(self, *, max_queue: int, max_rows: int, instances: int) -> None:
         self._max_queue = max_queue
+        self._max_rows = max_rows
         self._instances = instances
         self._waiting: list[Ticket] = []
         self._running = 0
@@ -74,7 +86,17 @@ class Scheduler:
         return self._running
 
     def submit(self, ticket: Ticket) -> None:
-        """Append a request to the queue. Raises `QueueFullError` if it is full."""
+        """Append a request to the queue.
+
+        Raises `QueueFullError` if it is full, and `InvalidInputError` for a request that takes
+        more rows than an instance has.
+        """
+        if ticket.width > self._max_rows:
+            raise InvalidInputError(
+                f"generation asks for {ticket.width} beams or sequences; this server decodes at most {self._max_rows} "
+                "side by side (engine.max_rows)",
+                field="generation",
+            )
         with self._lock:
             if len(self._waiting) >= self._max_queue:
                 raise QueueFullError(f"{self._max_queue} requests wait already, the most allowed; try again later")
@@ -92,16 +114,16 @@ class Scheduler:
     def take(self, *, free: int, held: int, max_tokens: int) -> list[Ticket]:
         """Take the next batch out of the queue, longest first, and count it as running.
 
-        `free` is how many requests the asking instance could take, `held` how many it has: no
+        `free` is how many rows the asking instance has left, `held` how many requests it has: no
         instance takes more than its share while others have room. The batch's longest length
-        times its size is at most `max_tokens`, unless the batch is a single request.
+        times its size is at most `max_tokens`, unless the batch is a single request. While the
+        request that has waited longest takes more rows than are free, nothing passes it.
         """
         with self._lock:
             share = -(-(len(self._waiting) + self._running) // self._instances)
-            limit = min(free, max(share - held, 0))
-            if not self._waiting or limit < 1:
+            if not self._waiting or share <= held:
                 return []
-            batch = _fill(self._waiting, limit, max_tokens)
+            batch = _fill(self._waiting, share - held, free, max_tokens)
             taken = set(batch)
             self._waiting = [ticket for ticket in self._waiting if ticket not in taken]
             self._running += len(batch)
@@ -149,14 +171,17 @@ class EncodeShare:
         self._credit_s = 0.0
 
 
-def _fill(waiting: list[Ticket], limit: int, max_tokens: int) -> list[Ticket]:
-    """Return the first ticket and those nearest to it in length, within both limits."""
+def _fill(waiting: list[Ticket], limit: int, free: int, max_tokens: int) -> list[Ticket]:
+    """Return the first ticket and those nearest to it in length, within all limits; none if the first has no room."""
     first = waiting[0]
+    if first.width > free:
+        return []
     nearest = sorted(waiting[1:], key=lambda ticket: abs(ticket.length - first.length))
-    batch, longest = [first], first.length
+    batch, longest, rows = [first], first.length, first.width
     for ticket in nearest[: limit - 1]:
         longest = max(longest, ticket.length)
-        if longest * (len(batch) + 1) > max_tokens:
+        rows += ticket.width
+        if longest * (len(batch) + 1) > max_tokens or rows > free:
             break
         batch.append(ticket)
     return batch

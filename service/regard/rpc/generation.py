@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from regard.attention.axes import Passage
 from regard.engine.request import GenerateRequest, Generation, TokenEvent
-from regard.errors import EngineError, InvalidInputError
+from regard.engine.search.options import GenerationOptions, options_of
+from regard.errors import EngineError
 from regard.manifest import GenerationSpec, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
@@ -33,13 +34,13 @@ class GenerateOrder(Order):
 
     codec: TextCodec
     spec: GenerationSpec
-    max_new_tokens: int
+    options: GenerationOptions
 
     def request(self, reading: Reading, *, streaming: bool) -> GenerateRequest:
         """Return what the engine is asked for."""
         return GenerateRequest(
             source=reading.source,
-            max_new_tokens=self.max_new_tokens,
+            options=self.options,
             taps=self.tap_names,
             deadline=self.call.deadline,
             streaming=streaming,
@@ -78,17 +79,12 @@ class Generations:
     ) -> GenerateOrder:
         """Check what concerns all inputs of a request; raises what `Resources.order` does."""
         order = self._resources.order(request, task, inputs=inputs, field=field, sharing=sharing, truncate=truncate)
-        manifest, codec = order.model.manifest, order.model.text
-        spec = manifest.generation
+        codec, spec = order.model.text, order.model.manifest.generation
         if spec is None or codec is None:
             raise EngineError(f"package {order.model.label} does not say how to generate text")
-        limit, asked = spec.max_target_tokens, request.generation.max_new_tokens
-        if asked > limit:
-            raise InvalidInputError(
-                f"generation.max_new_tokens is {asked}; model {manifest.name} gives at most {limit}",
-                field="generation.max_new_tokens",
-            )
-        return GenerateOrder(order.model, order.call, order.truncate, order.attention, codec, spec, asked or limit)
+        asked = request.generation.max_new_tokens
+        options = options_of(spec, {"max_new_tokens": asked} if asked else {})
+        return GenerateOrder(order.model, order.call, order.truncate, order.attention, codec, spec, options)
 
     async def run(self, order: GenerateOrder, read: Awaitable[Reading], field: str) -> Product:
         """Return what the model makes of one input."""
@@ -125,7 +121,7 @@ class Generations:
         product = await self._resources.offload(_produce, order, reading, generation, field)
         metrics, labels = self._resources.metrics, order.model.labels
         metrics.input_served(labels, product.source_tokens, generation.phases)
-        metrics.generated_tokens.labels(labels.model, labels.version).inc(len(generation.token_ids))
+        metrics.generated_tokens.labels(labels.model, labels.version).inc(len(generation.best.token_ids))
         if product.attention is not None:
             metrics.attention_sent(labels, bytes_of(product.attention))
         return product
@@ -139,7 +135,7 @@ class _Deltas:
 
     def __init__(self, order: GenerateOrder) -> None:
         self._eos_token_ids = order.spec.eos_token_ids
-        self._max_new_tokens = order.max_new_tokens
+        self._max_new_tokens = order.options.max_new_tokens
         self._detokenizer = order.codec.detokenizer()
         self.count = 0
 
@@ -154,12 +150,12 @@ class _Deltas:
 def _produce(order: GenerateOrder, reading: Reading, generation: Generation, field: str) -> Product:
     codec, attention = order.codec, None
     if order.attention is None:
-        text = codec.decode(generation.token_ids)
+        text = codec.decode(generation.best.token_ids)
     else:
-        text, segments = codec.segments_of(generation.token_ids)
+        text, segments = codec.segments_of(generation.best.token_ids)
         attention = order.attention.fill(
             order.model.package,
-            generation.taps,
+            generation.best.taps,
             reading.passage,
             field,
             target=Passage(text, segments),
@@ -167,10 +163,10 @@ def _produce(order: GenerateOrder, reading: Reading, generation: Generation, fie
         )
     return Product(
         text=text,
-        finish_reason=convert.FINISH_REASONS[generation.finish_reason],
+        finish_reason=convert.FINISH_REASONS[generation.best.finish_reason],
         source_tokens=reading.source.length,
-        target_tokens=len(generation.token_ids),
-        log_probability=math.fsum(generation.log_probabilities),
+        target_tokens=len(generation.best.token_ids),
+        log_probability=math.fsum(generation.best.log_probabilities),
         truncated=reading.truncated,
         attention=attention,
         timing=convert.timing(generation.phases),

@@ -17,7 +17,7 @@ from regard.engine.search.hypothesis import Hypothesis
 from regard.engine.search.options import GenerationOptions
 from regard.engine.search.processors import Processors
 from regard.engine.search.rules import Rules, no_token_left
-from regard.engine.search.shortlist import StepScores, shortlist
+from regard.engine.search.shortlist import MOST_CANDIDATES, StepScores, shortlist
 
 _NEVER = np.float32(-1e9)
 """Added to the score of what must not be chosen while there is anything else, as in Transformers."""
@@ -55,7 +55,12 @@ class BeamSearch:
     @property
     def best_needed(self) -> int:
         """How many of its best tokens each row must show in every step."""
-        return self._kept
+        return min(self._kept + self._processors.always_banned, MOST_CANDIDATES)
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether a step must give the scores of the whole vocabulary, in case that its best tokens are banned."""
+        return not self._processors.constant or self.best_needed < self._kept + self._processors.always_banned
 
     @property
     def results(self) -> list[Hypothesis]:

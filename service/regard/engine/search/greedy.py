@@ -1,35 +1,57 @@
-"""From scores to decisions: which token a row takes next. Pure functions of arrays."""
+"""Greedy search of many rows at once, where nothing reshapes the model's own scores."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import numpy as np
-import numpy.typing as npt
 
-from regard.engine.request import FinishReason, FloatArray
+from regard.engine.request import FloatArray
+from regard.engine.search.hypothesis import Hypothesis
 from regard.engine.search.processors import TokenArray
+from regard.engine.search.rules import Rules
 from regard.manifest import GenerationSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The next token of every row [N], its log-probability [N], and whether it is finite [N]."""
+class Greedy:
+    """One request's only sequence, which takes the likeliest token that its model may give."""
 
-    token_ids: TokenArray
-    log_probabilities: FloatArray
-    finite: npt.NDArray[np.bool_]
+    copies: tuple[()] = ()
+    needs_logits = False
 
+    def __init__(self, rules: Rules, spec: GenerationSpec) -> None:
+        self._rules = rules
+        self.best_needed = 1 + len(spec.suppressed_token_ids)
+        """How many of its best tokens the row must show in every step."""
+        self.hypotheses = [Hypothesis()]
+        self.results = self.hypotheses
 
-def candidates_needed(spec: GenerationSpec) -> int:
-    """Return how many candidates hold at least one token that is not suppressed."""
-    return min(1 + len(spec.suppressed_token_ids), spec.vocabulary_size)
+    @property
+    def done(self) -> bool:
+        """Whether the sequence has ended."""
+        return self.hypotheses[0].finish_reason is not None
+
+    @property
+    def settled(self) -> int:
+        """How many tokens are there to stay: all."""
+        return len(self.hypotheses[0].token_ids)
+
+    def take(self, token_id: int, log_probability: float) -> None:
+        """Append the chosen token, or the one that is forced in its place."""
+        (hypothesis,) = self.hypotheses
+        forced = self._rules.forced(len(hypothesis.token_ids))
+        if forced is not None:
+            token_id, log_probability = forced, 0.0
+        hypothesis.extend(token_id, log_probability)
+        hypothesis.finish_reason = self._rules.finish_reason(hypothesis.token_ids)
+        if hypothesis.finish_reason is not None:
+            hypothesis.score = math.fsum(hypothesis.log_probabilities)
 
 
 def greedy(
     candidate_ids: TokenArray, candidate_scores: FloatArray, log_sum_exp: FloatArray, spec: GenerationSpec
-) -> Choice:
-    """Choose each row's likeliest token that is not suppressed.
+) -> tuple[TokenArray, FloatArray]:
+    """Return each row's likeliest token that is not suppressed [N], and its log-probability [N].
 
     `candidate_ids` and `candidate_scores` are [N, K], in descending order of score, `log_sum_exp`
     is [N, 1]. The log-probability is the model's own, before any suppression.
@@ -38,24 +60,4 @@ def greedy(
     for token_id in spec.suppressed_token_ids:
         allowed &= candidate_ids != token_id
     best = np.arange(len(candidate_ids)), allowed.argmax(axis=1)
-    token_ids = candidate_ids[best]
-    log_probabilities = candidate_scores[best] - log_sum_exp[:, 0]
-    return Choice(token_ids, log_probabilities, np.isfinite(log_probabilities))
-
-
-def forced_token(position: int, max_new_tokens: int, spec: GenerationSpec) -> int | None:
-    """Return the token that the checkpoint forces at a position (from 0), as `generate()` does."""
-    if position == 0 and spec.forced_bos_token_id is not None:
-        return spec.forced_bos_token_id
-    if position == max_new_tokens - 1 and spec.forced_eos_token_id is not None:
-        return spec.forced_eos_token_id
-    return None
-
-
-def finish_reason(token_id: int, generated: int, max_new_tokens: int, spec: GenerationSpec) -> FinishReason | None:
-    """Return why a row that has just got `token_id` ends, or None if it goes on."""
-    if token_id in spec.eos_token_ids:
-        return FinishReason.END_OF_SENTENCE
-    if generated >= max_new_tokens:
-        return FinishReason.LENGTH
-    return None
+    return candidate_ids[best], candidate_scores[best] - log_sum_exp[:, 0]

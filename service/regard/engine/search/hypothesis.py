@@ -3,16 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from regard.engine.request import FinishReason, FloatArray
-
-
-class TokenLogprob(NamedTuple):
-    """A token that could have come, and the natural logarithm of its probability."""
-
-    token_id: int
-    log_probability: float
+from regard.engine.request import FinishReason, FloatArray, TokenLogprob
 
 
 @dataclass(slots=True)

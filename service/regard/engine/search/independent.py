@@ -11,7 +11,10 @@ from regard.engine.search.options import GenerationOptions
 from regard.engine.search.processors import Processors
 from regard.engine.search.rules import Rules, no_token_left
 from regard.engine.search.sampling import Warpers, draw, uniform
-from regard.engine.search.shortlist import RowScores, Shortlist, StepScores, shortlist
+from regard.engine.search.shortlist import MOST_CANDIDATES, RowScores, Shortlist, StepScores, shortlist
+
+_SPARE = 4
+"""Candidates beyond those that are needed: a ban or two then doesn't lead to the whole vocabulary."""
 
 
 class IndependentSearch:
@@ -21,12 +24,14 @@ class IndependentSearch:
     there each takes another of the best tokens. No row ever takes over another's state.
     """
 
+    copies: tuple[()] = ()
+    needs_logits = True
+
     def __init__(self, options: GenerationOptions, rules: Rules, processors: Processors) -> None:
         self._options = options
         self._rules = rules
         self._processors = processors
         self._warpers = Warpers(options.temperature, options.top_k, options.top_p, options.min_p)
-        self.copies: list[tuple[int, int]] = []
         self._parting: int | None = None
         if options.alternatives_position is not None:
             self._parting = rules.first_free + options.alternatives_position
@@ -36,10 +41,9 @@ class IndependentSearch:
 
     @property
     def best_needed(self) -> int:
-        """How many of its best tokens each row must show in every step; more cost more than they save."""
-        if self._options.do_sample:
-            return self._options.top_k
-        return self._options.num_return_sequences
+        """How many of its best tokens each row should show in every step; the rest are found in the logits."""
+        needed = self._options.top_k if self._options.do_sample else self._options.num_return_sequences
+        return min(needed + self._processors.always_banned + _SPARE, MOST_CANDIDATES)
 
     @property
     def done(self) -> bool:

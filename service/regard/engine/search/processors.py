@@ -111,8 +111,15 @@ class Processors:
     bans: tuple[Ban, ...] = ()
     penalty: RepetitionPenalty | None = None
 
-    def __bool__(self) -> bool:
-        return bool(self.bans) or self.penalty is not None
+    @property
+    def constant(self) -> bool:
+        """Whether the same tokens are banned in every step, and nothing else is done."""
+        return self.penalty is None and all(isinstance(ban, SuppressTokens) for ban in self.bans)
+
+    @property
+    def always_banned(self) -> int:
+        """The number of tokens that are banned in every step."""
+        return len({token for ban in self.bans if isinstance(ban, SuppressTokens) for token in ban.tokens})
 
     def banned(self, sequence: Sequence[int]) -> TokenArray:
         """Return every token that may not come next, each once, in order."""

@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from regard.engine.request import FloatArray
 from regard.engine.search.processors import Processors, TokenArray
+
+MOST_CANDIDATES = 64
+"""Where a search needs more, it looks at the logits: longer lists of every row cost more than they save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,15 @@ class StepScores:
     logits: FloatArray | None = None
 
     @property
-    def finite(self) -> bool:
-        """Whether the model gave numbers for every row."""
-        return bool(np.isfinite(self.candidate_scores[:, 0] - self.log_sum_exp[:, 0]).all())
+    def finite(self) -> npt.NDArray[np.bool_]:
+        """Whether the model gave numbers for each row, [k]."""
+        return np.asarray(np.isfinite(self.candidate_scores[:, 0] - self.log_sum_exp[:, 0]))
+
+    def of(self, first: int, count: int) -> StepScores:
+        """Return the share of the rows from `first` on."""
+        rows = slice(first, first + count)
+        logits = None if self.logits is None else self.logits[rows]
+        return StepScores(self.candidate_ids[rows], self.candidate_scores[rows], self.log_sum_exp[rows], logits)
 
     def row(self, index: int) -> RowScores:
         """Return one row's share."""
@@ -56,6 +66,11 @@ class RowScores:
         if self.logits is None:
             raise ValueError("the step was run without logits")
         return self.logits
+
+    def likeliest(self, count: int) -> list[tuple[int, float]]:
+        """Return the `count` likeliest tokens, K at most, and their log-probabilities, the likeliest first."""
+        logs = self.candidate_scores[:count] - self.log_sum_exp
+        return list(zip(self.candidate_ids[:count].tolist(), logs.tolist(), strict=True))
 
     def log_probability(self, token_id: int) -> float:
         """Return the natural logarithm of a token's probability, as the model gave it."""

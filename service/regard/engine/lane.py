@@ -1,0 +1,248 @@
+"""Running requests of one width, side by side: one run of the step graph moves all of them on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regard.engine.request import (
+    FloatArray,
+    GeneratedSequence,
+    GenerateRequest,
+    Generation,
+    Phases,
+    TokenEvent,
+    TokenLogprob,
+)
+from regard.engine.rows import Rows
+from regard.engine.scheduler import Clock, Scheduler, Ticket
+from regard.engine.search.greedy import Greedy, greedy
+from regard.engine.search.hypothesis import Hypothesis
+from regard.engine.search.shortlist import StepScores
+from regard.engine.search.strategy import Search, search_of
+from regard.engine.session import Binding, Session
+from regard.errors import EngineError, RegardError
+from regard.manifest import GenerationSpec, Manifest, TapSpec
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(eq=False)
+class Running:
+    """A request that is being decoded; `sent` counts the tokens that its caller has heard."""
+
+    ticket: Ticket
+    request: GenerateRequest
+    queue_s: float
+    encode_s: float
+    decoding_since: float
+    encoder_taps: dict[str, FloatArray]
+    search: Search = field(init=False)
+    sent: int = field(default=0, init=False)
+
+    def tell(self, hypothesis: Hypothesis, settled: int) -> None:
+        """Send the tokens that are there to stay and were not sent before."""
+        for at in range(self.sent, settled):
+            self.ticket.emit(TokenEvent(hypothesis.token_ids[at], hypothesis.log_probabilities[at]))
+        self.sent = max(self.sent, settled)
+
+
+@dataclass
+class _Bound:
+    """A binding of the step graph, valid for one layout of the rows."""
+
+    layout: int
+    binding: Binding
+    scores: StepScores
+    asking: dict[str, list[int]]
+    tapped: list[TapSpec]
+
+
+class Lane:
+    """The requests that take `width` rows each. A lane of width 1 holds any number of searches of one row."""
+
+    def __init__(
+        self, manifest: Manifest, step: Session, scheduler: Scheduler, clock: Clock, max_rows: int, width: int
+    ) -> None:
+        assert manifest.generation is not None
+        self._manifest = manifest
+        self._spec: GenerationSpec = manifest.generation
+        self._step = step
+        self._scheduler = scheduler
+        self._clock = clock
+        self._width = width
+        self._taps = {tap.name: tap for tap in manifest.taps if tap.graph == "step"}
+        self._bound: _Bound | None = None
+        self._logits = np.zeros((0, self._spec.vocabulary_size), np.float32)
+        self.rows = Rows(manifest, max_rows, width)
+        self.running: list[Running] = []
+
+    def admit(self, running: Running, cross: Mapping[str, Array]) -> None:
+        """Take a request in; `cross` maps a step's input to its state [H, S, D]."""
+        running.search = search_of(running.request.options, self._spec)
+        self.rows.admit(cross, running.ticket.length, self._spec.start_token_id)
+        self.running.append(running)
+
+    def drop_overdue(self, now: float) -> None:
+        """Let go of the requests that were cancelled or whose deadline has passed."""
+        for index in reversed(range(len(self.running))):
+            error = self.running[index].ticket.overdue(now)
+            if error is not None:
+                self._leave(index, error)
+
+    def fail_all(self, error: RegardError) -> None:
+        """End every request with `error` and start from empty rows."""
+        for running in self.running:
+            running.ticket.finish(error)
+        self._scheduler.release(len(self.running))
+        self.running.clear()
+        self.rows.reset()
+
+    def step(self) -> None:
+        """Give every row its next token, and let go of the requests that are done.
+
+        Raises `EngineError`, and leaves the requests where they are, if the graph fails.
+        """
+        self.rows.prepare()
+        bound = self._bind()
+        maps = bound.binding.run()
+        self._collect(bound, maps)
+        outcomes, fed = self._search(bound.scores)
+        self.rows.advance(np.array(fed))
+        for index, running in enumerate(self.running):
+            for source, target in running.search.copies:
+                self.rows.fork(index, source, target)
+        now = self._clock()
+        for index in reversed(range(len(self.running))):
+            error, running = outcomes[index], self.running[index]
+            if error is not None:
+                self._leave(index, error, clear=isinstance(error, EngineError))
+            elif running.search.done:
+                self._leave(index, self._result(running, now))
+
+    def _search(self, scores: StepScores) -> tuple[list[RegardError | None], list[int]]:
+        """Let every search choose; return what went wrong for each request, and each row's next token."""
+        finite = np.logical_and.reduce(scores.finite.reshape(-1, self._width), axis=1)
+        tokens: list[int] = []
+        logs: list[float] = []
+        if self._width == 1:
+            ids, log_probabilities = greedy(
+                scores.candidate_ids, scores.candidate_scores, scores.log_sum_exp, self._spec
+            )
+            tokens, logs = ids.tolist(), log_probabilities.tolist()
+        outcomes: list[RegardError | None] = [None] * len(self.running)
+        fed: list[int] = []
+        for index, running in enumerate(self.running):
+            search = running.search
+            try:
+                if not finite[index]:
+                    raise EngineError("the model produced numbers that are not finite")
+                if isinstance(search, Greedy):
+                    search.take(tokens[index], logs[index])
+                else:
+                    search.advance(scores.of(index * self._width, self._width))
+            except RegardError as error:
+                outcomes[index] = error
+                fed += [self._spec.pad_token_id] * self._width
+                continue
+            fed += [hypothesis.token_ids[-1] for hypothesis in search.hypotheses]
+            if running.request.streaming and not search.done:
+                running.tell(search.hypotheses[0], search.settled)
+        return outcomes, fed
+
+    def _bind(self) -> _Bound:
+        """Bind the rows' buffers; nothing is bound again while the rows stay where they are."""
+        if self._bound is not None and self._bound.layout == self.rows.layout:
+            return self._bound
+        count = self.rows.count
+        needed = max(max(running.search.best_needed, running.request.options.top_logprobs) for running in self.running)
+        candidates = min(needed, self._spec.vocabulary_size)
+        asking: dict[str, list[int]] = {}
+        tapped: list[TapSpec] = []
+        for kind in ("self", "cross"):
+            names = {tap.name for tap in self._taps.values() if tap.kind == kind}
+            asking[kind] = [row for row in range(count) if names & self._of(row).request.taps]
+            wanted = set().union(*(names & self._of(row).request.taps for row in asking[kind]))
+            tapped += [self._taps[name] for name in sorted(wanted)]
+        inputs = self.rows.inputs() | {"num_candidates": np.array([candidates])}
+        inputs |= {f"{kind}_tap_rows": np.array(rows, np.int64) for kind, rows in asking.items()}
+        outputs: dict[str, Array] = {
+            "candidate_ids": np.zeros((count, candidates), np.int64),
+            "candidate_scores": np.zeros((count, candidates), np.float32),
+            "log_sum_exp": np.zeros((count, 1), np.float32),
+        }
+        if any(running.search.needs_logits for running in self.running):
+            outputs["logits"] = self._logits_buffer()
+        binding = self._step.bind(inputs, self.rows.outputs() | outputs, [tap.output for tap in tapped])
+        self._bound = _Bound(self.rows.layout, binding, StepScores(**outputs), asking, tapped)
+        return self._bound
+
+    def _of(self, row: int) -> Running:
+        return self.running[row // self._width]
+
+    def _logits_buffer(self) -> FloatArray:
+        """Return room for the scores [count, V] that the graph computes anyway; it is kept between bindings."""
+        if len(self._logits) < self.rows.count:
+            self._logits = np.zeros((2 * self.rows.count, self._spec.vocabulary_size), np.float32)
+        return self._logits[: self.rows.count]
+
+    def _collect(self, bound: _Bound, maps: Sequence[Array]) -> None:
+        """Keep what was asked for of this step: the query's weights, cut to its own keys, and the likeliest tokens."""
+        for tap, weights in zip(bound.tapped, maps, strict=True):
+            for index, row in enumerate(bound.asking[tap.kind]):
+                request, within = divmod(row, self._width)
+                running = self.running[request]
+                if tap.name in running.request.taps:
+                    keys = self.rows.source_length[request] if tap.kind == "cross" else self.rows.row_length[row] + 1
+                    hypothesis = running.search.hypotheses[within]
+                    hypothesis.step_taps.setdefault(tap.name, []).append(weights[index, :, 0, :keys].copy())
+        for request, running in enumerate(self.running):
+            if running.request.options.top_logprobs:
+                scores = bound.scores.of(request * self._width, self._width)
+                for within, hypothesis in enumerate(running.search.hypotheses):
+                    likeliest = scores.row(within).likeliest(running.request.options.top_logprobs)
+                    hypothesis.top_logprobs.append([TokenLogprob(*pair) for pair in likeliest])
+
+    def _result(self, running: Running, now: float) -> Generation:
+        results = running.search.results
+        if running.request.streaming:
+            running.tell(results[0], len(results[0].token_ids))
+        phases = Phases(running.queue_s, running.encode_s, now - running.decoding_since)
+        return Generation([_sequence(hypothesis, running.encoder_taps) for hypothesis in results], phases)
+
+    def _leave(self, index: int, outcome: Generation | RegardError, *, clear: bool = False) -> None:
+        """End a request; the last one takes its place."""
+        running = self.running[index]
+        moved = self.rows.release(index, clear=clear)
+        last = self.running.pop()
+        if moved is not None:
+            self.running[index] = last
+        self._scheduler.release()
+        running.ticket.finish(outcome)
+
+
+def _sequence(hypothesis: Hypothesis, encoder_taps: Mapping[str, FloatArray]) -> GeneratedSequence:
+    """Return a finished hypothesis; what was kept of steps beyond its end is left out."""
+    assert hypothesis.finish_reason is not None
+    length = len(hypothesis.token_ids)
+    taps = {name: _stack(queries[:length]) for name, queries in hypothesis.step_taps.items()}
+    return GeneratedSequence(
+        hypothesis.token_ids,
+        hypothesis.log_probabilities,
+        hypothesis.score,
+        hypothesis.finish_reason,
+        {**encoder_taps, **taps},
+        hypothesis.top_logprobs[:length],
+    )
+
+
+def _stack(queries: list[FloatArray]) -> FloatArray:
+    """Put queries [H, keys], of equal or growing numbers of keys, into [H, T, most keys]."""
+    stacked = np.zeros((queries[0].shape[0], len(queries), queries[-1].shape[1]), np.float32)
+    for at, query in enumerate(queries):
+        stacked[:, at, : query.shape[1]] = query
+    return stacked
