@@ -24,7 +24,7 @@ function showAnswer(answer) {
         view.observe(() => choices.draw());
         const overImage = view.family.keys.grid !== null;
         stage.replaceChildren(
-            element("div", {}, overImage ? sightOf(view, answer, loaded) : textsOf(view), readingOf(view)),
+            overImage ? sightOf(view, answer, loaded) : element("div", {}, textsOf(view), readingOf(view)),
             ...(answer.task === "classification" ? [classBars(answer)] : []),
             ...(overImage ? [] : [mapOf(view)]),
             headsOf(view),
@@ -46,14 +46,11 @@ function sightOf(view, answer, loaded) {
     const { queries, keys } = view.family;
     const picture = observing(view, new Picture(view, keys, answer, loaded)).root;
     const beside = element("div", { className: "beside" });
-    if (queries !== keys) {
-        beside.append(observing(view, new Words(view, queries, "query", titleOf(queries))).root);
-        beside.append(observing(view, new Strip(view, answer, loaded)).root);
-    }
-    if (keys.words.length) {
-        const role = queries === keys ? "both" : "key";
-        beside.append(observing(view, new Words(view, keys, role, "Beside the image")).root);
-    }
+    const outside = () => observing(view, new Words(view, keys, queries === keys ? "both" : "key", "Not in the image")).root;
+    if (queries !== keys) beside.append(observing(view, new Words(view, queries, "query", titleOf(queries))).root);
+    if (keys.words.length) beside.append(outside());
+    beside.append(readingOf(view));
+    if (queries !== keys) beside.append(observing(view, new Strip(view, answer, loaded)).root);
     return element("div", { className: "sight" }, picture, beside);
 }
 
@@ -108,9 +105,10 @@ function value(weight) {
 
 /** Selects for the family, the layer and the head. */
 function choicesOf(view, set) {
-    const family = element("select", { onchange: () => { view.chooseFamily(view.families[family.value]); set(); } });
-    const layer = element("select", { onchange: () => view.choose(Number(layer.value), view.head) });
-    const head = element("select", { onchange: () => view.choose(view.layer, head.value === MEAN ? MEAN : Number(head.value)) });
+    const select = (name, onchange) => element("select", { "aria-label": name, onchange });
+    const family = select("Attention", () => { view.chooseFamily(view.families[family.value]); set(); });
+    const layer = select("Layer", () => view.choose(Number(layer.value), view.head));
+    const head = select("Head", () => view.choose(view.layer, head.value === MEAN ? MEAN : Number(head.value)));
     view.families.forEach((one, index) => family.append(element("option", { value: index }, one.name)));
     const draw = () => {
         const shown = view.family;
@@ -119,9 +117,7 @@ function choicesOf(view, set) {
         head.replaceChildren(...shown.headsOf(view.layer).map((one) => element("option", { value: one }, shown.headName(view.layer, one))));
         [layer.value, head.value] = [view.layer, view.head];
     };
-    const labelled = (name, select) => element("label", {}, element("span", { className: "unseen" }, name), select);
-    const root = element("div", { className: "choices" }, labelled("Attention", family), labelled("Layer", layer), labelled("Head", head));
-    return { root, draw };
+    return { root: element("div", { className: "choices" }, family, layer, head), draw };
 }
 
 function provenance(answer) {

@@ -60,7 +60,7 @@ class Family {
     }
 
     get name() {
-        return `${this.stack} ${this.kind}-attention`;
+        return this.kind === "cross" ? "Cross-attention" : `${this.stack === "encoder" ? "Encoder" : "Decoder"} self-attention`;
     }
 
     get layers() {

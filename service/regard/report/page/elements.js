@@ -4,8 +4,7 @@
 function element(tag, properties = {}, ...children) {
     const made = document.createElement(tag);
     for (const [name, value] of Object.entries(properties)) {
-        if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-        else if (name in made) made[name] = value;
+        if (name in made) made[name] = value;
         else made.setAttribute(name, value);
     }
     made.append(...children);
@@ -52,6 +51,13 @@ function drawable(canvas, width, height) {
     const context = canvas.getContext("2d");
     context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
     return context;
+}
+
+function setPixel({ data }, index, color, opacity) {
+    data[4 * index] = color[0];
+    data[4 * index + 1] = color[1];
+    data[4 * index + 2] = color[2];
+    data[4 * index + 3] = opacity;
 }
 
 /** Writes a weight with three decimals, as everywhere on the page. */

@@ -55,11 +55,7 @@ function paintTiny(canvas, weights, columns, rows, most) {
     const pixels = new ImageData(columns, rows);
     const ramp = rampOf(isDark());
     for (let index = 0; index < weights.length; index++) {
-        const [red, green, blue] = shade(weights[index] / (most || 1), ramp);
-        pixels.data[4 * index] = red;
-        pixels.data[4 * index + 1] = green;
-        pixels.data[4 * index + 2] = blue;
-        pixels.data[4 * index + 3] = 255;
+        setPixel(pixels, index, shade(weights[index] / (most || 1), ramp), 255);
     }
     canvas.getContext("2d").putImageData(pixels, 0, 0);
 }

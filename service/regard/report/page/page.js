@@ -15,7 +15,7 @@ function show() {
     shown = showAnswer(answers[chosen - 1]);
     main.replaceChildren(shown.root);
     shown.redraw();
-    picker.querySelector("select").value = chosen;
+    picker.value = chosen;
     for (const link of index.querySelectorAll("a")) {
         if (link.hash === `#${chosen}`) link.setAttribute("aria-current", "true");
         else link.removeAttribute("aria-current");
@@ -24,15 +24,14 @@ function show() {
 
 function fillIndex() {
     const groups = Map.groupBy(answers.map((answer, place) => ({ answer, number: place + 1 })), ({ answer }) => answer.task);
-    const options = element("select", { onchange: () => { location.hash = options.value; } });
     for (const [task, members] of groups) {
         const name = `${TASKS[task]}s`;
         const links = members.map(({ answer, number }) => element("li", {}, element("a", { href: `#${number}` }, element("bdi", {}, headline(answer)))));
         index.append(element("h2", {}, name), element("ol", {}, ...links));
         const chosen = members.map(({ answer, number }) => element("option", { value: number }, headline(answer)));
-        options.append(element("optgroup", { label: name }, ...chosen));
+        picker.append(element("optgroup", { label: name }, ...chosen));
     }
-    picker.querySelector("select").replaceWith(options);
+    picker.addEventListener("change", () => { location.hash = picker.value; });
     walkable(index, [...index.querySelectorAll("a")]);
     index.hidden = picker.hidden = answers.length < 2;
 }

@@ -3,7 +3,8 @@
 const VEIL = [12, 17, 27];
 const THICKEST = 0.82;
 const LONGEST_SIDE = 520;
-const TILE = 16;
+const FINE = 16;
+const COARSE = 4;
 
 /** Loads an answer's picture once, for all that show it. */
 function loadPicture({ uri }) {
@@ -50,7 +51,8 @@ class Picture {
             toggle.setAttribute("aria-pressed", !this.smooth);
             this.draw();
         });
-        this.root = element("figure", { className: "picture" }, this.field, element("figcaption", {}, toggle));
+        this.scale = element("span");
+        this.root = element("figure", { className: "picture" }, this.field, element("figcaption", {}, this.scale, toggle));
         loaded.then(() => this.draw());
     }
 
@@ -60,7 +62,8 @@ class Picture {
         const side = Math.max(this.size.width, this.size.height);
         this.canvas.width = Math.max(Math.round((this.size.width / side) * LONGEST_SIDE), 1);
         this.canvas.height = Math.max(Math.round((this.size.height / side) * LONGEST_SIDE), 1);
-        if (weights) paintVeil(this.canvas, this.axis.grid, weights, this.smooth);
+        if (weights) paintVeil(this.canvas, this.axis.grid, weights, this.smooth, FINE);
+        this.scale.textContent = weights ? `Darkest at 0, clear at ${figure(Math.max(...weights))}` : "";
         const patch = this.axis.patches.indexOf(this.isQuery ? look.query : look.key);
         this.frame.hidden = patch < 0;
         if (patch >= 0) this.#placeFrame(patch);
@@ -132,21 +135,26 @@ class Strip {
     }
 
     draw() {
-        if (!this.loaded) return;
         const { plane, look, pinned } = this.view;
-        const { patches, grid } = this.view.family.keys;
+        if (this.loaded && plane !== this.painted) {
+            this.painted = plane;
+            this.tiles.forEach((tile, query) => this.#paint(tile.firstChild, query));
+        }
         this.tiles.forEach((tile, query) => {
-            const canvas = tile.firstChild;
-            canvas.getContext("2d").drawImage(this.loaded, 0, 0, canvas.width, canvas.height);
-            paintVeil(canvas, grid, patches.map((index) => plane.at(query, index)), true);
             tile.classList.toggle("marked", query === look.query);
             tile.setAttribute("aria-pressed", query === pinned.query);
         });
     }
 
+    #paint(canvas, query) {
+        const { plane, family: { keys } } = this.view;
+        canvas.getContext("2d").drawImage(this.loaded, 0, 0, canvas.width, canvas.height);
+        paintVeil(canvas, keys.grid, keys.patches.map((index) => plane.at(query, index)), true, COARSE);
+    }
+
     #tile(queries, index, picture) {
         const { width, height } = displaySize(picture);
-        const canvas = element("canvas", { height: 112, width: Math.max(Math.round((112 * width) / height), 1) });
+        const canvas = element("canvas", { height: 128, width: Math.max(Math.round((128 * width) / height), 1) });
         const look = { query: index };
         return element(
             "button",
@@ -171,16 +179,19 @@ function displaySize({ width, height }) {
     return ratio > 1 ? { width: LONGEST_SIDE, height: LONGEST_SIDE / ratio } : { width: LONGEST_SIDE * ratio, height: LONGEST_SIDE };
 }
 
-/** Veils what lies in a canvas: not at all at the largest weight, most at 0 and where the model doesn't look. */
-function paintVeil(canvas, grid, weights, smooth) {
+/**
+ * Veils what lies in a canvas: not at all at the largest weight, most at 0 and where the model doesn't
+ * look. The veil is sampled `samples` times a patch each way, and scaled to the canvas.
+ */
+function paintVeil(canvas, grid, weights, smooth, samples) {
     const most = Math.max(...weights) || 1;
     const sample = smooth ? bilinear(weights, grid) : nearest(weights, grid);
-    const veil = new OffscreenCanvas(grid.columns * TILE, grid.rows * TILE);
+    const veil = new OffscreenCanvas(grid.columns * samples, grid.rows * samples);
     const pixels = new ImageData(veil.width, veil.height);
     for (let y = 0; y < veil.height; y++) {
         for (let x = 0; x < veil.width; x++) {
-            const share = sample((x + 0.5) / TILE, (y + 0.5) / TILE) / most;
-            pixels.data.set([...VEIL, 255 * THICKEST * (1 - share)], 4 * (y * veil.width + x));
+            const share = sample((x + 0.5) / samples, (y + 0.5) / samples) / most;
+            setPixel(pixels, y * veil.width + x, VEIL, 255 * THICKEST * (1 - share));
         }
     }
     veil.getContext("2d").putImageData(pixels, 0, 0);

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from regard.report import MAX_ANSWERS, ReportError
+from regard.report.document import describe, direction_of
+from regard.report.weights import MOST_WEIGHTS
+
+from .answers import attention_of, caption, classification, image_classification, layers_of, translation, words
+
+
+def test_a_translation_has_its_texts_axes_and_maps():
+    """A translation's document holds both texts, every axis once and every layer of every kind."""
+    (described,) = describe([translation()])["answers"]
+
+    assert (described["task"], described["source"], described["output"]) == (
+        "translation",
+        "the old house",
+        "la vieille maison",
+    )
+    assert set(described["axes"]) == {"source", "target", "decoder_input"}
+    assert [segment["text"] for segment in described["axes"]["target"]["segments"]] == [
+        "la",
+        "vieille",
+        "maison",
+        "</s>",
+    ]
+    assert [(one["kind"], one["stack"], one["layer"]) for one in described["maps"]] == [
+        ("self", "encoder", 0),
+        ("self", "encoder", 1),
+        ("self", "decoder", 0),
+        ("self", "decoder", 1),
+        ("cross", "decoder", 0),
+        ("cross", "decoder", 1),
+    ]
+    assert described["maps"][-1]["shape"] == [3, 4, 4]
+
+
+def test_provenance_travels():
+    """The model, the precision, the package and the error of storing stand beside the weights."""
+    (described,) = describe([translation()])["answers"]
+
+    assert (described["model"], described["precision"]) == ("en-fr/1", "fp32")
+    assert described["package_sha256"].startswith("c0ffee")
+    assert all(0 < one["error"] < 8e-6 for one in described["maps"])
+
+
+def test_a_streamed_translation_names_no_model():
+    """An answer that doesn't know its model is shown without one."""
+    source, answer = translation()
+
+    (described,) = describe([(source, replace(answer, model=None))])["answers"]
+
+    assert described["model"] is None
+
+
+def test_a_classification_has_its_classes():
+    """A classification's document holds classes in order, and whether the text is outside them."""
+    (described,) = describe([classification(out_of_scope=True)])["answers"]
+
+    assert described["task"] == "classification"
+    assert [one["label"] for one in described["classes"]] == ["restaurant_reservation", "travel_alert"]
+    assert described["out_of_scope"] is True
+
+
+def test_a_caption_has_its_picture_and_grid():
+    """A caption's document holds the picture, and the grid as shares of its sides."""
+    (described,) = describe([caption(crop=(60, 40, 120, 80))])["answers"]
+
+    assert described["picture"]["uri"].startswith("data:image/png")
+    assert (described["source"], described["output"]) == (None, "a red circle above a blue square")
+    assert described["axes"]["source"]["grid"] == {
+        "rows": 4,
+        "columns": 6,
+        "left": 0.25,
+        "top": 0.25,
+        "width": 0.5,
+        "height": 0.5,
+    }
+
+
+def test_an_image_can_be_classified():
+    """A classification of an image has a picture in the place of a text."""
+    (described,) = describe([image_classification()])["answers"]
+
+    assert described["source"] is None
+    assert described["picture"]["width"] == 240
+
+
+def test_spaces_are_those_of_the_text():
+    """A word is set apart from the one before where the text has a space, and joined where it has none."""
+    source, answer = translation("don't stop!", "arrêtez")
+    cut = [
+        replace(one, start=start, end=end)
+        for one, (start, end) in zip(words("a b c d"), [(0, 2), (2, 5), (6, 10), (10, 11)], strict=True)
+    ]
+    maps = layers_of("cross", "decoder", ("target", words("arrêtez")), ("source", tuple(cut)))
+
+    (described,) = describe([(source, replace(answer, attention=attention_of(maps)))])["answers"]
+
+    assert [one["spaced"] for one in described["axes"]["source"]["segments"]] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "direction"),
+    [
+        ("", "ltr"),
+        ("maison", "ltr"),
+        ("بيت قديم", "rtl"),
+        ("123 «בית»", "rtl"),
+        ("3 maisons بيت", "ltr"),
+        ("42", "ltr"),
+    ],
+)
+def test_direction_is_that_of_the_first_letter(text, direction):
+    """A text runs from right to left if its first letter does."""
+    assert direction_of(text) == direction
+
+
+def test_no_answers_and_too_many_are_refused():
+    """A page shows from one answer to its limit, which the error names."""
+    for count in (0, MAX_ANSWERS + 1):
+        with pytest.raises(ReportError, match=rf"from 1 to {MAX_ANSWERS} answers, not {count}"):
+            describe([translation()] * count)
+
+
+def test_an_answer_without_attention_is_refused():
+    """The error names the answer, and says how to ask."""
+    source, answer = translation()
+
+    with pytest.raises(ReportError, match=r"answers\[1\] has no attention: ask for it"):
+        describe([translation(), (source, replace(answer, attention=None))])
+
+
+def test_too_many_weights_are_refused():
+    """The error names the limit, and what to leave out."""
+    source, answer = translation()
+    (one,) = layers_of("cross", "decoder", ("target", words("a")), ("source", words("b")), layers=1)
+    large = replace(one, weights=np.broadcast_to(np.float32(0), (1, 1, MOST_WEIGHTS + 1)))
+
+    with pytest.raises(ReportError, match="at most 32,000,000 weights, not 32,000,001"):
+        describe([(source, replace(answer, attention=attention_of([large])))])
+
+
+@pytest.mark.parametrize(
+    ("given", "answer", "problem"),
+    [
+        (b"", translation()[1], "its input is a text"),
+        ("a text", caption()[1], "its input is the bytes of an image"),
+        (b"no image", caption()[1], r"answers\[0\]: the image can't be read"),
+    ],
+)
+def test_inputs_must_fit_their_answers(given, answer, problem):
+    """A translation of an image, a caption of a text and an unreadable image are refused."""
+    with pytest.raises(ReportError, match=problem):
+        describe([(given, answer)])
