@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from regard.cli.caption import caption
 from regard.cli.classify import classify
 from regard.cli.demo.command import demo
 from regard.cli.models import models
@@ -43,11 +44,13 @@ def regard(
     [bold]Examples[/bold]
     [cyan]regard serve --models models/[/cyan]
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
+    [cyan]regard caption photo.jpg --attention[/cyan]
     [cyan]regard classify "book me a flight to paris" --attention[/cyan]
     """
 
 
 app.command()(translate)
+app.command()(caption)
 app.command()(classify)
 app.command()(models)
 app.command()(serve)

@@ -69,7 +69,7 @@ class AlignmentGrid:
     weights: Weights
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shade = _Shader.of(console, options, float(self.weights.max(initial=0.0)))
+        shade = Shader.of(console, options, float(self.weights.max(initial=0.0)))
         widest_label = min(_WIDEST_LABEL, options.max_width // 3)
         margin = min(max((row.width for row in self.rows), default=0), widest_label) + 1
         room = options.max_width - margin
@@ -99,7 +99,7 @@ class AlignmentGrid:
     def _header(self, margin: int, widths: Sequence[int]) -> Text:
         line = Text(" " * margin, no_wrap=True)
         for column, width in zip(self.columns, widths, strict=True):
-            line.append(_centered(column.text, width), column.style)
+            line.append(centered(column.text, width), column.style)
         return line
 
     def _stairs(self, margin: int, columns: range, width: int, room: int) -> Iterator[Text]:
@@ -110,7 +110,7 @@ class AlignmentGrid:
             line.append(" " + _cut(label.text, room - step * width - 1), label.style)
             yield line
 
-    def _body(self, shade: _Shader, margin: int, columns: range, widths: Sequence[int]) -> Iterator[Text]:
+    def _body(self, shade: Shader, margin: int, columns: range, widths: Sequence[int]) -> Iterator[Text]:
         for row, weights in zip(self.rows, self.weights, strict=True):
             label = _cut(row.text, margin - 1)
             line = Text(" " * (margin - 1 - cell_len(label)), no_wrap=True)
@@ -131,7 +131,7 @@ class HighlightedText:
     weights: Sequence[float]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shade = _Shader.of(console, options, max(self.weights, default=0.0))
+        shade = Shader.of(console, options, max(self.weights, default=0.0))
         above, below = Text(no_wrap=True), Text(no_wrap=True)
         for word, weight in zip(self.words, self.weights, strict=True):
             figure = percent(weight)
@@ -163,7 +163,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class _Shader:
+class Shader:
     """How a weight looks on this console; `most` is the weight of the lightest shade."""
 
     most: float
@@ -172,35 +172,40 @@ class _Shader:
     nothing: str
 
     @classmethod
-    def of(cls, console: Console, options: ConsoleOptions, most: float) -> _Shader:
+    def of(cls, console: Console, options: ConsoleOptions, most: float) -> Shader:
+        """Return the one for a console."""
         colored = console.color_system in _ADVANCED and not console.no_color
         shades, nothing = (_ASCII_SHADES, "-") if options.ascii_only else (_SHADES, "·")
         return cls(most=most or 1.0, colored=colored, shades=shades, nothing=nothing)
 
     def cell(self, weight: float, width: int, figure: str) -> Text:
+        """Return a cell of a grid, with a figure in it or none."""
         if self.colored:
             return Text(figure.center(width), style=self._style(weight) + Style(bold=bool(figure)))
-        shade = self._shade(weight)
-        fill = shade * (width - 1) if shade != self.shades[0] else _centered(self.nothing, width - 1)
+        shade = self.shade(weight)
+        fill = shade * (width - 1) if shade != self.shades[0] else centered(self.nothing, width - 1)
         return Text((figure.center(width - 1, shade) if figure else fill) + " ")
 
     def word(self, word: Label, weight: float, width: int) -> Text:
-        text = Text(_centered(word.text, width), style=word.style)
+        """Return a word on the ground of its weight."""
+        text = Text(centered(word.text, width), style=word.style)
         if self.colored:
             text.stylize(self._style(weight))
         return text
 
     def below(self, figure: str, weight: float, width: int) -> Text:
+        """Return what stands below a word: its figure, or without colours its shade."""
         if self.colored:
             return Text(figure.center(width), style=_DIM)
-        shade = self._shade(weight)
+        shade = self.shade(weight)
         return Text(figure.center(width - 1, shade) + " ")
 
-    def _shade(self, weight: float) -> str:
+    def shade(self, weight: float) -> str:
+        """Return the character for a weight on a console without colours."""
         return self.shades[min(int(weight / self.most * len(self.shades)), len(self.shades) - 1)]
 
     def _style(self, weight: float) -> Style:
-        red, green, blue = _color(weight / self.most)
+        red, green, blue = color(weight / self.most)
         light = 0.299 * red + 0.587 * green + 0.114 * blue > 130
         return Style(
             bgcolor=Color.from_rgb(red, green, blue),
@@ -218,7 +223,7 @@ def captioned(title: str, drawing: RenderableType, caption: str) -> Group:
     return Group(Text(title, style=_NAME), Text(), drawing, Text(caption, style=_DIM))
 
 
-def _color(share: float) -> tuple[int, int, int]:
+def color(share: float) -> tuple[int, int, int]:
     """Return the colour of `share`, between 0 and 1, along the ramp."""
     stops = [stop for stop, _ in _RAMP]
     red, green, blue = (np.interp(share, stops, [color[i] for _, color in _RAMP]) for i in range(3))
@@ -232,7 +237,8 @@ def _bar(value: float, length: int, *, ascii_only: bool) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def _centered(text: str, width: int) -> str:
+def centered(text: str, width: int) -> str:
+    """Return `text` in the middle of `width` cells, cut if it is wider."""
     text = _cut(text, width)
     space = width - cell_len(text)
     return " " * (space // 2) + text + " " * (space - space // 2)

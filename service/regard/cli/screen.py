@@ -22,7 +22,9 @@ def error(message: str) -> None:
 
 def in_words(message: str, field: str) -> str:
     """Return a message about one input, which the command line calls by no index."""
-    return message.replace(field, "the text") if field.startswith(("texts[", "inputs[")) else message
+    if field.startswith(("texts[", "inputs[")):
+        return message.replace(field, "the text")
+    return message.replace(field, "the image") if field.startswith("images[") else message
 
 
 def refuse(message: str) -> NoReturn:

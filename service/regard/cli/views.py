@@ -8,7 +8,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label, captioned, percent
-from regard.client import Attention, AttentionMap, Classification, Segment, Translation
+from regard.cli.pictures import HeatStrip
+from regard.client import Attention, AttentionMap, Caption, Classification, Segment, Translation, patch_weights
 
 
 def translation_view(translation: Translation, *, every_layer: bool) -> RenderableType:
@@ -22,6 +23,28 @@ def translation_view(translation: Translation, *, every_layer: bool) -> Renderab
             grid = AlignmentGrid(_labels(one.queries), _labels(one.keys), weights)
             caption = f"% of each {attention.granularity}'s {one.kind}-attention · {_origin(one, place)}"
             drawings.append(captioned(translation.text, grid, caption))
+    return _spaced(drawings)
+
+
+def caption_view(caption: Caption, picture: bytes, *, every_layer: bool) -> RenderableType:
+    """Draw, for each map of the last layer or of every layer, a small picture for each word, lit where it looked."""
+    attention = caption.attention
+    if attention is None:
+        return Text(caption.text)
+    drawings: list[RenderableType] = []
+    for one in _chosen(attention, every_layer=every_layer):
+        grid = one.key_grid
+        if grid is None:
+            continue
+        part = (grid.left, grid.top, grid.left + grid.width, grid.top + grid.height)
+        words = [place for place, query in enumerate(one.queries) if not query.special]
+        labels = [_labels(one.queries)[place] for place in words]
+        for place in range(len(one.weights)):
+            maps = [patch_weights(one, word, place) for word in words]
+            below = (
+                f"where each {attention.granularity} looked: its largest weight is brightest · {_origin(one, place)}"
+            )
+            drawings.append(captioned(caption.text, HeatStrip(picture, part, labels, maps), below))
     return _spaced(drawings)
 
 

@@ -30,7 +30,8 @@ from regard.answers import (
 )
 from regard.client.asynchronous import AsyncClient
 from regard.client.failures import Failure, InvalidTextError, RequestFailed, ServerUnreachable
-from regard.client.requests import AttentionOptions, ClassifyOptions, TranslateOptions
+from regard.client.heat import heat_map, patch_weights
+from regard.client.requests import AttentionOptions, CaptionOptions, ClassifyOptions, TranslateOptions
 from regard.client.synchronous import Client
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "AttentionMap",
     "AttentionOptions",
     "Caption",
+    "CaptionOptions",
     "ClassProbability",
     "Classification",
     "ClassifyOptions",
@@ -56,4 +58,6 @@ __all__ = [
     "TokenDelta",
     "TranslateOptions",
     "Translation",
+    "heat_map",
+    "patch_weights",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
 
-from regard.answers import Classification, Model, TokenDelta, Translation
+from regard.answers import Caption, Classification, Model, TokenDelta, Translation
 from regard.client import requests, results
 from regard.client.channel import (
     DEFAULT_TARGET,
@@ -21,13 +21,14 @@ from regard.client.channel import (
     channel_options,
 )
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
-from regard.client.requests import ClassifyOptions, TranslateOptions
-from regard.v1 import classification_pb2_grpc, model_pb2, model_pb2_grpc, translation_pb2_grpc
+from regard.client.requests import CaptionOptions, ClassifyOptions, Image, TranslateOptions
+from regard.v1 import caption_pb2_grpc, classification_pb2_grpc, model_pb2, model_pb2_grpc, translation_pb2_grpc
 
 if TYPE_CHECKING:
     from regard.report import Answer, Input
 
 A = TypeVar("A")
+P = TypeVar("P")
 R = TypeVar("R")
 
 
@@ -58,6 +59,7 @@ class AsyncClient:
             else grpc.aio.secure_channel(target, credentials, options)
         )
         self._translation = translation_pb2_grpc.TranslationServiceStub(self._channel)
+        self._captioning = caption_pb2_grpc.CaptionServiceStub(self._channel)
         self._classification = classification_pb2_grpc.ClassificationServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -87,8 +89,9 @@ class AsyncClient:
         self, texts: Iterable[str], **options: Unpack[TranslateOptions]
     ) -> AsyncIterator[Translation | Failure]:
         """Do as `translate_many`, but read `texts` and yield results as the work goes on, in order."""
+        parts = requests.split(texts, self._inputs_per_request, "texts", requests.read_text)
         return self._each(
-            texts,
+            parts,
             lambda part: self._translation.Translate(
                 requests.translate_request(part, options), timeout=self._timeout_s
             ),
@@ -116,22 +119,58 @@ class AsyncClient:
         finally:
             call.cancel()
 
-    async def classify(self, text: str, **options: Unpack[ClassifyOptions]) -> Classification:
-        """Classify one text, or raise `RequestFailed`."""
-        return _one([answer async for answer in self.classify_each([text], **options)])
+    async def caption(self, image: Image, **options: Unpack[CaptionOptions]) -> Caption:
+        """Caption one image, which is its bytes or its `Path`, or raise `RequestFailed`."""
+        return _one([answer async for answer in self.caption_each([image], **options)])
+
+    async def caption_many(self, images: Iterable[Image], **options: Unpack[CaptionOptions]) -> list[Caption | Failure]:
+        """Caption many images, each to its caption or the reason why it has none."""
+        return [answer async for answer in self.caption_each(images, **options)]
+
+    def caption_each(
+        self, images: Iterable[Image], **options: Unpack[CaptionOptions]
+    ) -> AsyncIterator[Caption | Failure]:
+        """Do as `caption_many`, but read `images` and yield results as the work goes on, in order."""
+        parts = requests.split(images, self._inputs_per_request, "images", requests.read_image)
+        return self._each(
+            parts,
+            lambda part: self._captioning.Caption(requests.caption_request(part, options), timeout=self._timeout_s),
+            results.read_captions,
+        )
+
+    async def stream_caption(
+        self, image: Image, **options: Unpack[CaptionOptions]
+    ) -> AsyncIterator[TokenDelta | Caption]:
+        """Caption one image: yield a delta for each token, and last the whole caption, as `stream_translate` does."""
+        call = self._captioning.StreamCaption(requests.stream_caption_request(image, options), timeout=self._timeout_s)
+        try:
+            async for sent in call:
+                event = results.read_caption_event(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.aio.AioRpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+        finally:
+            call.cancel()
+
+    async def classify(self, given: str | Image, **options: Unpack[ClassifyOptions]) -> Classification:
+        """Classify one text or image, or raise `RequestFailed`; an image is its bytes or its `Path`."""
+        return _one([answer async for answer in self.classify_each([given], **options)])
 
     async def classify_many(
-        self, texts: Iterable[str], **options: Unpack[ClassifyOptions]
+        self, inputs: Iterable[str | Image], **options: Unpack[ClassifyOptions]
     ) -> list[Classification | Failure]:
-        """Classify many texts, each to its classification or the reason why it has none."""
-        return [answer async for answer in self.classify_each(texts, **options)]
+        """Classify many texts or images, each to its classification or the reason why it has none."""
+        return [answer async for answer in self.classify_each(inputs, **options)]
 
     def classify_each(
-        self, texts: Iterable[str], **options: Unpack[ClassifyOptions]
+        self, inputs: Iterable[str | Image], **options: Unpack[ClassifyOptions]
     ) -> AsyncIterator[Classification | Failure]:
-        """Do as `classify_many`, but read `texts` and yield results as the work goes on, in order."""
+        """Do as `classify_many`, but read `inputs` and yield results as the work goes on, in order."""
+        parts = requests.split(inputs, self._inputs_per_request, "inputs", requests.read_input)
         return self._each(
-            texts,
+            parts,
             lambda part: self._classification.Classify(
                 requests.classify_request(part, options), timeout=self._timeout_s
             ),
@@ -156,13 +195,13 @@ class AsyncClient:
 
     async def _each(
         self,
-        texts: Iterable[str],
-        start: Callable[[list[str]], grpc.aio.UnaryUnaryCall[Any, A]],
+        parts: Iterable[tuple[int, list[P]]],
+        start: Callable[[list[P]], grpc.aio.UnaryUnaryCall[Any, A]],
         read: Callable[[A, int], list[R | Failure]],
     ) -> AsyncIterator[R | Failure]:
         running: deque[tuple[int, int, grpc.aio.UnaryUnaryCall[Any, A]]] = deque()
         try:
-            for first_index, part in requests.split(texts, self._inputs_per_request):
+            for first_index, part in parts:
                 if len(running) == self._requests_in_flight:
                     for answer in await self._finish(*running.popleft(), read):
                         yield answer

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
 
 from regard.client.failures import InvalidTextError
 from regard.errors import InvalidInputError
-from regard.v1 import attention_pb2, classification_pb2, generation_pb2, translation_pb2
+from regard.v1 import attention_pb2, caption_pb2, classification_pb2, generation_pb2, translation_pb2
 
+A = TypeVar("A")
+B = TypeVar("B", str, bytes, str | bytes)
 V = TypeVar("V")
+
+Image = bytes | os.PathLike[str]
+"""An image file: its bytes, or where it lies."""
+BYTES_PER_REQUEST = 8 * 2**20
+"""Half of what a server takes by default, so that a request of many images is not refused for its size."""
 
 Kind = Literal["self", "cross"]
 Stack = Literal["encoder", "decoder"]
@@ -23,7 +31,7 @@ Granularity = Literal["token", "word"]
 class AttentionOptions:
     """What attention to return.
 
-    Empty means: `kinds` cross for a translation and self for a classification, every stack that
+    Empty means: `kinds` cross for a translation or a caption and self for a classification, every stack that
     has them, all layers (counted from 0 within their stack), all heads (counted from 0).
     """
 
@@ -50,6 +58,19 @@ class TranslateOptions(TypedDict, total=False):
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
 
 
+class CaptionOptions(TypedDict, total=False):
+    """The options of a caption, all optional."""
+
+    model: str
+    """The model's name. Default: the server's only captioning model."""
+    version: str
+    """The model's version. Default: the highest."""
+    max_new_tokens: int
+    """The most tokens to generate, the end of the sentence included. Default: the model's limit."""
+    attention: AttentionOptions
+    """The attention to return. Default: none."""
+
+
 class ClassifyOptions(TypedDict, total=False):
     """The options of a classification, all optional."""
 
@@ -65,20 +86,31 @@ class ClassifyOptions(TypedDict, total=False):
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
 
 
-def split(texts: Iterable[str], size: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield the texts in parts of at most `size`, each with the index of its first; checked."""
-    if isinstance(texts, str | bytes):
-        raise InvalidTextError("texts must be several strings, not one: the method of one text takes it", field="texts")
-    remaining, first_index = iter(texts), 0
-    while part := list(islice(remaining, size)):
-        for offset, text in enumerate(part):
-            check_text(text, f"texts[{first_index + offset}]")
+def split(inputs: Iterable[A], size: int, name: str, read: Callable[[A, str], B]) -> Iterator[tuple[int, list[B]]]:
+    """Yield the inputs, each `read`, in parts of at most `size`, with the index of each part's first.
+
+    A part of several holds no more than `BYTES_PER_REQUEST`. `name` is that of the inputs, for errors.
+    """
+    if isinstance(inputs, str | bytes | os.PathLike):
+        raise InvalidTextError(f"{name} must be several inputs, not one: the method of one input takes it", field=name)
+    part: list[B] = []
+    held = first_index = 0
+    for index, given in enumerate(inputs):
+        one = read(given, f"{name}[{index}]")
+        if part and held + len(one) > BYTES_PER_REQUEST:
+            yield first_index, part
+            part, held, first_index = [], 0, index
+        part.append(one)
+        held += len(one)
+        if len(part) == size:
+            yield first_index, part
+            part, held, first_index = [], 0, index + 1
+    if part:
         yield first_index, part
-        first_index += len(part)
 
 
-def check_text(text: object, field: str) -> None:
-    """Raise `InvalidTextError` for what can't be sent at all; the server judges the rest."""
+def read_text(text: object, field: str) -> str:
+    """Return `text`, or raise `InvalidTextError` for what can't be sent at all; the server judges the rest."""
     if not isinstance(text, str):
         raise InvalidTextError(f"{field} must be a string, not {type(text).__name__}", field=field)
     try:
@@ -89,6 +121,23 @@ def check_text(text: object, field: str) -> None:
             "which UTF-8 can't carry: decode the text with its right encoding, or replace it",
             field=field,
         ) from error
+    return text
+
+
+def read_image(image: object, field: str) -> bytes:
+    """Return the bytes of an image file; the server judges them. Raises `OSError` if it can't be read."""
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, os.PathLike):
+        return Path(image).read_bytes()
+    raise InvalidInputError(
+        f"{field} must be the bytes of an image file or a pathlib.Path, not {type(image).__name__}", field=field
+    )
+
+
+def read_input(given: object, field: str) -> str | bytes:
+    """Return a text, or the bytes of an image file; raises as `read_text` and `read_image` do."""
+    return read_image(given, field) if isinstance(given, bytes | os.PathLike) else read_text(given, field)
 
 
 def translate_request(texts: Sequence[str], options: TranslateOptions) -> translation_pb2.TranslateRequest:
@@ -105,7 +154,7 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
 
 def stream_translate_request(text: str, options: TranslateOptions) -> translation_pb2.StreamTranslateRequest:
     """Return the message that asks for the translation of `text`, token by token."""
-    check_text(text, "text")
+    read_text(text, "text")
     return translation_pb2.StreamTranslateRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
@@ -116,19 +165,46 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
     )
 
 
-def classify_request(texts: Sequence[str], options: ClassifyOptions) -> classification_pb2.ClassifyRequest:
-    """Return the message that asks for the classification of `texts`."""
+def caption_request(images: Sequence[bytes], options: CaptionOptions) -> caption_pb2.CaptionRequest:
+    """Return the message that asks for the captions of `images`."""
+    return caption_pb2.CaptionRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        images=images,
+        generation=_generation(options),
+        attention=_attention(options.get("attention")),
+    )
+
+
+def stream_caption_request(image: Image, options: CaptionOptions) -> caption_pb2.StreamCaptionRequest:
+    """Return the message that asks for the caption of `image`, token by token."""
+    return caption_pb2.StreamCaptionRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        images=[read_image(image, "image")],
+        generation=_generation(options),
+        attention=_attention(options.get("attention")),
+    )
+
+
+def classify_request(inputs: Sequence[str | bytes], options: ClassifyOptions) -> classification_pb2.ClassifyRequest:
+    """Return the message that asks for the classification of `inputs`: texts, or images."""
     return classification_pb2.ClassifyRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
-        inputs=[classification_pb2.ClassificationInput(text=text) for text in texts],
+        inputs=[
+            classification_pb2.ClassificationInput(text=one)
+            if isinstance(one, str)
+            else classification_pb2.ClassificationInput(image=one)
+            for one in inputs
+        ],
         top_k=_count(options.get("top_k"), "top_k"),
         attention=_attention(options.get("attention")),
         truncate=options.get("truncate", False),
     )
 
 
-def _generation(options: TranslateOptions) -> generation_pb2.GenerationOptions:
+def _generation(options: TranslateOptions | CaptionOptions) -> generation_pb2.GenerationOptions:
     return generation_pb2.GenerationOptions(
         max_new_tokens=_count(options.get("max_new_tokens"), "generation.max_new_tokens")
     )

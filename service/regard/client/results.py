@@ -10,6 +10,7 @@ import numpy as np
 from regard.answers import (
     Attention,
     AttentionMap,
+    Caption,
     Classification,
     ClassProbability,
     Model,
@@ -22,7 +23,15 @@ from regard.answers import (
     Translation,
 )
 from regard.client.failures import Failure
-from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_pb2, result_pb2, translation_pb2
+from regard.v1 import (
+    attention_pb2,
+    caption_pb2,
+    classification_pb2,
+    generation_pb2,
+    model_pb2,
+    result_pb2,
+    translation_pb2,
+)
 
 R = TypeVar("R")
 
@@ -63,6 +72,43 @@ def read_failure(failure: result_pb2.Failure, list_name: str, first_index: int) 
     return Failure(code=failure.code, message=message, field=field)
 
 
+def read_captions(response: caption_pb2.CaptionResponse, first_index: int) -> list[Caption | Failure]:
+    """Read the results of a request whose first image is the caller's image `first_index`."""
+    model = _model_version(response.model)
+    return [
+        read_failure(result.failure, "images", first_index)
+        if result.HasField("failure")
+        else read_caption(result.caption, model)
+        for result in response.results
+    ]
+
+
+def read_caption(caption: caption_pb2.Caption, model: ModelVersion | None) -> Caption:
+    """Read one caption."""
+    return Caption(
+        text=caption.text,
+        finish_reason=_name(generation_pb2.FinishReason.Name, caption.finish_reason, "FINISH_REASON_"),
+        target_tokens=caption.target_tokens,
+        log_probability=caption.log_probability,
+        attention=_read_attention(caption.attention) if caption.HasField("attention") else None,
+        timing=_read_timing(caption.timing),
+        model=model,
+    )
+
+
+def read_caption_event(event: caption_pb2.StreamCaptionResponse) -> TokenDelta | Caption | Failure:
+    """Read one event of the stream of one image."""
+    if event.HasField("failure"):
+        return read_failure(event.failure, "images", 0)
+    if event.HasField("caption"):
+        return read_caption(event.caption, None)
+    return _read_delta(event.delta)
+
+
+def _read_delta(delta: generation_pb2.TokenDelta) -> TokenDelta:
+    return TokenDelta(token_id=delta.token_id, text=delta.text, log_probability=delta.log_probability)
+
+
 def read_translation(translation: translation_pb2.Translation, model: ModelVersion | None) -> Translation:
     """Read one translation."""
     return Translation(
@@ -84,8 +130,7 @@ def read_event(event: translation_pb2.StreamTranslateResponse) -> TokenDelta | T
         return read_failure(event.failure, "texts", 0)
     if event.HasField("translation"):
         return read_translation(event.translation, None)
-    delta = event.delta
-    return TokenDelta(token_id=delta.token_id, text=delta.text, log_probability=delta.log_probability)
+    return _read_delta(event.delta)
 
 
 def read_models(response: model_pb2.ListModelsResponse) -> list[Model]:

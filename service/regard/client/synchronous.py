@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import grpc
 
-from regard.answers import Classification, Model, TokenDelta, Translation
+from regard.answers import Caption, Classification, Model, TokenDelta, Translation
 from regard.client import requests, results
 from regard.client.channel import (
     DEFAULT_TARGET,
@@ -20,8 +20,9 @@ from regard.client.channel import (
     channel_options,
 )
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
-from regard.client.requests import ClassifyOptions, TranslateOptions
+from regard.client.requests import CaptionOptions, ClassifyOptions, Image, TranslateOptions
 from regard.v1 import (
+    caption_pb2_grpc,
     classification_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from regard.report import Answer, Input
 
 A = TypeVar("A")
+P = TypeVar("P")
 R = TypeVar("R")
 
 
@@ -63,6 +65,7 @@ class Client:
             else grpc.secure_channel(target, credentials, options)
         )
         self._translation = translation_pb2_grpc.TranslationServiceStub(self._channel)
+        self._captioning = caption_pb2_grpc.CaptionServiceStub(self._channel)
         self._classification = classification_pb2_grpc.ClassificationServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -94,8 +97,9 @@ class Client:
         self, texts: Iterable[str], **options: Unpack[TranslateOptions]
     ) -> Iterator[Translation | Failure]:
         """Do as `translate_many`, but read `texts` and yield results as the work goes on, in order."""
+        parts = requests.split(texts, self._inputs_per_request, "texts", requests.read_text)
         return self._each(
-            texts,
+            parts,
             lambda part: self._translation.Translate.future(
                 requests.translate_request(part, options), timeout=self._timeout_s
             ),
@@ -121,20 +125,56 @@ class Client:
         finally:
             call.cancel()
 
-    def classify(self, text: str, **options: Unpack[ClassifyOptions]) -> Classification:
-        """Classify one text, or raise `RequestFailed`."""
-        return _one(self.classify_each([text], **options))
+    def caption(self, image: Image, **options: Unpack[CaptionOptions]) -> Caption:
+        """Caption one image, which is its bytes or its `Path`, or raise `RequestFailed`."""
+        return _one(self.caption_each([image], **options))
 
-    def classify_many(self, texts: Iterable[str], **options: Unpack[ClassifyOptions]) -> list[Classification | Failure]:
-        """Classify many texts; failures are as in `translate_many`."""
-        return list(self.classify_each(texts, **options))
+    def caption_many(self, images: Iterable[Image], **options: Unpack[CaptionOptions]) -> list[Caption | Failure]:
+        """Caption many images; failures are as in `translate_many`. Raises `OSError` for a file that can't be read."""
+        return list(self.caption_each(images, **options))
+
+    def caption_each(self, images: Iterable[Image], **options: Unpack[CaptionOptions]) -> Iterator[Caption | Failure]:
+        """Do as `caption_many`, but read `images` and yield results as the work goes on, in order."""
+        parts = requests.split(images, self._inputs_per_request, "images", requests.read_image)
+        return self._each(
+            parts,
+            lambda part: self._captioning.Caption.future(
+                requests.caption_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_captions,
+        )
+
+    def stream_caption(self, image: Image, **options: Unpack[CaptionOptions]) -> Iterator[TokenDelta | Caption]:
+        """Caption one image: yield a delta for each token, and last the whole caption, as `stream_translate` does."""
+        call = self._captioning.StreamCaption(requests.stream_caption_request(image, options), timeout=self._timeout_s)
+        try:
+            for sent in call:
+                event = results.read_caption_event(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.RpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+        finally:
+            call.cancel()
+
+    def classify(self, given: str | Image, **options: Unpack[ClassifyOptions]) -> Classification:
+        """Classify one text or image, or raise `RequestFailed`; an image is its bytes or its `Path`."""
+        return _one(self.classify_each([given], **options))
+
+    def classify_many(
+        self, inputs: Iterable[str | Image], **options: Unpack[ClassifyOptions]
+    ) -> list[Classification | Failure]:
+        """Classify many texts or images; failures are as in `translate_many`."""
+        return list(self.classify_each(inputs, **options))
 
     def classify_each(
-        self, texts: Iterable[str], **options: Unpack[ClassifyOptions]
+        self, inputs: Iterable[str | Image], **options: Unpack[ClassifyOptions]
     ) -> Iterator[Classification | Failure]:
-        """Do as `classify_many`, but read `texts` and yield results as the work goes on, in order."""
+        """Do as `classify_many`, but read `inputs` and yield results as the work goes on, in order."""
+        parts = requests.split(inputs, self._inputs_per_request, "inputs", requests.read_input)
         return self._each(
-            texts,
+            parts,
             lambda part: self._classification.Classify.future(
                 requests.classify_request(part, options), timeout=self._timeout_s
             ),
@@ -164,13 +204,13 @@ class Client:
 
     def _each(
         self,
-        texts: Iterable[str],
-        start: Callable[[list[str]], grpc.Future[A]],
+        parts: Iterable[tuple[int, list[P]]],
+        start: Callable[[list[P]], grpc.Future[A]],
         read: Callable[[A, int], list[R | Failure]],
     ) -> Iterator[R | Failure]:
         running: deque[tuple[int, int, grpc.Future[A]]] = deque()
         try:
-            for first_index, part in requests.split(texts, self._inputs_per_request):
+            for first_index, part in parts:
                 if len(running) == self._requests_in_flight:
                     yield from self._finish(*running.popleft(), read)
                 running.append((first_index, len(part), start(part)))

@@ -187,13 +187,13 @@ def test_lone_surrogate(server):
     """A lone surrogate is refused with its position, before anything is sent."""
     with Client(server.target) as client, pytest.raises(InvalidTextError, match=r"U\+D800\) at position 2") as caught:
         client.classify("ab\ud800")
-    assert caught.value.field == "texts[0]"
+    assert caught.value.field == "inputs[0]"
     assert server.requests == []
 
 
 def test_one_string_is_not_many(server):
     """A string where many are expected is refused, not taken apart."""
-    with Client(server.target) as client, pytest.raises(InvalidTextError, match="several strings"):
+    with Client(server.target) as client, pytest.raises(InvalidTextError, match="several inputs"):
         client.translate_many("hello")
 
 

@@ -1,0 +1,155 @@
+"""`regard caption`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from regard.cli import options
+from regard.cli.screen import error, in_words, progress, refuse
+
+if TYPE_CHECKING:
+    from regard.cli.report import Report
+    from regard.client import Caption, CaptionOptions, Client
+
+
+def caption(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Image files: JPEG, PNG, WebP or GIF.", show_default=False),
+    ],
+    as_json: options.JsonOption = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Print each token as it is made.")] = False,
+    model: options.ModelOption = "",
+    server: options.ServerOption = options.DEFAULT_SERVER,
+    timeout_s: options.TimeoutOption = 60.0,
+    attention: options.AttentionOption = False,
+    layer: options.LayerOption = None,
+    head: options.HeadOption = None,
+    reduction: options.ReductionOption = None,
+    granularity: options.GranularityOption = None,
+    report: options.ReportOption = None,
+) -> None:
+    """Describe an image in words, or each of several.
+
+    Several images get one line each: the file's name and, after a tab, its caption. With --attention,
+    a small picture for each word shows where the model looked while it wrote the word. With --report,
+    a page for a browser shows it instead, for every layer and head.
+
+    [bold]Examples[/bold]
+    [cyan]regard caption photo.jpg[/cyan]
+    [cyan]regard caption photo.jpg --attention[/cyan]
+    [cyan]regard caption photo.jpg --report attention.html[/cyan]
+    [cyan]regard caption holiday/*.jpg > captions.tsv[/cyan]
+    [cyan]regard caption photo.jpg --json | jq -r .text[/cyan]
+    """
+    from regard.cli.report import Report
+    from regard.client import CaptionOptions, Client
+
+    asked = options.attention_options(attention, layer, head, reduction, granularity, report)
+    if stream and len(images) > 1:
+        refuse("--stream takes one image; several are answered as they are done")
+    if stream and report:
+        refuse("--stream prints tokens and --report writes a page: give one of them")
+    name, version = options.name_and_version(model)
+    wanted = CaptionOptions(model=name, version=version)
+    if asked:
+        wanted["attention"] = asked
+    with (
+        Client(
+            server,
+            timeout_s=timeout_s,
+            inputs_per_request=1 if asked else options.LINES_PER_REQUEST,
+            requests_in_flight=options.REQUESTS_IN_FLIGHT,
+        ) as client,
+        Report(report) as page,
+    ):
+        if stream:
+            _stream(client, _read(images[0]), wanted, str(images[0]), as_json=as_json, every_layer=bool(layer))
+        else:
+            drawn = asked is not None and report is None
+            _answer(client, images, wanted, page, as_json=as_json, drawn=drawn, every_layer=bool(layer))
+
+
+def _answer(
+    client: Client,
+    files: list[Path],
+    wanted: CaptionOptions,
+    page: Report,
+    *,
+    as_json: bool,
+    drawn: bool,
+    every_layer: bool,
+) -> None:
+    """Caption every file that can be read, in order; ends the command with 1 if any failed."""
+    from regard.cli.records import answer_record, print_record
+    from regard.client import Failure
+
+    sent: list[tuple[Path, bytes]] = []
+    failures = 0
+
+    def contents() -> Iterator[bytes]:
+        for file in files:
+            content = _read(file)
+            sent.append((file, content))
+            yield content
+
+    with progress("images", len(files)) as advance:
+        for place, answer in enumerate(client.caption_each(contents(), **wanted)):
+            file, content = sent[place]
+            sent[place] = (file, b"")
+            if isinstance(answer, Failure):
+                failures += 1
+                error(f"{file}: {in_words(answer.message, answer.field)} ({answer.code_name})")
+            else:
+                page.keep(content, answer)
+            if as_json:
+                print_record(answer_record(str(file), answer))
+            elif not isinstance(answer, Failure):
+                _show(answer, content, str(file) if len(files) > 1 else "", drawn=drawn, every_layer=every_layer)
+            advance()
+    if failures:
+        raise typer.Exit(1)
+
+
+def _show(answer: Caption, content: bytes, name: str, *, drawn: bool, every_layer: bool) -> None:
+    if not drawn:
+        print(f"{name}\t{answer.text}" if name else answer.text, flush=True)
+        return
+    from regard.cli.screen import OUT
+    from regard.cli.views import caption_view
+
+    if name:
+        OUT.print(name, style="dim")
+    OUT.print(caption_view(answer, content, every_layer=every_layer))
+
+
+def _stream(
+    client: Client, content: bytes, wanted: CaptionOptions, name: str, *, as_json: bool, every_layer: bool
+) -> None:
+    from regard.cli.records import answer_record, plain, print_record
+    from regard.client import Caption
+
+    try:
+        for event in client.stream_caption(content, **wanted):
+            if as_json:
+                done = isinstance(event, Caption)
+                print_record(answer_record(name, event) if done else {"delta": plain(event)})
+            elif not isinstance(event, Caption):
+                print(event.text, end="", flush=True)
+            elif event.attention is not None:
+                print("\n")
+                _show(event, content, "", drawn=True, every_layer=every_layer)
+    finally:
+        if not as_json:
+            print(flush=True)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as problem:
+        refuse(f"can't read {file}: {problem.strerror}")
