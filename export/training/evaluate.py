@@ -4,8 +4,9 @@
 
 A checkpoint's class says which task it does: a translator is measured on the held-out test
 sentences of Tatoeba (fra-eng.zip), a classifier on the test utterances of CLINC150
-(data_full.json). Its packages are NAME and NAME-int8 of the models directory, served over gRPC by a
-server that is started for it. Each prints a table and writes `build/results/evaluate-NAME.json`.
+(data_full.json), a captioner on scenes that are drawn for it. Its packages are NAME and NAME-int8 of
+the models directory, served over gRPC by a server that is started for it. Each prints a table and
+writes `build/results/evaluate-NAME.json`.
 """
 
 from __future__ import annotations
@@ -13,23 +14,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import transformers
 from rich.console import Console
 from transformers import AutoConfig
 
-from evaluation import intents, translation
+from evaluation import captioning, intents, translation
 from evaluation.measures import Evaluation, show, write
 from evaluation.serving import packages_of, served
 from regard.client import Client, Model
 
 CHECKPOINTS = Path("export/checkpoints")
-Evaluate = Callable[[Path, Path, Mapping[str, Model], Client], Evaluation]
-EVALUATIONS: dict[str, tuple[str, Evaluate]] = {
+Evaluate = Callable[[Path, Any, Mapping[str, Model], Client], Evaluation]
+EVALUATIONS: dict[str, tuple[str | None, Evaluate]] = {
     "MarianMTModel": ("fra-eng.zip", translation.evaluate),
     "BertForSequenceClassification": ("data_full.json", intents.evaluate),
+    "VisionEncoderDecoderModel": (None, captioning.evaluate),
 }
-"""For each class of model, the data that it is measured on, and how."""
+"""For each class of model, the data that it is measured on (None is drawn), and how."""
 
 
 def main() -> None:
@@ -50,10 +53,10 @@ def main() -> None:
             name = checkpoint.resolve().name
             architecture = AutoConfig.from_pretrained(checkpoint, local_files_only=True).architectures[0]
             needs, evaluate = EVALUATIONS[architecture]
-            if needs not in data:
+            if needs is not None and needs not in data:
                 console.print(f"{name}: left out, --data has no {needs}")
                 continue
-            evaluation = evaluate(checkpoint, data[needs], packages_of(name, models), client)
+            evaluation = evaluate(checkpoint, data[needs] if needs else None, packages_of(name, models), client)
             show(name, evaluation, console)
             write(f"evaluate-{name}", evaluation, options.results)
 

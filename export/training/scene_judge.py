@@ -92,9 +92,20 @@ def judge(caption: str, scene: Scene) -> Verdict:
     return Verdict(True, sizes, joints == true)
 
 
+def mentions(caption: str) -> list[Mention]:
+    """Return the objects that a caption names; none if it can't be parsed."""
+    parsed = parse(caption)
+    return parsed[0] if parsed else []
+
+
+def some(seed: int, count: int) -> list[Scene]:
+    """Return the scenes of `count` seeds from `seed` on."""
+    return [draw(seed + index) for index in range(count)]
+
+
 def held_out(count: int) -> list[Scene]:
     """Return scenes that the training did not see, of combinations that it did."""
-    return [draw(HELD_OUT_SEED + index) for index in range(count)]
+    return some(HELD_OUT_SEED, count)
 
 
 def held_out_combinations(count: int) -> list[Scene]:
