@@ -14,7 +14,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test packages demo serve bench train-translator train-intent evaluate clean
+.PHONY: help env constraints protos protos-check lint test packages demo serve bench train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-e
 train-intent: env ## Train demo-intent anew: make train-intent DATA=data_full.json
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
 	@$(BIN)/python export/training/train_intent.py --data $(DATA) --output export/checkpoints/demo-intent
+
+train-captioner: env ## Train demo-scenes anew, on scenes that it draws
+	@$(BIN)/python export/training/train_captioner.py --output export/checkpoints/demo-scenes
 
 evaluate: $(CHECKPOINTS:%=$(EVALUATED)/.%.exported) ## Measure checkpoints and packages: make evaluate DATA="fra-eng.zip data_full.json"
 	@$(BIN)/python export/training/evaluate.py --data $(DATA) --models $(EVALUATED)
