@@ -10,6 +10,8 @@ def test_the_demonstration_shows_and_measures(packages, tmp_path):
     command = [sys.executable, "-m", "regard.cli", "demo", "--models", str(packages), "--output", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert str(tmp_path / "report.html") in done.stdout.replace("\n", "")
     summary = json.loads((tmp_path / "summary.json").read_text("utf-8"))
     assert summary["row_sum_error"] < 1e-4
     assert (summary["server_exit_code"], summary["server_has_torch"]) in ((0, False), (0, None))
@@ -19,3 +21,4 @@ def test_the_demonstration_shows_and_measures(packages, tmp_path):
     assert len(classification["attention_shapes"]) == 5
     for example in [*translation["examples"], *classification["examples"]]:
         assert example["output"] in done.stdout
+        assert json.dumps(example["output"])[1:-1] in page

@@ -188,7 +188,7 @@ class Client:
             attention = AttentionOptions(granularity="word")
             client.report("attention.html", zip(texts, client.translate_many(texts, attention=attention)))
 
-        An input is a text, or the bytes of an image; failures are left out. Raises `ReportError` for
+        An input is a text, or an image as its bytes or its `Path`; failures are left out. Raises `ReportError` for
         answers that no page can be made of, and `OSError` for a file that can't be written.
         """
         from regard.report import write_report

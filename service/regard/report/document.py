@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from regard.answers import Attention, AttentionMap, Caption, Classification, PatchGrid, Segment, Translation
@@ -11,8 +13,8 @@ from regard.errors import InvalidInputError
 from regard.report.pictures import embed
 from regard.report.weights import MOST_WEIGHTS, Encoding, choose_encoding, encode_weights
 
-Input: TypeAlias = str | bytes
-"""What was asked: a text, or the bytes of an image file."""
+Input: TypeAlias = str | bytes | PathLike[str]
+"""What was asked: a text, or an image file, which is its bytes or where it lies."""
 Answer: TypeAlias = Translation | Caption | Classification
 
 MAX_ANSWERS = 100
@@ -26,7 +28,8 @@ def describe(answers: Iterable[tuple[Input, Answer]]) -> dict[str, Any]:
     """Return the page's document: each answer with its input, its axes and its maps.
 
     Raises `ReportError` if there are no answers or more than a page shows at once, if one came
-    without attention, and if all weights together are more than a browser should be asked to hold.
+    without attention, and if all weights together are more than a browser should be asked to hold;
+    `OSError` for an image file that can't be read.
     """
     pairs = list(answers)
     if not 1 <= len(pairs) <= MAX_ANSWERS:
@@ -67,7 +70,7 @@ def _describe(index: int, given: Input, answer: Answer, encoding: Encoding) -> d
     if isinstance(answer, Translation) and text is None:
         raise ReportError(f"{field} is a translation: its input is a text, not an image", field=field)
     if isinstance(answer, Caption) and text is not None:
-        raise ReportError(f"{field} is a caption: its input is the bytes of an image, not a text", field=field)
+        raise ReportError(f"{field} is a caption: its input is an image, not a text", field=field)
     try:
         return {
             "task": type(answer).__name__.lower(),
@@ -93,8 +96,8 @@ def _attention_of(answer: Answer) -> Attention:
     return answer.attention
 
 
-def _picture(image: bytes) -> dict[str, Any]:
-    picture = embed(image)
+def _picture(image: bytes | PathLike[str]) -> dict[str, Any]:
+    picture = embed(image if isinstance(image, bytes) else Path(image).read_bytes())
     return {"uri": picture.uri, "width": picture.width, "height": picture.height}
 
 
@@ -114,11 +117,11 @@ def _axes(maps: Sequence[AttentionMap], texts: dict[str, str | None]) -> dict[st
 
 def _axis(segments: Sequence[Segment], grid: PatchGrid | None, text: str | None) -> dict[str, Any]:
     """Return the elements of an axis; `spaced` tells whether the text has a space before one."""
-    described, end = [], 0
+    described, end, apart = [], 0, False
     for segment in segments:
-        spaced = segment.special or text is None or any(map(str.isspace, text[end : segment.start]))
+        spaced = apart or segment.special or text is None or any(map(str.isspace, text[end : segment.start]))
         described.append({"text": segment.text, "special": segment.special, "spaced": spaced})
-        end = segment.end or end
+        end, apart = max(end, segment.end), segment.special
     return {
         "direction": direction_of(text or ""),
         "segments": described,

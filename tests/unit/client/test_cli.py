@@ -189,6 +189,38 @@ def test_a_refused_request_is_one_line(run, server):
     assert run("translate", "hi") == (1, "", "error: refused with NOT_FOUND\n")
 
 
+def test_a_report_is_written(run, server, tmp_path):
+    """--report asks for every head by itself, prints the answer as always, and says where the page is."""
+    page = tmp_path / "attention.html"
+    code, out, err = run("translate", "they grow", "--report", str(page))
+    assert (code, out) == (0, "THEY GROW\n")
+    assert err == f"report written to {page}\n"
+    assert "THEY GROW" in page.read_text("utf-8")
+    options = server.requests[0].attention
+    assert (options.layers, options.heads, options.reduction, options.granularity) == ([], [], 1, 2)
+
+
+def test_a_report_of_lines_holds_those_that_were_answered(run, tmp_path):
+    """A report of lines shows the answered ones in their order, also when others failed."""
+    page = tmp_path / "attention.html"
+    code, out, err = run("classify", "--report", str(page), stdin=b"hello you\n\nbad\ngoodbye\n")
+    assert code == 1
+    assert out.splitlines() == ["greeting\t0.7500", "", "", "greeting\t0.7500"]
+    assert err.endswith(f"report written to {page}\n")
+    written = page.read_text("utf-8")
+    assert 0 < written.index('"source":"hello you"') < written.index('"source":"goodbye"')
+    assert written.count('"task":"classification"') == 2
+
+
+def test_a_report_holds_as_many_answers_as_a_page_does(run, tmp_path):
+    """Lines beyond what a page holds are answered, and the report says that it leaves them out."""
+    page = tmp_path / "attention.html"
+    code, out, err = run("translate", "--report", str(page), stdin=b"hi\n" * 103)
+    assert (code, out.count("HI\n")) == (0, 103)
+    assert err.splitlines()[-1] == "it shows the first 100 of 103 answers, as many as a page holds"
+    assert page.read_text("utf-8").count('"task":"translation"') == 100
+
+
 def test_undecodable_argument(run):
     """An argument that is no UTF-8 is refused before it is sent."""
     code, _, err = run("translate", "\udcff")
@@ -204,6 +236,9 @@ def test_undecodable_argument(run):
         (["translate", "hi", "--file", "x"], "not both"),
         (["translate", "--file", "/nowhere/at/all"], "can't read /nowhere/at/all: No such file or directory"),
         (["translate", "--stream", "--file", "x"], "--stream takes one text"),
+        (["translate", "hi", "--stream", "--report", "x"], "give one of them"),
+        (["translate", "hi", "--report", "/nowhere/x.html"], "can't write /nowhere/x.html: /nowhere is no directory"),
+        (["classify", "hi", "--report", "/"], "can't write /: it is a directory"),
     ],
 )
 def test_wrong_calls(run, arguments, words):

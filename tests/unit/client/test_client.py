@@ -267,6 +267,19 @@ async def test_async_client_answers_the_same(server):
     assert "".join(event.text for event in events[:-1]) == events[-1].text == "HI"
 
 
+async def test_a_report_shows_what_has_attention(server, tmp_path):
+    """Both clients write the same page of answers and their inputs, without those that failed."""
+    texts, attention = ["they grow", "bad"], AttentionOptions(granularity="word")
+    with Client(server.target) as client:
+        client.report(tmp_path / "one.html", zip(texts, client.translate_many(texts, attention=attention), strict=True))
+    async with AsyncClient(server.target) as client:
+        answers = await client.translate_many(texts, attention=attention)
+        await client.report(tmp_path / "other.html", zip(texts, answers, strict=True))
+    page = (tmp_path / "one.html").read_text("utf-8")
+    assert page.count('"task":"translation"') == 1
+    assert (tmp_path / "other.html").read_text("utf-8") == page
+
+
 async def test_async_client_tries_again(server):
     """The asyncio client retries UNAVAILABLE, too."""
     server.refusals = [grpc.StatusCode.UNAVAILABLE]

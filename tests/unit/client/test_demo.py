@@ -35,7 +35,7 @@ def translations(server) -> Answers:
     with Client(server.target) as client:
         plain = [client.translate("hello there")]
         explained = [client.translate("hello there", attention=AttentionOptions())]
-    return Answers(plain, 1.0, explained, 1.0, explained)
+    return Answers(plain, 1.0, explained, 1.0, explained, explained)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def classifications(server) -> Answers:
     with Client(server.target) as client:
         plain = [client.classify("hello there")]
         explained = [client.classify("hello there", attention=AttentionOptions())]
-    return Answers(plain, 1.0, explained, 1.0, explained)
+    return Answers(plain, 1.0, explained, 1.0, explained, explained)
 
 
 def test_the_inputs_are_ten_and_five():
@@ -85,7 +85,7 @@ def test_faults_are_told(server, translations, classifications):
     """Every fault is told in a sentence."""
     with Client(server.target) as client:
         other = [client.translate("goodbye")]
-    changed = Answers(translations.plain, 1.0, other, 1.0, other)
+    changed = Answers(translations.plain, 1.0, other, 1.0, other, other)
     found = faults({"row_sum_error": float("nan"), "server_has_torch": True}, changed, classifications)
     assert [sentence.split()[:2] for sentence in found] == [["a", "row"], ["a", "translation"], ["the", "server"]]
 

@@ -82,6 +82,14 @@ def test_a_caption_has_its_picture_and_grid():
     }
 
 
+def test_an_image_may_lie_in_a_file(tmp_path):
+    """An image given by its path is the same as its bytes."""
+    image, answer = caption()
+    (tmp_path / "scene.png").write_bytes(image)
+
+    assert describe([(tmp_path / "scene.png", answer)]) == describe([(image, answer)])
+
+
 def test_an_image_can_be_classified():
     """A classification of an image has a picture in the place of a text."""
     (described,) = describe([image_classification()])["answers"]
@@ -149,7 +157,7 @@ def test_too_many_weights_are_refused():
     ("given", "answer", "problem"),
     [
         (b"", translation()[1], "its input is a text"),
-        ("a text", caption()[1], "its input is the bytes of an image"),
+        ("a text", caption()[1], "its input is an image"),
         (b"no image", caption()[1], r"answers\[0\]: the image can't be read"),
     ],
 )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from regard.cli.demo.inputs import Inputs
     from regard.cli.demo.measures import Answers
     from regard.client import Classification, Translation
+    from regard.report import Answer, Input
 
 
 def demo(
@@ -25,7 +26,7 @@ def demo(
         "models"
     ),
     output: Annotated[
-        Path, typer.Option("--output", help="The directory of summary.json and the server's log.")
+        Path, typer.Option("--output", help="The directory of report.html, summary.json and the server's log.")
     ] = Path("demo"),
 ) -> None:
     """Serve the demonstration models, ask them fixed questions, and show what they attend to."""
@@ -34,6 +35,7 @@ def demo(
     from regard.cli.demo.server import serving
     from regard.cli.demo.summary import faults, summarize
     from regard.client import AsyncClient
+    from regard.report import write_report
 
     inputs = load_inputs()
     output.mkdir(parents=True, exist_ok=True)
@@ -53,6 +55,7 @@ def demo(
     if server.exit_code != 0:
         found.append(f"the server ended with {server.exit_code} after SIGTERM")
     (output / "summary.json").write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", "utf-8")
+    write_report(output / "report.html", _asked_and_answered(inputs, translations, classifications))
     _show_translations(inputs, translations)
     _show_classifications(inputs, classifications)
     _show_summary(summary, output)
@@ -60,6 +63,15 @@ def demo(
         error(one)
     if found:
         raise typer.Exit(1)
+
+
+def _asked_and_answered(
+    inputs: Inputs, translations: Answers[Translation], classifications: Answers[Classification]
+) -> list[tuple[Input, Answer]]:
+    """Return what the page shows: every input with its answer."""
+    sentences = [(one.source, answer) for one, answer in zip(inputs.sentences, translations.reported, strict=True)]
+    utterances = [(one.text, answer) for one, answer in zip(inputs.utterances, classifications.reported, strict=True)]
+    return [*sentences, *utterances]
 
 
 def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
@@ -124,5 +136,6 @@ def _show_summary(summary: dict[str, Any], output: Path) -> None:
     OUT.print(
         f"attention  every row of every map sums to 1 within {summary['row_sum_error']:.1e}\n"
         f"server     stopped by SIGTERM with exit code {summary['server_exit_code']}\n"
-        f"written    {output / 'summary.json'}"
+        f"written    {output / 'summary.json'}\n"
+        f"look at    {output / 'report.html'}, in a browser"
     )

@@ -22,6 +22,8 @@ R = TypeVar("R", Translation, Classification)
 EVERY_CROSS_AND_SELF = AttentionOptions(kinds=("cross", "self"))
 EVERY_SELF = AttentionOptions(kinds=("self",))
 DRAWN = AttentionOptions(reduction="mean", granularity="word")
+CROSS_AND_SELF_BY_WORD = AttentionOptions(kinds=("cross", "self"), granularity="word")
+SELF_BY_WORD = AttentionOptions(kinds=("self",), granularity="word")
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class Answers(Generic[R]):
     """The answers to all inputs of a task, each time asked at once.
 
     `plain` is without attention, `explained` with the weights of every layer and head, token by
-    token, `drawn` with what is drawn. Seconds are of wall clock.
+    token, `drawn` with what is drawn, `reported` with what the page shows: every layer and head,
+    word by word. Seconds are of wall clock.
     """
 
     plain: list[R]
@@ -37,6 +40,7 @@ class Answers(Generic[R]):
     explained: list[R]
     explained_s: float
     drawn: list[R]
+    reported: list[R]
 
     @property
     def attention(self) -> list[Attention]:
@@ -50,7 +54,7 @@ class Answers(Generic[R]):
 
 
 async def translate_all(client: AsyncClient, inputs: Inputs) -> Answers[Translation]:
-    """Translate every sentence, all at once, three times over."""
+    """Translate every sentence, all at once, for each kind of answer."""
     sources, model = [sentence.source for sentence in inputs.sentences], inputs.translator
     await client.translate(sources[0], model=model)  # the first run of a session allocates
     plain, plain_s = await _at_once(client.translate(text, model=model) for text in sources)
@@ -58,11 +62,14 @@ async def translate_all(client: AsyncClient, inputs: Inputs) -> Answers[Translat
         client.translate(text, model=model, attention=EVERY_CROSS_AND_SELF) for text in sources
     )
     drawn, _ = await _at_once(client.translate(text, model=model, attention=DRAWN) for text in sources)
-    return Answers(plain, plain_s, explained, explained_s, drawn)
+    reported, _ = await _at_once(
+        client.translate(text, model=model, attention=CROSS_AND_SELF_BY_WORD) for text in sources
+    )
+    return Answers(plain, plain_s, explained, explained_s, drawn, reported)
 
 
 async def classify_all(client: AsyncClient, inputs: Inputs) -> Answers[Classification]:
-    """Classify every utterance, all at once, three times over."""
+    """Classify every utterance, all at once, for each kind of answer."""
     texts, model = [utterance.text for utterance in inputs.utterances], inputs.classifier
     await client.classify(texts[0], model=model)
     plain, plain_s = await _at_once(client.classify(text, model=model, top_k=3) for text in texts)
@@ -70,7 +77,8 @@ async def classify_all(client: AsyncClient, inputs: Inputs) -> Answers[Classific
         client.classify(text, model=model, top_k=3, attention=EVERY_SELF) for text in texts
     )
     drawn, _ = await _at_once(client.classify(text, model=model, top_k=3, attention=DRAWN) for text in texts)
-    return Answers(plain, plain_s, explained, explained_s, drawn)
+    reported, _ = await _at_once(client.classify(text, model=model, top_k=5, attention=SELF_BY_WORD) for text in texts)
+    return Answers(plain, plain_s, explained, explained_s, drawn, reported)
 
 
 def row_sum_error(attention: Attention) -> float:

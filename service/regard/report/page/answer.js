@@ -25,8 +25,7 @@ function showAnswer(answer) {
         const overImage = view.family.keys.grid !== null;
         stage.replaceChildren(
             overImage ? sightOf(view, answer, loaded) : element("div", {}, textsOf(view), readingOf(view)),
-            ...(answer.task === "classification" ? [classBars(answer)] : []),
-            ...(overImage ? [] : [mapOf(view)]),
+            ...(overImage ? [] : [...classesOf(answer), mapOf(view)]),
             headsOf(view),
         );
     }
@@ -49,9 +48,13 @@ function sightOf(view, answer, loaded) {
     const outside = () => observing(view, new Words(view, keys, queries === keys ? "both" : "key", "Not in the image")).root;
     if (queries !== keys) beside.append(observing(view, new Words(view, queries, "query", titleOf(queries))).root);
     if (keys.words.length) beside.append(outside());
-    beside.append(readingOf(view));
+    beside.append(readingOf(view), ...classesOf(answer));
     if (queries !== keys) beside.append(observing(view, new Strip(view, answer, loaded)).root);
     return element("div", { className: "sight" }, picture, beside);
+}
+
+function classesOf(answer) {
+    return answer.task === "classification" ? [classBars(answer)] : [];
 }
 
 function mapOf(view) {

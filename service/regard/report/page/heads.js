@@ -37,6 +37,8 @@ class Heads {
 
     #tile(layer, head) {
         const canvas = element("canvas");
+        const { grid } = this.view.family.keys;
+        if (grid) canvas.style.aspectRatio = `${grid.columns} / ${grid.rows}`;
         const name = this.view.family.headName(layer, head);
         const button = element(
             "button",

@@ -1,5 +1,7 @@
 // Words: a text whose words can be looked at, each shaded by the weight that it has in the look.
 
+const LONG = 40;
+
 const ROLES = {
     query: { look: (index) => ({ query: index }), weights: (plane, look) => look.key !== null && plane.column(look.key) },
     key: { look: (index) => ({ key: index }), weights: (plane, look) => look.query !== null && plane.row(look.query) },
@@ -14,11 +16,12 @@ class Words {
         this.role = ROLES[role];
         this.isMarked = (look, index) => index === (role === "key" ? look.key : look.query);
         this.buttons = new Map(axis.words.map((index) => [index, this.#button(index)]));
-        const line = element("p", { dir: axis.direction, role: "group", "aria-label": title });
+        const line = element("p", { role: "group", "aria-label": title });
         for (const [index, button] of this.buttons) line.append(axis.segments[index].spaced ? " " : "\u2060", button);
         line.addEventListener("keydown", (event) => event.key === "Escape" && view.unpin());
         walkable(line, [...this.buttons.values()], { rightToLeft: axis.direction === "rtl" });
-        this.root = element("section", { className: "words" }, element("h3", {}, title), line);
+        const size = axis.words.length > LONG ? "words long" : "words";
+        this.root = element("section", { className: size, dir: axis.direction }, element("h3", {}, title), line);
     }
 
     draw() {
