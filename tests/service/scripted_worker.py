@@ -91,7 +91,7 @@ class ScriptedWorker:
                 if index == self.pause_after:
                     self.steps.clear()
                 await self._step(request)
-                yield TokenEvent(token, -0.5)
+                yield TokenEvent(token, -0.5, last=index == len(tokens) - 1)
         except BaseException:
             self.left_early += 1
             raise

@@ -190,6 +190,47 @@ async def test_a_caller_that_leaves_mid_stream_frees_its_row_and_harms_nobody(se
         assert texts_of([kept]) == texts_of(await served.translate(LONG))
 
 
+async def test_every_search_is_answered_as_it_was_asked(serve_real: ServeReal) -> None:
+    """Several beams, samples, alternatives behind a prefix, and tokens with the likeliest beside them."""
+    asked = {
+        "beams": generation_pb2.GenerationOptions(num_beams=4, num_return_sequences=3, length_penalty=0.6),
+        "samples": generation_pb2.GenerationOptions(do_sample=True, num_return_sequences=2, seed=5, temperature=1.5),
+        "alternatives": generation_pb2.GenerationOptions(
+            target_prefix="La", alternatives_position=0, num_return_sequences=3
+        ),
+        "tokens": generation_pb2.GenerationOptions(top_logprobs=2),
+    }
+    async with serve_real() as served:
+        calls = [served.translate("The house is old.", generation=options) for options in asked.values()]
+        answers = [result.translation for (result,) in await asyncio.gather(*calls)]
+        (again,) = await served.translate("The house is old.", generation=asked["samples"])
+    beams, samples, alternatives, tokens = answers
+    scores = [beams.score, *(one.score for one in beams.further_sequences)]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+    assert beams.score == pytest.approx(beams.log_probability / beams.target_tokens**0.6)
+    assert [samples.text, samples.further_sequences[0].text] == [
+        again.translation.text,
+        again.translation.further_sequences[0].text,
+    ]
+    beginnings = [alternatives.text, *(one.text for one in alternatives.further_sequences)]
+    assert len(set(beginnings)) == 3 and all(text.startswith("La") for text in beginnings)
+    assert len(tokens.tokens) == tokens.target_tokens
+    assert sum(one.log_probability for one in tokens.tokens) == pytest.approx(tokens.log_probability)
+    assert all(one.token_id == one.top_logprobs[0].token_id for one in tokens.tokens)
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+async def test_a_stream_ends_before_its_stop_string(serve_real: ServeReal, beams: int) -> None:
+    """The deltas are the text, which ends before the word; the word itself is never sent."""
+    options = generation_pb2.GenerationOptions(stop_strings=[" est"], num_beams=beams)
+    request = translation_pb2.StreamTranslateRequest(texts=["The house is old."], generation=options)
+    async with serve_real() as served:
+        events = [event async for event in served.stub.StreamTranslate(request)]
+    assert events[-1].translation.text == "La maison"
+    assert events[-1].translation.finish_reason == generation_pb2.FINISH_REASON_STOP_STRING
+    assert "".join(event.delta.text for event in events[:-1]) == "La maison"
+
+
 async def test_an_expired_deadline_ends_the_request_and_frees_its_row(serve_real: ServeReal) -> None:
     """The caller hears DEADLINE_EXCEEDED, and the next request is answered."""
     async with serve_real(step_s=0.1, max_rows=1) as served:
@@ -221,7 +262,7 @@ async def test_a_row_that_turns_nan_fails_alone(serve_real: ServeReal) -> None:
         second = asyncio.create_task(served.translate(LONG))
         while served.steps.rows.count(2) < 2:  # the second step of both: what is poisoned lies in the past
             await asyncio.sleep(0.001)
-        for name, buffer in served.generator.rows.inputs().items():
+        for name, buffer in served.generator.lanes[1].rows.inputs().items():
             if name.startswith("past_"):
                 buffer[0, :, 0] = np.nan
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -47,7 +47,8 @@ class Running:
     def tell(self, hypothesis: Hypothesis, settled: int) -> None:
         """Send the tokens that are there to stay and were not sent before."""
         for at in range(self.sent, settled):
-            self.ticket.emit(TokenEvent(hypothesis.token_ids[at], hypothesis.log_probabilities[at]))
+            last = hypothesis.finish_reason is not None and at == len(hypothesis.token_ids) - 1
+            self.ticket.emit(TokenEvent(hypothesis.token_ids[at], hypothesis.log_probabilities[at], last))
         self.sent = max(self.sent, settled)
 
 

@@ -61,10 +61,11 @@ class Phases:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One generated token and the natural logarithm of its probability."""
+    """One token of the output and the natural logarithm of its probability; `last` is the last one."""
 
     token_id: int
     log_probability: float
+    last: bool = False
 
 
 class TokenLogprob(NamedTuple):

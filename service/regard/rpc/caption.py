@@ -26,7 +26,7 @@ class CaptionService(caption_pb2_grpc.CaptionServiceServicer):
         self, request: caption_pb2.CaptionRequest, context: Context
     ) -> caption_pb2.CaptionResponse:
         """Return a result for each image."""
-        order = self._order(request, sharing=len(request.images))
+        order = self._order(request, streaming=False)
         outcomes = await gather(
             self._generations.run(order, self._resources.read_image(order, image, field), field)
             for field, image in _fields(request)
@@ -45,7 +45,7 @@ class CaptionService(caption_pb2_grpc.CaptionServiceServicer):
         self, request: caption_pb2.StreamCaptionRequest, context: Context
     ) -> AsyncGenerator[caption_pb2.StreamCaptionResponse, None]:
         """Yield the tokens of every caption as they are made, and each image's result as its last event."""
-        order = self._order(request, sharing=1)
+        order = self._order(request, streaming=True)
         streams = [
             self._generations.stream(order, self._resources.read_image(order, image, field), field)
             for field, image in _fields(request)
@@ -60,10 +60,10 @@ class CaptionService(caption_pb2_grpc.CaptionServiceServicer):
                     yield caption_pb2.StreamCaptionResponse(input_index=index, delta=event)
 
     def _order(
-        self, request: caption_pb2.CaptionRequest | caption_pb2.StreamCaptionRequest, *, sharing: int
+        self, request: caption_pb2.CaptionRequest | caption_pb2.StreamCaptionRequest, *, streaming: bool
     ) -> GenerateOrder:
         return self._generations.order(
-            request, Task.CAPTIONING, inputs=len(request.images), field="images", sharing=sharing
+            request, Task.CAPTIONING, inputs=len(request.images), field="images", streaming=streaming
         )
 
 
@@ -73,10 +73,13 @@ def _fields(request: caption_pb2.CaptionRequest | caption_pb2.StreamCaptionReque
 
 def _caption(product: Product) -> caption_pb2.Caption:
     return caption_pb2.Caption(
-        text=product.text,
-        finish_reason=product.finish_reason,
-        target_tokens=product.target_tokens,
-        log_probability=product.log_probability,
+        text=product.best.text,
+        finish_reason=product.best.finish_reason,
+        target_tokens=product.best.target_tokens,
+        log_probability=product.best.log_probability,
+        score=product.best.score,
+        tokens=product.best.tokens,
         attention=product.attention,
+        further_sequences=product.further,
         timing=product.timing,
     )

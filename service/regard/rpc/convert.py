@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from regard.attention.selection import (
     Granularity,
     Reduction,
 )
-from regard.engine.request import Classification, FinishReason, FloatArray, Phases
+from regard.engine.request import Classification, FinishReason, FloatArray, GeneratedSequence, Phases
 from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
 from regard.text.segment import Segment
@@ -55,6 +55,7 @@ AXES = {
 FINISH_REASONS = {
     FinishReason.END_OF_SENTENCE: generation_pb2.FINISH_REASON_END_OF_SENTENCE,
     FinishReason.LENGTH: generation_pb2.FINISH_REASON_LENGTH,
+    FinishReason.STOP_STRING: generation_pb2.FINISH_REASON_STOP_STRING,
 }
 
 
@@ -147,6 +148,27 @@ def _map(one: AttentionMap) -> attention_pb2.AttentionMap:
 def model_version(manifest: Manifest) -> result_pb2.ModelVersion:
     """Return which model answers as a message."""
     return result_pb2.ModelVersion(name=manifest.name, version=manifest.version)
+
+
+def tokens(sequence: GeneratedSequence, spelling: Callable[[int], str]) -> list[generation_pb2.GeneratedToken]:
+    """Return the tokens of a sequence as messages, with the likeliest of their positions."""
+    likeliest = sequence.top_logprobs or [[]] * len(sequence.token_ids)
+    return [
+        generation_pb2.GeneratedToken(
+            token_id=token_id,
+            token=spelling(token_id),
+            log_probability=log_probability,
+            top_logprobs=[
+                generation_pb2.TokenLogprob(
+                    token_id=one.token_id, token=spelling(one.token_id), log_probability=one.log_probability
+                )
+                for one in position
+            ],
+        )
+        for token_id, log_probability, position in zip(
+            sequence.token_ids, sequence.log_probabilities, likeliest, strict=True
+        )
+    ]
 
 
 def timing(phases: Phases) -> result_pb2.Timing:

@@ -9,15 +9,17 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from regard.attention.axes import Passage
-from regard.engine.request import GenerateRequest, Generation, TokenEvent
-from regard.engine.search.options import GenerationOptions, options_of
+from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TokenEvent
+from regard.engine.search.options import GenerationOptions
 from regard.errors import EngineError
 from regard.manifest import GenerationSpec, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
+from regard.rpc.options import search_options, stops_of
 from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
 from regard.text.codec import TextCodec
+from regard.text.stops import StopFilter, StopStrings
 from regard.v1 import attention_pb2, caption_pb2, generation_pb2, result_pb2, translation_pb2
 
 GeneratingRequest = (
@@ -35,6 +37,8 @@ class GenerateOrder(Order):
     codec: TextCodec
     spec: GenerationSpec
     options: GenerationOptions
+    stops: StopStrings | None
+    token_logprobs: bool
 
     def request(self, reading: Reading, *, streaming: bool) -> GenerateRequest:
         """Return what the engine is asked for."""
@@ -49,16 +53,18 @@ class GenerateOrder(Order):
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What a model made of one input, in the terms of the messages."""
+    """What a model made of one input, in the terms of the messages: the best sequence, and those after it."""
 
-    text: str
-    finish_reason: generation_pb2.FinishReason.ValueType
+    best: generation_pb2.GeneratedSequence
+    further: list[generation_pb2.GeneratedSequence]
     source_tokens: int
-    target_tokens: int
-    log_probability: float
     truncated: bool
-    attention: attention_pb2.Attention | None
     timing: result_pb2.Timing
+
+    @property
+    def attention(self) -> attention_pb2.Attention | None:
+        """The attention of the best sequence, if it was asked for."""
+        return self.best.attention if self.best.HasField("attention") else None
 
 
 class Generations:
@@ -74,17 +80,21 @@ class Generations:
         *,
         inputs: int,
         field: str,
-        sharing: int,
+        streaming: bool,
         truncate: bool = False,
     ) -> GenerateOrder:
-        """Check what concerns all inputs of a request; raises what `Resources.order` does."""
+        """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do."""
+        asked = request.generation
+        sharing = (1 if streaming else inputs) * max(asked.num_return_sequences, 1)
         order = self._resources.order(request, task, inputs=inputs, field=field, sharing=sharing, truncate=truncate)
         codec, spec = order.model.text, order.model.manifest.generation
         if spec is None or codec is None:
             raise EngineError(f"package {order.model.label} does not say how to generate text")
-        asked = request.generation.max_new_tokens
-        options = options_of(spec, {"max_new_tokens": asked} if asked else {})
-        return GenerateOrder(order.model, order.call, order.truncate, order.attention, codec, spec, options)
+        options, stops = search_options(asked, spec, codec, streaming=streaming), stops_of(asked)
+        listed = asked.token_logprobs or asked.top_logprobs > 0
+        return GenerateOrder(
+            order.model, order.call, order.truncate, order.attention, codec, spec, options, stops, listed
+        )
 
     async def run(self, order: GenerateOrder, read: Awaitable[Reading], field: str) -> Product:
         """Return what the model makes of one input."""
@@ -121,9 +131,11 @@ class Generations:
         product = await self._resources.offload(_produce, order, reading, generation, field)
         metrics, labels = self._resources.metrics, order.model.labels
         metrics.input_served(labels, product.source_tokens, generation.phases)
-        metrics.generated_tokens.labels(labels.model, labels.version).inc(len(generation.best.token_ids))
-        if product.attention is not None:
-            metrics.attention_sent(labels, bytes_of(product.attention))
+        generated = sum(len(sequence.token_ids) for sequence in generation.sequences)
+        metrics.generated_tokens.labels(labels.model, labels.version).inc(generated)
+        for sequence in (product.best, *product.further):
+            if sequence.HasField("attention"):
+                metrics.attention_sent(labels, bytes_of(sequence.attention))
         return product
 
 
@@ -134,40 +146,58 @@ class _Deltas:
     """
 
     def __init__(self, order: GenerateOrder) -> None:
-        self._eos_token_ids = order.spec.eos_token_ids
-        self._max_new_tokens = order.options.max_new_tokens
         self._detokenizer = order.codec.detokenizer()
+        self._filter = StopFilter(order.stops) if order.stops else None
         self.count = 0
 
     def next(self, event: TokenEvent) -> generation_pb2.TokenDelta:
         self.count += 1
         text = self._detokenizer.push(event.token_id)
-        if event.token_id in self._eos_token_ids or self.count == self._max_new_tokens:
+        if event.last:
             text += self._detokenizer.finish()
+        if self._filter is not None:
+            text = self._filter.push(text) + (self._filter.finish() if event.last else "")
         return generation_pb2.TokenDelta(token_id=event.token_id, text=text, log_probability=event.log_probability)
 
 
 def _produce(order: GenerateOrder, reading: Reading, generation: Generation, field: str) -> Product:
-    codec, attention = order.codec, None
-    if order.attention is None:
-        text = codec.decode(generation.best.token_ids)
-    else:
-        text, segments = codec.segments_of(generation.best.token_ids)
-        attention = order.attention.fill(
-            order.model.package,
-            generation.best.taps,
-            reading.passage,
-            field,
-            target=Passage(text, segments),
-            start=codec.special_segment(order.spec.start_token_id),
-        )
+    best, *further = (_sequence(order, reading, sequence, field) for sequence in generation.sequences)
     return Product(
-        text=text,
-        finish_reason=convert.FINISH_REASONS[generation.best.finish_reason],
+        best=best,
+        further=further,
         source_tokens=reading.source.length,
-        target_tokens=len(generation.best.token_ids),
-        log_probability=math.fsum(generation.best.log_probabilities),
         truncated=reading.truncated,
-        attention=attention,
         timing=convert.timing(generation.phases),
     )
+
+
+def _sequence(
+    order: GenerateOrder, reading: Reading, sequence: GeneratedSequence, field: str
+) -> generation_pb2.GeneratedSequence:
+    codec, attention = order.codec, None
+    if order.attention is None:
+        text = _cut(order, codec.decode(sequence.token_ids))
+    else:
+        whole, segments = codec.segments_of(sequence.token_ids)
+        text = _cut(order, whole)
+        attention = order.attention.fill(
+            order.model.package,
+            sequence.taps,
+            reading.passage,
+            field,
+            target=Passage(text, tuple(segment.within(len(text)) for segment in segments)),
+            start=codec.special_segment(order.spec.start_token_id),
+        )
+    return generation_pb2.GeneratedSequence(
+        text=text,
+        finish_reason=convert.FINISH_REASONS[sequence.finish_reason],
+        target_tokens=len(sequence.token_ids),
+        log_probability=math.fsum(sequence.log_probabilities),
+        score=sequence.score,
+        tokens=convert.tokens(sequence, codec.spelling) if order.token_logprobs else (),
+        attention=attention,
+    )
+
+
+def _cut(order: GenerateOrder, text: str) -> str:
+    return order.stops.cut(text) if order.stops else text

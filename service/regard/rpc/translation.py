@@ -26,7 +26,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
         self, request: translation_pb2.TranslateRequest, context: Context
     ) -> translation_pb2.TranslateResponse:
         """Return a result for each text."""
-        order = self._order(request, sharing=len(request.texts))
+        order = self._order(request, streaming=False)
         outcomes = await gather(
             self._generations.run(order, self._resources.read_text(order, text, field), field)
             for field, text in _fields(request)
@@ -45,7 +45,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
         self, request: translation_pb2.StreamTranslateRequest, context: Context
     ) -> AsyncGenerator[translation_pb2.StreamTranslateResponse, None]:
         """Yield the tokens of every text as they are made, and each text's result as its last event."""
-        order = self._order(request, sharing=1)
+        order = self._order(request, streaming=True)
         streams = [
             self._generations.stream(order, self._resources.read_text(order, text, field), field)
             for field, text in _fields(request)
@@ -60,14 +60,14 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
                     yield translation_pb2.StreamTranslateResponse(input_index=index, delta=event)
 
     def _order(
-        self, request: translation_pb2.TranslateRequest | translation_pb2.StreamTranslateRequest, *, sharing: int
+        self, request: translation_pb2.TranslateRequest | translation_pb2.StreamTranslateRequest, *, streaming: bool
     ) -> GenerateOrder:
         return self._generations.order(
             request,
             Task.TRANSLATION,
             inputs=len(request.texts),
             field="texts",
-            sharing=sharing,
+            streaming=streaming,
             truncate=request.truncate,
         )
 
@@ -80,12 +80,15 @@ def _fields(
 
 def _translation(product: Product) -> translation_pb2.Translation:
     return translation_pb2.Translation(
-        text=product.text,
-        finish_reason=product.finish_reason,
+        text=product.best.text,
+        finish_reason=product.best.finish_reason,
         source_tokens=product.source_tokens,
-        target_tokens=product.target_tokens,
-        log_probability=product.log_probability,
+        target_tokens=product.best.target_tokens,
+        log_probability=product.best.log_probability,
+        score=product.best.score,
         truncated=product.truncated,
+        tokens=product.best.tokens,
         attention=product.attention,
+        further_sequences=product.further,
         timing=product.timing,
     )

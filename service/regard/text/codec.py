@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from regard.errors import InvalidInputError, PackageError
 from regard.manifest import Package, TextSpec
 from regard.text.detokenizer import Detokenizer, Vocabulary, spans_of
 from regard.text.segment import Segment, trim
+from regard.text.stops import StopStrings
 
 # A text longer than this for each token that the model takes is not worth tokenizing.
 _CHARACTERS_PER_TOKEN = 64
@@ -99,6 +100,19 @@ class TextCodec:
         """Return the text of `token_ids`, without special tokens."""
         return self._vocabulary.decode(token_ids)
 
+    def pieces(self, text: str) -> list[int]:
+        """Return the tokens of a part of an output: those of `text` alone, without special tokens."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def special_token(self, spelling: str) -> int | None:
+        """Return the special token that is spelled so, such as a language's, if there is one."""
+        token_id = self._tokenizer.token_to_id(spelling)
+        return token_id if token_id in self._vocabulary.special_ids else None
+
+    def ends_at_stop(self, stops: StopStrings) -> Callable[[Sequence[int]], bool]:
+        """Return what tells whether a stop string ends within the last of some tokens."""
+        return partial(stops.ends_within_last, self._vocabulary)
+
     def detokenizer(self) -> Detokenizer:
         """Return a new detokenizer, for one output."""
         return Detokenizer(self._vocabulary)
@@ -113,14 +127,15 @@ class TextCodec:
         for token_id, span in zip(token_ids, spans_of(self._vocabulary, token_ids), strict=True):
             start, end = trim(text, *span)
             silent = self._vocabulary.is_silent(token_id)
-            segments.append(Segment(self._spelling(token_id), start, end, silent, token_id))
+            segments.append(Segment(self.spelling(token_id), start, end, silent, token_id))
         return text, tuple(segments)
 
     def special_segment(self, token_id: int) -> Segment:
         """Return the segment of a special token before the text, such as the decoder's start."""
-        return Segment(self._spelling(token_id), 0, 0, True, token_id)
+        return Segment(self.spelling(token_id), 0, 0, True, token_id)
 
-    def _spelling(self, token_id: int) -> str:
+    def spelling(self, token_id: int) -> str:
+        """Return a token as the vocabulary spells it; empty if it has none."""
         return self._tokenizer.id_to_token(token_id) or ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,10 @@ class Segment:
     end: int
     special: bool
     token_id: int | None
+
+    def within(self, length: int) -> Segment:
+        """Return the segment in a text that is cut to `length`; what is beyond stands nowhere."""
+        return replace(self, start=min(self.start, length), end=min(self.end, length)) if self.end > length else self
 
 
 def trim(text: str, start: int, end: int) -> tuple[int, int]:

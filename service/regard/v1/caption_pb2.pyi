@@ -43,7 +43,7 @@ class CaptionRequest(_message.Message):
 
     @_builtins.property
     def generation(self) -> _generation_pb2.GenerationOptions:
-        """How to search. Default, if absent: greedily, to the end of the sentence."""
+        """How to search. Default, if absent: as the model's checkpoint asks, and otherwise greedily."""
 
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
@@ -128,18 +128,37 @@ class Caption(_message.Message):
     LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    FURTHER_SEQUENCES_FIELD_NUMBER: _builtins.int
     text: _builtins.str
+    """The text, without a stop string that ended it."""
     finish_reason: _generation_pb2.FinishReason.ValueType
     target_tokens: _builtins.int
-    """The number of tokens generated, the end of the sentence included."""
+    """The number of tokens of the output: its prefix, if any, and those generated, the end included."""
     log_probability: _builtins.float
     """The natural logarithm of the probability of all generated tokens."""
+    score: _builtins.float
+    """What sequences are ranked by. Of a beam search, the sum of the tokens' log-probabilities, after
+    penalties and bans, divided by the length to the power of length_penalty; otherwise
+    log_probability.
+    """
     @_builtins.property
     def attention(self) -> _attention_pb2.Attention:
         """Present if the request asked for attention."""
 
     @_builtins.property
     def timing(self) -> _result_pb2.Timing: ...
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedToken]:
+        """Present if the request asked for token_logprobs or top_logprobs: one for each token, the
+        prefix' included.
+        """
+
+    @_builtins.property
+    def further_sequences(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedSequence]:
+        """The sequences after the best, if num_return_sequences asked for more than one."""
+
     def __init__(
         self,
         *,
@@ -149,10 +168,13 @@ class Caption(_message.Message):
         log_probability: _builtins.float = ...,
         attention: _attention_pb2.Attention | None = ...,
         timing: _result_pb2.Timing | None = ...,
+        score: _builtins.float = ...,
+        tokens: _abc.Iterable[_generation_pb2.GeneratedToken] | None = ...,
+        further_sequences: _abc.Iterable[_generation_pb2.GeneratedSequence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "finish_reason", b"finish_reason", "log_probability", b"log_probability", "target_tokens", b"target_tokens", "text", b"text", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "finish_reason", b"finish_reason", "further_sequences", b"further_sequences", "log_probability", b"log_probability", "score", b"score", "target_tokens", b"target_tokens", "text", b"text", "timing", b"timing", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,7 +199,7 @@ class StreamCaptionRequest(_message.Message):
 
     @_builtins.property
     def generation(self) -> _generation_pb2.GenerationOptions:
-        """How to search. Default, if absent: greedily, to the end of the sentence."""
+        """How to search. Default, if absent: as the model's checkpoint asks, and otherwise greedily."""
 
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:

@@ -3,9 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from regard.v1 import attention_pb2 as _attention_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -16,6 +19,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _EarlyStopping:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EarlyStoppingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EarlyStopping.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EARLY_STOPPING_UNSPECIFIED: _EarlyStopping.ValueType  # 0
+    """As the checkpoint asks, or as EARLY_STOPPING_FALSE."""
+    EARLY_STOPPING_FALSE: _EarlyStopping.ValueType  # 1
+    """When no beam looks as if it could better the worst of the finished, at its present length."""
+    EARLY_STOPPING_TRUE: _EarlyStopping.ValueType  # 2
+    """As soon as there are num_beams finished sequences."""
+    EARLY_STOPPING_NEVER: _EarlyStopping.ValueType  # 3
+    """When no beam can better the worst of the finished, at any length."""
+
+class EarlyStopping(_EarlyStopping, metaclass=_EarlyStoppingEnumTypeWrapper):
+    """When a beam search ends: as soon as there are num_beams finished sequences, or later."""
+
+EARLY_STOPPING_UNSPECIFIED: EarlyStopping.ValueType  # 0
+"""As the checkpoint asks, or as EARLY_STOPPING_FALSE."""
+EARLY_STOPPING_FALSE: EarlyStopping.ValueType  # 1
+"""When no beam looks as if it could better the worst of the finished, at its present length."""
+EARLY_STOPPING_TRUE: EarlyStopping.ValueType  # 2
+"""As soon as there are num_beams finished sequences."""
+EARLY_STOPPING_NEVER: EarlyStopping.ValueType  # 3
+"""When no beam can better the worst of the finished, at any length."""
+Global___EarlyStopping: _TypeAlias = EarlyStopping  # noqa: Y015
 
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -28,6 +59,8 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     """The model produced its end-of-sentence token."""
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
     """max_new_tokens, or the model's last position, was reached."""
+    FINISH_REASON_STOP_STRING: _FinishReason.ValueType  # 3
+    """One of stop_strings came."""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper):
     """Why a generation ended."""
@@ -37,31 +70,301 @@ FINISH_REASON_END_OF_SENTENCE: FinishReason.ValueType  # 1
 """The model produced its end-of-sentence token."""
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
 """max_new_tokens, or the model's last position, was reached."""
+FINISH_REASON_STOP_STRING: FinishReason.ValueType  # 3
+"""One of stop_strings came."""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 
 @_typing.final
 class GenerationOptions(_message.Message):
-    """How the output is searched for."""
+    """How the output is searched for. The names and the meanings are those of `generate()` in
+    Transformers where it has them, and so are the results: same tokens, same scores.
+
+    What is absent is as the model's checkpoint asks (its generation_config.json), and otherwise as
+    `generate()` does it. So a model whose checkpoint asks for four beams is searched with four unless
+    the request says 1, which is several times faster. What can't be honoured, alone or together, and
+    what would have no effect is refused with INVALID_ARGUMENT and the name of the field.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
+    MIN_NEW_TOKENS_FIELD_NUMBER: _builtins.int
+    NUM_BEAMS_FIELD_NUMBER: _builtins.int
+    LENGTH_PENALTY_FIELD_NUMBER: _builtins.int
+    EARLY_STOPPING_FIELD_NUMBER: _builtins.int
+    NUM_RETURN_SEQUENCES_FIELD_NUMBER: _builtins.int
+    DO_SAMPLE_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    TOP_P_FIELD_NUMBER: _builtins.int
+    MIN_P_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
+    NO_REPEAT_NGRAM_SIZE_FIELD_NUMBER: _builtins.int
+    BAD_WORDS_FIELD_NUMBER: _builtins.int
+    BAD_WORDS_IDS_FIELD_NUMBER: _builtins.int
+    SUPPRESS_TOKENS_FIELD_NUMBER: _builtins.int
+    FORCED_BOS_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    FORCED_EOS_TOKEN_ID_FIELD_NUMBER: _builtins.int
+    TARGET_LANGUAGE_FIELD_NUMBER: _builtins.int
+    TARGET_PREFIX_FIELD_NUMBER: _builtins.int
+    STOP_STRINGS_FIELD_NUMBER: _builtins.int
+    ALTERNATIVES_POSITION_FIELD_NUMBER: _builtins.int
+    TOKEN_LOGPROBS_FIELD_NUMBER: _builtins.int
+    TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
     max_new_tokens: _builtins.int
-    """The most tokens to generate, the end of the sentence included. From 1 to the model's number
-    of decoder positions. Default, if 0: as many as the model allows.
+    """The most tokens to generate, the end of the sentence included and the prefix not. From 1 to the
+    model's number of decoder positions. Default, if 0: as many as the model allows.
     """
+    min_new_tokens: _builtins.int
+    """The fewest tokens to generate before the end of the sentence may come. From 0 to max_new_tokens."""
+    num_beams: _builtins.int
+    """Beams of a beam search; 1 is greedy search, or sampling. From 1 to a quarter of the vocabulary
+    and to the rows that the server decodes side by side (by default 64).
+    """
+    length_penalty: _builtins.float
+    """The power of the length that a beam's score is divided by: above 0 favours long sequences, below
+    0 short ones. From -10 to 10; 1 if neither the request nor the checkpoint says. Needs num_beams.
+    """
+    early_stopping: Global___EarlyStopping.ValueType
+    """When a beam search ends. Needs num_beams."""
+    num_return_sequences: _builtins.int
+    """Sequences to return, the best first: of a beam search at most num_beams; of sampling and of
+    alternatives_position any number. A stream gives one. Default, if 0: 1.
+    """
+    do_sample: _builtins.bool
+    """Whether tokens are drawn by their probability instead of chosen. Needs num_beams of 1."""
+    temperature: _builtins.float
+    """What scores are divided by before drawing: below 1 sharpens, above 1 flattens. From 0.01 to 100;
+    1 if neither the request nor the checkpoint says. Needs do_sample.
+    """
+    top_k: _builtins.int
+    """Only so many of the likeliest tokens are drawn from; 0 is all of them. 50 if neither the request
+    nor the checkpoint says. Needs do_sample.
+    """
+    top_p: _builtins.float
+    """Only the fewest likeliest tokens whose probabilities sum to this are drawn from. From 0 to 1, and
+    1 if neither the request nor the checkpoint says. Needs do_sample.
+    """
+    min_p: _builtins.float
+    """Only tokens of at least this share of the likeliest one's probability are drawn from. From 0 to
+    1, and 0 if neither the request nor the checkpoint says. Needs do_sample.
+    """
+    seed: _builtins.int
+    """Where the draws begin: the same seed gives the same text for the same input, whatever else the
+    server does. Default: another for every request. Needs do_sample.
+    """
+    repetition_penalty: _builtins.float
+    """What scores of tokens that were there before are divided by, or multiplied by if they are below
+    0. From 0.01 to 100; above 1 discourages repetition.
+    """
+    no_repeat_ngram_size: _builtins.int
+    """The length in tokens of the runs of which none comes twice; 0 allows all."""
+    forced_bos_token_id: _builtins.int
+    """The token that must come first, such as a language's. Not with target_language or target_prefix."""
+    forced_eos_token_id: _builtins.int
+    """The token that must come last if max_new_tokens is reached."""
+    target_language: _builtins.str
+    """The language to write, for a model that has a token for each: the token as the tokenizer spells
+    it, such as "fr_XX", "__fr__" or "fra_Latn". It is forced to come first.
+    """
+    target_prefix: _builtins.str
+    """The text that the output begins with; the model continues it. Its tokens count as forced."""
+    alternatives_position: _builtins.int
+    """Where the sequences of num_return_sequences part, in tokens from the first that is not forced:
+    each goes on greedily behind another of the tokens that are likeliest there. From 0. Needs
+    num_return_sequences; not with num_beams or do_sample.
+    """
+    token_logprobs: _builtins.bool
+    """Whether the results list their tokens, each with its log-probability. Default: no."""
+    top_logprobs: _builtins.int
+    """How many of the likeliest tokens the results list at each position. From 0, the default, to 32;
+    implies token_logprobs.
+    """
+    @_builtins.property
+    def bad_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts that must not come, as the model's tokenizer splits them: at the beginning of a word, in
+        this spelling. Added to those of the checkpoint. At most 1,024 tokens with bad_words_ids.
+        """
+
+    @_builtins.property
+    def bad_words_ids(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenIds]:
+        """The same as tokens, for what the tokenizer would not split so."""
+
+    @_builtins.property
+    def suppress_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens that must not come. Added to those of the checkpoint. At most 1,024."""
+
+    @_builtins.property
+    def stop_strings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The output ends where one of these texts does, and is cut before it. At most 16 of at most 100
+        characters each.
+        """
+
     def __init__(
         self,
         *,
         max_new_tokens: _builtins.int = ...,
+        min_new_tokens: _builtins.int | None = ...,
+        num_beams: _builtins.int | None = ...,
+        length_penalty: _builtins.float | None = ...,
+        early_stopping: Global___EarlyStopping.ValueType = ...,
+        num_return_sequences: _builtins.int = ...,
+        do_sample: _builtins.bool | None = ...,
+        temperature: _builtins.float | None = ...,
+        top_k: _builtins.int | None = ...,
+        top_p: _builtins.float | None = ...,
+        min_p: _builtins.float | None = ...,
+        seed: _builtins.int | None = ...,
+        repetition_penalty: _builtins.float | None = ...,
+        no_repeat_ngram_size: _builtins.int | None = ...,
+        bad_words: _abc.Iterable[_builtins.str] | None = ...,
+        bad_words_ids: _abc.Iterable[Global___TokenIds] | None = ...,
+        suppress_tokens: _abc.Iterable[_builtins.int] | None = ...,
+        forced_bos_token_id: _builtins.int | None = ...,
+        forced_eos_token_id: _builtins.int | None = ...,
+        target_language: _builtins.str = ...,
+        target_prefix: _builtins.str = ...,
+        stop_strings: _abc.Iterable[_builtins.str] | None = ...,
+        alternatives_position: _builtins.int | None = ...,
+        token_logprobs: _builtins.bool = ...,
+        top_logprobs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alternatives_position", b"_alternatives_position", "_do_sample", b"_do_sample", "_forced_bos_token_id", b"_forced_bos_token_id", "_forced_eos_token_id", b"_forced_eos_token_id", "_length_penalty", b"_length_penalty", "_min_new_tokens", b"_min_new_tokens", "_min_p", b"_min_p", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_beams", b"_num_beams", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "alternatives_position", b"alternatives_position", "do_sample", b"do_sample", "forced_bos_token_id", b"forced_bos_token_id", "forced_eos_token_id", b"forced_eos_token_id", "length_penalty", b"length_penalty", "min_new_tokens", b"min_new_tokens", "min_p", b"min_p", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_beams", b"num_beams", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "temperature", b"temperature", "top_k", b"top_k", "top_p", b"top_p"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alternatives_position", b"_alternatives_position", "_do_sample", b"_do_sample", "_forced_bos_token_id", b"_forced_bos_token_id", "_forced_eos_token_id", b"_forced_eos_token_id", "_length_penalty", b"_length_penalty", "_min_new_tokens", b"_min_new_tokens", "_min_p", b"_min_p", "_no_repeat_ngram_size", b"_no_repeat_ngram_size", "_num_beams", b"_num_beams", "_repetition_penalty", b"_repetition_penalty", "_seed", b"_seed", "_temperature", b"_temperature", "_top_k", b"_top_k", "_top_p", b"_top_p", "alternatives_position", b"alternatives_position", "bad_words", b"bad_words", "bad_words_ids", b"bad_words_ids", "do_sample", b"do_sample", "early_stopping", b"early_stopping", "forced_bos_token_id", b"forced_bos_token_id", "forced_eos_token_id", b"forced_eos_token_id", "length_penalty", b"length_penalty", "max_new_tokens", b"max_new_tokens", "min_new_tokens", b"min_new_tokens", "min_p", b"min_p", "no_repeat_ngram_size", b"no_repeat_ngram_size", "num_beams", b"num_beams", "num_return_sequences", b"num_return_sequences", "repetition_penalty", b"repetition_penalty", "seed", b"seed", "stop_strings", b"stop_strings", "suppress_tokens", b"suppress_tokens", "target_language", b"target_language", "target_prefix", b"target_prefix", "temperature", b"temperature", "token_logprobs", b"token_logprobs", "top_k", b"top_k", "top_logprobs", b"top_logprobs", "top_p", b"top_p"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__alternatives_position: _TypeAlias = _typing.Literal["alternatives_position"]  # noqa: Y015
+    _WhichOneofArgType__alternatives_position: _TypeAlias = _typing.Literal["_alternatives_position", b"_alternatives_position"]  # noqa: Y015
+    _WhichOneofReturnType__do_sample: _TypeAlias = _typing.Literal["do_sample"]  # noqa: Y015
+    _WhichOneofArgType__do_sample: _TypeAlias = _typing.Literal["_do_sample", b"_do_sample"]  # noqa: Y015
+    _WhichOneofReturnType__forced_bos_token_id: _TypeAlias = _typing.Literal["forced_bos_token_id"]  # noqa: Y015
+    _WhichOneofArgType__forced_bos_token_id: _TypeAlias = _typing.Literal["_forced_bos_token_id", b"_forced_bos_token_id"]  # noqa: Y015
+    _WhichOneofReturnType__forced_eos_token_id: _TypeAlias = _typing.Literal["forced_eos_token_id"]  # noqa: Y015
+    _WhichOneofArgType__forced_eos_token_id: _TypeAlias = _typing.Literal["_forced_eos_token_id", b"_forced_eos_token_id"]  # noqa: Y015
+    _WhichOneofReturnType__length_penalty: _TypeAlias = _typing.Literal["length_penalty"]  # noqa: Y015
+    _WhichOneofArgType__length_penalty: _TypeAlias = _typing.Literal["_length_penalty", b"_length_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__min_new_tokens: _TypeAlias = _typing.Literal["min_new_tokens"]  # noqa: Y015
+    _WhichOneofArgType__min_new_tokens: _TypeAlias = _typing.Literal["_min_new_tokens", b"_min_new_tokens"]  # noqa: Y015
+    _WhichOneofReturnType__min_p: _TypeAlias = _typing.Literal["min_p"]  # noqa: Y015
+    _WhichOneofArgType__min_p: _TypeAlias = _typing.Literal["_min_p", b"_min_p"]  # noqa: Y015
+    _WhichOneofReturnType__no_repeat_ngram_size: _TypeAlias = _typing.Literal["no_repeat_ngram_size"]  # noqa: Y015
+    _WhichOneofArgType__no_repeat_ngram_size: _TypeAlias = _typing.Literal["_no_repeat_ngram_size", b"_no_repeat_ngram_size"]  # noqa: Y015
+    _WhichOneofReturnType__num_beams: _TypeAlias = _typing.Literal["num_beams"]  # noqa: Y015
+    _WhichOneofArgType__num_beams: _TypeAlias = _typing.Literal["_num_beams", b"_num_beams"]  # noqa: Y015
+    _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
+    _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__top_k: _TypeAlias = _typing.Literal["top_k"]  # noqa: Y015
+    _WhichOneofArgType__top_k: _TypeAlias = _typing.Literal["_top_k", b"_top_k"]  # noqa: Y015
+    _WhichOneofReturnType__top_p: _TypeAlias = _typing.Literal["top_p"]  # noqa: Y015
+    _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__alternatives_position) -> _WhichOneofReturnType__alternatives_position | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__do_sample) -> _WhichOneofReturnType__do_sample | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forced_bos_token_id) -> _WhichOneofReturnType__forced_bos_token_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forced_eos_token_id) -> _WhichOneofReturnType__forced_eos_token_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__length_penalty) -> _WhichOneofReturnType__length_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_new_tokens) -> _WhichOneofReturnType__min_new_tokens | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_p) -> _WhichOneofReturnType__min_p | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__no_repeat_ngram_size) -> _WhichOneofReturnType__no_repeat_ngram_size | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_beams) -> _WhichOneofReturnType__num_beams | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_k) -> _WhichOneofReturnType__top_k | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top_p) -> _WhichOneofReturnType__top_p | None: ...
+
+Global___GenerationOptions: _TypeAlias = GenerationOptions  # noqa: Y015
+
+@_typing.final
+class TokenIds(_message.Message):
+    """A sequence of tokens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def token_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Ids in the model's vocabulary, at least one."""
+
+    def __init__(
+        self,
+        *,
+        token_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_new_tokens", b"max_new_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token_ids", b"token_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GenerationOptions: _TypeAlias = GenerationOptions  # noqa: Y015
+Global___TokenIds: _TypeAlias = TokenIds  # noqa: Y015
+
+@_typing.final
+class GeneratedSequence(_message.Message):
+    """One sequence of a result that has several."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
+    TARGET_TOKENS_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    ATTENTION_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The text, without a stop string that ended it."""
+    finish_reason: Global___FinishReason.ValueType
+    target_tokens: _builtins.int
+    """The number of tokens of the sequence: the prefix, and those generated, the end included."""
+    log_probability: _builtins.float
+    """The natural logarithm of the probability of all generated tokens."""
+    score: _builtins.float
+    """What sequences are ranked by; see the result's own score."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___GeneratedToken]:
+        """Present if the request asked for token_logprobs or top_logprobs."""
+
+    @_builtins.property
+    def attention(self) -> _attention_pb2.Attention:
+        """Present if the request asked for attention: that of this sequence."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        finish_reason: Global___FinishReason.ValueType = ...,
+        target_tokens: _builtins.int = ...,
+        log_probability: _builtins.float = ...,
+        score: _builtins.float = ...,
+        tokens: _abc.Iterable[Global___GeneratedToken] | None = ...,
+        attention: _attention_pb2.Attention | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "finish_reason", b"finish_reason", "log_probability", b"log_probability", "score", b"score", "target_tokens", b"target_tokens", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratedSequence: _TypeAlias = GeneratedSequence  # noqa: Y015
 
 @_typing.final
 class TokenDelta(_message.Message):
@@ -75,11 +378,11 @@ class TokenDelta(_message.Message):
     token_id: _builtins.int
     """The id of the token in the model's vocabulary."""
     text: _builtins.str
-    """What the token adds to the text. Empty where a character needs more tokens to be complete;
-    the token that completes it brings all of it.
+    """What the token adds to the text. Empty where a character needs more tokens to be complete, or a
+    stop string may have begun; the token that settles it brings all of it.
     """
     log_probability: _builtins.float
-    """The natural logarithm of the token's probability."""
+    """The natural logarithm of the token's probability; 0 if it was forced."""
     def __init__(
         self,
         *,
@@ -94,3 +397,71 @@ class TokenDelta(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TokenDelta: _TypeAlias = TokenDelta  # noqa: Y015
+
+@_typing.final
+class GeneratedToken(_message.Message):
+    """One token of a sequence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
+    TOP_LOGPROBS_FIELD_NUMBER: _builtins.int
+    token_id: _builtins.int
+    """The id of the token in the model's vocabulary."""
+    token: _builtins.str
+    """The token as the vocabulary spells it."""
+    log_probability: _builtins.float
+    """The natural logarithm of the token's probability, as the model gave it; 0 if it was forced."""
+    @_builtins.property
+    def top_logprobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenLogprob]:
+        """The likeliest tokens at this position, as the model gave them, the likeliest first; as many as
+        top_logprobs asked for.
+        """
+
+    def __init__(
+        self,
+        *,
+        token_id: _builtins.int = ...,
+        token: _builtins.str = ...,
+        log_probability: _builtins.float = ...,
+        top_logprobs: _abc.Iterable[Global___TokenLogprob] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_probability", b"log_probability", "token", b"token", "token_id", b"token_id", "top_logprobs", b"top_logprobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GeneratedToken: _TypeAlias = GeneratedToken  # noqa: Y015
+
+@_typing.final
+class TokenLogprob(_message.Message):
+    """A token that could have come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
+    token_id: _builtins.int
+    """The id of the token in the model's vocabulary."""
+    token: _builtins.str
+    """The token as the vocabulary spells it."""
+    log_probability: _builtins.float
+    """The natural logarithm of its probability."""
+    def __init__(
+        self,
+        *,
+        token_id: _builtins.int = ...,
+        token: _builtins.str = ...,
+        log_probability: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_probability", b"log_probability", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenLogprob: _TypeAlias = TokenLogprob  # noqa: Y015

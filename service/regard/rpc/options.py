@@ -1,0 +1,109 @@
+"""From the message `GenerationOptions` to what the engine searches with."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from typing import Any
+
+from regard.engine.search.options import GenerationOptions, options_of
+from regard.errors import InvalidInputError
+from regard.manifest import GenerationSpec
+from regard.text.codec import TextCodec
+from regard.text.stops import StopStrings
+from regard.v1 import generation_pb2
+
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARACTERS = 100
+
+_BY_THE_SAME_NAME = {
+    "max_new_tokens",
+    "min_new_tokens",
+    "num_beams",
+    "length_penalty",
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "alternatives_position",
+    "num_return_sequences",
+    "top_logprobs",
+}
+"""The fields that mean the same to the engine."""
+_EARLY_STOPPING: dict[int, bool | str] = {
+    generation_pb2.EARLY_STOPPING_FALSE: False,
+    generation_pb2.EARLY_STOPPING_TRUE: True,
+    generation_pb2.EARLY_STOPPING_NEVER: "never",
+}
+
+
+def stops_of(message: generation_pb2.GenerationOptions) -> StopStrings | None:
+    """Return the strings that end a text. Raises `InvalidInputError` for too many or too long ones."""
+    strings = tuple(message.stop_strings)
+    if len(strings) > MAX_STOP_STRINGS:
+        raise _refused("stop_strings", f"has {len(strings)} strings; at most {MAX_STOP_STRINGS} are taken")
+    for string in strings:
+        if not 1 <= len(string) <= MAX_STOP_CHARACTERS:
+            raise _refused(
+                "stop_strings", f"holds a string of {len(string)} characters; it takes 1 to {MAX_STOP_CHARACTERS}"
+            )
+        if string in message.target_prefix:
+            raise _refused("target_prefix", f"holds the stop string {string!r}, so nothing could follow it")
+    return StopStrings(strings) if strings else None
+
+
+def search_options(
+    message: generation_pb2.GenerationOptions, spec: GenerationSpec, codec: TextCodec, *, streaming: bool
+) -> GenerationOptions:
+    """Return how to search. Raises `InvalidInputError`, naming the field, for what can't be honoured."""
+    stops = stops_of(message)
+    fields = {field.name: value for field, value in message.ListFields()}
+    given: dict[str, Any] = {name: value for name, value in fields.items() if name in _BY_THE_SAME_NAME}
+    if message.early_stopping:
+        if message.early_stopping not in _EARLY_STOPPING:
+            raise _refused("early_stopping", f"has no value {message.early_stopping}")
+        given["early_stopping"] = _EARLY_STOPPING[message.early_stopping]
+    if message.target_language:
+        given["forced_bos_token_id"] = _language(message, codec)
+    if message.target_prefix:
+        given["prefix_token_ids"] = tuple(codec.pieces(message.target_prefix))
+    given["bad_words_ids"] = (
+        *(tuple(codec.pieces(word)) for word in message.bad_words),
+        *(tuple(word.token_ids) for word in message.bad_words_ids),
+    )
+    given["suppress_tokens"] = tuple(message.suppress_tokens)
+    if stops is not None:
+        given["ends_at_stop"] = codec.ends_at_stop(stops)
+    options = options_of(spec, given)
+    if streaming and options.num_return_sequences > 1:
+        raise _refused("num_return_sequences", f"is {options.num_return_sequences}; a stream gives one sequence")
+    return _seeded(options, given)
+
+
+def _seeded(options: GenerationOptions, given: dict[str, Any]) -> GenerationOptions:
+    """Return options that draw from where nobody else does, unless the request says from where."""
+    return replace(options, seed=secrets.randbits(64)) if options.do_sample and "seed" not in given else options
+
+
+def _language(message: generation_pb2.GenerationOptions, codec: TextCodec) -> int:
+    if message.HasField("forced_bos_token_id"):
+        raise _refused("target_language", "can't be set with forced_bos_token_id: both name the first token")
+    token_id = codec.special_token(message.target_language)
+    if token_id is None:
+        raise _refused(
+            "target_language",
+            f"is {message.target_language!r}, which is no special token of the model; "
+            'spell it as the tokenizer does, such as "fr_XX", "__fr__" or "fra_Latn"',
+        )
+    return token_id
+
+
+def _refused(name: str, problem: str) -> InvalidInputError:
+    field = f"generation.{name}"
+    return InvalidInputError(f"{field} {problem}", field=field)

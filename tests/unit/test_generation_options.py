@@ -1,0 +1,117 @@
+"""From the message that asks for a search to the options of the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken
+
+from regard.engine.search.options import GenerationOptions
+from regard.errors import InvalidInputError
+from regard.manifest import GenerationSpec, Task
+from regard.rpc.options import search_options
+from regard.text.codec import TextCodec
+from regard.v1 import generation_pb2
+
+from .packages import manifest_of, package_of, unigram
+
+Asked = tuple[GenerationSpec, TextCodec]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Asked:
+    """A model with a token for each of two languages."""
+    tokenizer = unigram()
+    tokenizer.add_special_tokens([AddedToken("fr_XX"), AddedToken("de_DE")])
+    manifest = manifest_of(Task.TRANSLATION)
+    assert manifest.generation is not None
+    spec = manifest.generation.model_copy(update={"vocabulary_size": tokenizer.get_vocab_size()})
+    return spec, TextCodec(package_of(tmp_path, tokenizer, manifest))
+
+
+def options(model: Asked, *, streaming: bool = False, **fields: Any) -> GenerationOptions:
+    """Return what the engine is asked for by a message of these fields."""
+    return search_options(generation_pb2.GenerationOptions(**fields), *model, streaming=streaming)
+
+
+def test_an_empty_message_asks_for_what_the_checkpoint_asks_for(model: Asked) -> None:
+    """Greedy, and as long as the model allows."""
+    assert options(model) == GenerationOptions(max_new_tokens=32)
+
+
+def test_every_field_has_its_option(model: Asked) -> None:
+    """Also those that are given as what is 0 or False."""
+    asked = options(
+        model,
+        max_new_tokens=9,
+        min_new_tokens=2,
+        num_beams=4,
+        length_penalty=0,
+        early_stopping=generation_pb2.EARLY_STOPPING_NEVER,
+        num_return_sequences=2,
+        do_sample=False,
+        repetition_penalty=1.5,
+        no_repeat_ngram_size=3,
+        bad_words_ids=[generation_pb2.TokenIds(token_ids=[5, 6])],
+        suppress_tokens=[7],
+        forced_bos_token_id=0,
+        forced_eos_token_id=3,
+        top_logprobs=4,
+    )
+    assert asked == GenerationOptions(
+        max_new_tokens=9,
+        min_new_tokens=2,
+        num_beams=4,
+        length_penalty=0,
+        early_stopping="never",
+        num_return_sequences=2,
+        repetition_penalty=1.5,
+        no_repeat_ngram_size=3,
+        bad_words_ids=((5, 6),),
+        suppress_tokens=(7,),
+        forced_bos_token_id=0,
+        forced_eos_token_id=3,
+        top_logprobs=4,
+    )
+
+
+def test_texts_become_tokens(model: Asked) -> None:
+    """A prefix, bad words, and a language by the name of its token."""
+    codec = model[1]
+    assert options(model, target_prefix="The cat").prefix_token_ids == tuple(codec.pieces("The cat"))
+    assert options(model, bad_words=["cat", "mat"]).bad_words_ids == (
+        tuple(codec.pieces("cat")),
+        tuple(codec.pieces("mat")),
+    )
+    assert options(model, target_language="de_DE").forced_bos_token_id == codec.special_token("de_DE")
+
+
+def test_draws_begin_elsewhere_unless_a_seed_says_where(model: Asked) -> None:
+    """Two requests without a seed differ; a seed is kept, also 0."""
+    assert options(model, do_sample=True).seed != options(model, do_sample=True).seed
+    assert options(model, do_sample=True, seed=0).seed == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"stop_strings": ["."] * 17}, "stop_strings has 17 strings; at most 16"),
+        ({"stop_strings": [""]}, "stop_strings holds a string of 0 characters; it takes 1 to 100"),
+        ({"stop_strings": ["x" * 101]}, "stop_strings holds a string of 101 characters"),
+        ({"stop_strings": ["cat"], "target_prefix": "The cat"}, "target_prefix holds the stop string 'cat'"),
+        ({"target_language": "the"}, "target_language is 'the', which is no special token of the model"),
+        ({"target_language": "xx_XX"}, "target_language is 'xx_XX', which is no special token of the model"),
+        ({"target_language": "fr_XX", "forced_bos_token_id": 5}, "target_language can't be set with forced_bos"),
+        ({"early_stopping": 9}, "early_stopping has no value 9"),
+        ({"num_beams": 2, "num_return_sequences": 2}, "num_return_sequences is 2; a stream gives one sequence"),
+        ({"temperature": 2.0}, "temperature has no effect without do_sample"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(model: Asked, fields: dict[str, Any], message: str) -> None:
+    """The field is named in the message and beside it."""
+    with pytest.raises(InvalidInputError) as caught:
+        options(model, streaming=True, **fields)
+    assert caught.value.message.startswith(f"generation.{message}")
+    assert caught.value.field == f"generation.{message.split()[0]}"
