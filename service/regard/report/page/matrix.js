@@ -81,7 +81,7 @@ class Matrix {
         const margin = Math.min(Math.max(...this.rowLabels.map((label) => label.firstChild.scrollWidth)), 140) + 14;
         const widest = Math.min(Math.max(...widths), 140);
         const count = keys.segments.length;
-        const least = count > 60 ? 14 : count > 24 ? 20 : 26;
+        const least = count > 60 ? 14 : 18;
         const room = this.root.clientWidth - margin;
         const level = room / count >= widest + 10;
         const slanted = Math.ceil(widest * SLANT) + 8;
