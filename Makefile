@@ -5,6 +5,10 @@ DATA ?=
 MODELS ?= models
 EVALUATED ?= build/evaluated
 BENCH ?=
+IMAGE ?= regard
+BASE ?=
+BUILDER ?= $(shell command -v buildah || command -v docker)
+BUILDER_OPTIONS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +18,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test packages demo serve bench train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test packages demo serve bench tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +34,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 constraints: env ## Pin what is installed now in constraints.txt
-	@$(PIP_INSTALL) --group bench
+	@$(PIP_INSTALL) --group bench --group deploy
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/pins
 	@mv $(VENV)/pins constraints.txt && touch $(READY)
 
@@ -75,6 +79,16 @@ serve: packages ## Serve the demonstration models
 bench: env ## Measure against Transformers and CTranslate2 (25 minutes; BENCH=--quick for a smoke run)
 	@$(PIP_INSTALL) --group bench
 	@$(BIN)/python -m load_tests.peers.bench $(BENCH)
+
+tools: env ## Fetch what the tests of deploy/ need: helm, and Kubernetes' schemas
+	@echo "==> tools: build/tools"
+	@deploy/tools.sh build/tools
+	@$(PIP_INSTALL) --group deploy
+
+image: ## Build the server's image with buildah or docker: make image BASE=python:3.12-slim-bookworm
+	@test -n "$(BUILDER)" || { echo "make $@ needs buildah or docker"; exit 2; }
+	@$(BUILDER) build $(BUILDER_OPTIONS) $(BASE:%=--build-arg BASE=%) --file deploy/docker/Dockerfile.cpu --tag $(IMAGE) \
+		--build-arg REVISION=$$(git describe --always --abbrev=40 --dirty 2>/dev/null || echo unknown) .
 
 train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }

@@ -1,0 +1,236 @@
+"""The Helm chart: what it renders, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from regard.config import ServerSettings
+
+from .conftest import CHART, VALUES_SETS, Chart, Resource
+
+DEPLOYMENT = "Deployment/test-regard"
+OLDEST_AND_NEWEST_KUBERNETES = ("1.30.0", "1.35.0")
+CUSTOM_KINDS = {"ServiceMonitor"}
+MODELS = ("--set", "models.claim=models")
+
+values_sets = pytest.mark.parametrize("values", VALUES_SETS, ids=[path.stem for path in VALUES_SETS])
+
+
+@values_sets
+def test_helm_finds_nothing_to_complain_about(chart: Chart, values: Path) -> None:
+    """`helm lint --strict` passes with every set of values."""
+    linted = chart.run("lint --strict", str(CHART), "--values", str(values))
+
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+
+
+@values_sets
+@pytest.mark.parametrize("kubernetes", OLDEST_AND_NEWEST_KUBERNETES)
+def test_kubernetes_knows_every_field(chart: Chart, values: Path, kubernetes: str) -> None:
+    """Every resource has the fields that Kubernetes' own schemas give it, and no other."""
+    schemas = pytest.importorskip("kubernetes_validate", reason="there are no schemas: `make tools` fetches them")
+    resources = chart.render("--values", str(values), "--kube-version", kubernetes).values()
+
+    for resource in resources:
+        if resource["kind"] not in CUSTOM_KINDS:
+            schemas.validate(resource, kubernetes, strict=True)
+
+    assert {"Deployment", "Service", "ConfigMap"} <= {resource["kind"] for resource in resources}
+
+
+def test_resources_that_nobody_asked_for_stay_out(chart: Chart) -> None:
+    """With the least values there is neither an autoscaler nor a ServiceMonitor."""
+    assert set(chart.render(*MODELS)) == {
+        "ConfigMap/test-regard",
+        DEPLOYMENT,
+        "Pod/test-regard-test",
+        "PodDisruptionBudget/test-regard",
+        "Service/test-regard",
+        "Service/test-regard-headless",
+        "ServiceAccount/test-regard",
+    }
+
+
+def test_resources_that_are_asked_for_are_there(chart: Chart) -> None:
+    """With every value given there are both, and the autoscaler alone sets the number of pods."""
+    resources = chart.render("--values", str(CHART / "ci" / "everything-values.yaml"))
+
+    assert {"HorizontalPodAutoscaler/attention", "ServiceMonitor/attention"} <= set(resources)
+    assert "replicas" not in resources["Deployment/attention"]["spec"]
+
+
+@values_sets
+def test_ports_are_the_settings(chart: Chart, values: Path) -> None:
+    """Containers, probes and Services all speak of the ports that the settings file gives."""
+    resources = chart.render("--values", str(values))
+    deployment = _of_kind(resources, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    settings = _settings(resources)
+
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"grpc": settings["grpc_port"], "http": settings["http_port"]}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["grpc"] == {"port": settings["grpc_port"], "service": ""}
+    for service in (resource for resource in resources.values() if resource["kind"] == "Service"):
+        assert {port["targetPort"]: port["port"] for port in service["spec"]["ports"]}.items() <= ports.items()
+
+
+@values_sets
+def test_services_and_budget_select_the_pods_and_not_the_test(chart: Chart, values: Path) -> None:
+    """What selects pods finds the Deployment's, and the pod of `helm test` is not among them."""
+    resources = chart.render("--values", str(values))
+    labels = _of_kind(resources, "Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    test_labels = _of_kind(resources, "Pod")["metadata"]["labels"].items()
+
+    selectors = [one["spec"]["selector"] for one in resources.values() if "selector" in one.get("spec", {})]
+    for selector in selectors:
+        selected = selector.get("matchLabels", selector).items()
+        assert selected <= labels
+        assert not selected <= test_labels
+    assert len(selectors) >= 3
+
+
+@values_sets
+def test_pods_have_no_rights(chart: Chart, values: Path) -> None:
+    """Every container runs as a user that isn't root, can't become it, and can't write its own files."""
+    resources = chart.render("--values", str(values))
+
+    for pod in (_of_kind(resources, "Deployment")["spec"]["template"]["spec"], _of_kind(resources, "Pod")["spec"]):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+@pytest.mark.parametrize(("drain_timeout_s", "pre_stop_s"), [(30, 5), (0, 0), (90.5, 20)])
+def test_pods_may_finish_what_they_accepted(chart: Chart, drain_timeout_s: float, pre_stop_s: int) -> None:
+    """A pod is killed only some seconds after the sleep before its SIGTERM and the whole drain."""
+    given = ("--set-json", f"settings.drain_timeout_s={drain_timeout_s},preStopSeconds={pre_stop_s}")
+    pod = chart.render(*MODELS, *given)[DEPLOYMENT]["spec"]["template"]["spec"]
+
+    slept = pod["containers"][0].get("lifecycle", {"preStop": {"sleep": {"seconds": 0}}})["preStop"]["sleep"]["seconds"]
+    assert slept == pre_stop_s
+    assert pod["terminationGracePeriodSeconds"] >= slept + drain_timeout_s + 5
+
+
+def test_pods_are_replaced_when_their_settings_change(chart: Chart) -> None:
+    """The pods carry a checksum of the settings file: another file, other pods."""
+
+    def checksum(*arguments: str) -> str:
+        template: Resource = chart.render(*MODELS, *arguments)[DEPLOYMENT]["spec"]["template"]
+        return str(template["metadata"]["annotations"]["checksum/config"])
+
+    assert checksum() == checksum("--set", "replicas=3")
+    assert checksum() != checksum("--set", "settings.log_level=debug")
+
+
+@pytest.mark.parametrize(
+    ("given", "volume"),
+    [
+        ("models.claim=shared", {"persistentVolumeClaim": {"claimName": "shared", "readOnly": True}}),
+        ("models.hostPath=/srv/models", {"hostPath": {"path": "/srv/models", "type": "Directory"}}),
+        ("models.image=models:1", {"emptyDir": {}}),
+    ],
+)
+def test_models_come_from_where_the_values_say(chart: Chart, given: str, volume: Resource) -> None:
+    """A claim, a directory of the node or an image's copy is mounted where the settings file looks."""
+    resources = chart.render("--set", given)
+    pod = resources[DEPLOYMENT]["spec"]["template"]["spec"]
+
+    assert {"name": "models", **volume} in pod["volumes"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert _settings(resources)["models"] == [mounts["models"]]
+    assert [one["image"] for one in pod.get("initContainers", [])] == ["models:1"] * ("image" in given)
+
+
+@pytest.mark.parametrize("given", ["replicas=1", "models.claim=a,models.image=b"])
+def test_models_must_come_from_one_place(chart: Chart, given: str) -> None:
+    """None, or two of them, is refused in words."""
+    assert "give exactly one of models.claim, models.hostPath and models.image" in chart.refusal("--set", given)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ("settings.grpc_port=70000", "/settings/grpc_port"),
+        ("settings.grpc_port=0", "/settings/grpc_port"),
+        ("settings.max_inputs=many", "/settings/max_inputs"),
+        ("settings.engine.max_rows=0", "/settings/engine/max_rows"),
+        ("settings.engine.max_encode_share=1", "/settings/engine/max_encode_share"),
+        ("settings.log_level=loud", "/settings/log_level"),
+        ("settings.max_row=3", "max_row"),
+        ("replicas=-1", "/replicas"),
+        ("replica=2", "replica"),
+        ("image.digest=abc", "digest"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+        ("models.hostPath=models", "/models/hostPath"),
+        ("resources.limits.memory=lots", "/resources/limits/memory"),
+        ("probes.liveness.period=3", "period"),
+        ("podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"),
+        ("service.type=ExternalName", "/service/type"),
+        ("user=0", "/user"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(chart: Chart, wrong: str, named: str) -> None:
+    """The schema names what is unknown or out of range, before anything is rendered."""
+    said = chart.refusal(*MODELS, "--set", wrong)
+
+    assert "values don't meet the specifications of the schema" in said
+    assert named in said
+
+
+def test_schema_knows_every_value(chart: Chart) -> None:
+    """No object of values.yaml is open to misspelt names, and none has a value that the schema lacks."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    def compare(values: dict[str, Any], schema: dict[str, Any], path: str) -> None:
+        while "$ref" in schema:
+            schema = whole["$defs"][schema["$ref"].rpartition("/")[2]]
+        if "properties" in schema:
+            assert schema["additionalProperties"] is False, path
+            assert set(values) <= set(schema["properties"]), path
+            for name, value in values.items():
+                if isinstance(value, dict):
+                    compare(value, schema["properties"][name], f"{path}.{name}")
+
+    whole = schema
+    compare(values, schema, "values")
+
+
+def test_settings_are_those_of_the_server() -> None:
+    """The chart knows every setting of the server but where models lie, with the server's own bounds."""
+    mine = json.loads((CHART / "values.schema.json").read_text())["properties"]["settings"]["properties"]
+    values = yaml.safe_load((CHART / "values.yaml").read_text())["settings"]
+    servers = ServerSettings.model_json_schema()
+    engine = servers["$defs"]["EngineSettings"]["properties"]
+    server = servers["properties"].keys() - {"models"}
+
+    assert set(values) == set(mine) == server
+    assert set(values["engine"]) == set(mine["engine"]["properties"]) == set(engine)
+    for name, bounds in [*servers["properties"].items(), *engine.items()]:
+        given = mine["engine"]["properties"].get(name) or mine.get(name, {})
+        for keyword in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum"):
+            if keyword in bounds and "$ref" not in given:
+                assert given[keyword] == bounds[keyword], f"{name}: {keyword}"
+
+
+def _of_kind(resources: dict[str, Resource], kind: str) -> Resource:
+    (found,) = (resource for resource in resources.values() if resource["kind"] == kind)
+    return found
+
+
+def _settings(resources: dict[str, Resource]) -> dict[str, Any]:
+    return tomllib.loads(_of_kind(resources, "ConfigMap")["data"]["regard.toml"])
