@@ -82,6 +82,19 @@ def test_ports_are_the_settings(chart: Chart, values: Path) -> None:
 
 
 @values_sets
+def test_notes_name_what_is_there(chart: Chart, values: Path) -> None:
+    """What a person is told after the installation names the release's own Services and ports."""
+    services = [one for one in chart.render("--values", str(values)).values() if one["kind"] == "Service"]
+    told = chart.run("install test", str(CHART), "--dry-run=client", "--namespace", "words", "--values", str(values))
+
+    assert told.returncode == 0, told.stderr
+    notes = told.stdout.partition("NOTES:")[2]
+    for service in services:
+        for port in service["spec"]["ports"]:
+            assert f"{service['metadata']['name']}.words:{port['port']}" in notes
+
+
+@values_sets
 def test_services_and_budget_select_the_pods_and_not_the_test(chart: Chart, values: Path) -> None:
     """What selects pods finds the Deployment's, and the pod of `helm test` is not among them."""
     resources = chart.render("--values", str(values))
