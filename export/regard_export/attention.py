@@ -4,13 +4,16 @@ Transformers lets anyone register an attention function and a mask function. Tho
 place of the model's attention while it is traced and emit one placeholder operator each, of the
 domain `regard`:
 
-- `Attention(query, key, value, key_length)`: every query sees its row's first `key_length` keys;
-- `CrossAttention(query, key, value, key_length)`: the same with several hypotheses of one request
-  as its queries, so that keys and values are held once per request;
-- `CachedAttention(query, key, value, past_key, past_value, row_length, total_length)`: one new
-  position per row, appended in place to the row's cache;
-- `AttentionWeights(query, key, key_length, rows[, total_length])`: the softmax of the scores, for
-  the rows asked for only.
+- `Attention(query, key, value[, key_length[, bias]])`: every query sees its row's first
+  `key_length` keys;
+- `CrossAttention(query, key, value[, key_length[, bias]])`: the same with several hypotheses of one
+  request as its queries, so that keys and values are held once per request;
+- `CachedAttention(query, key, value, past_key, past_value, row_length, total_length[, bias])`: one
+  new position per row, appended in place to the row's cache;
+- `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])`: the softmax of the
+  scores, for the rows asked for only.
+
+A `bias` [1 or R, 1 or H, Q, T] is added to the scaled scores: masks and relative positions.
 
 `regard_export.lowering` turns them into the operators of a target. Source of the interface:
 https://huggingface.co/docs/transformers/attention_interface.
@@ -25,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.onnx import ops
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function
@@ -51,9 +55,11 @@ class TracedTap:
 class Trace:
     """What the attention function must know of the graph that is being traced, and what it saw.
 
-    `source_length` [R] counts the real source positions of a request. `tap_rows` maps a kind of
-    attention to the rows [A] whose weights are wanted; a kind that it lacks gets no taps.
-    `decoder` is the set of the decoder's modules, `step` the cache of a decoding step.
+    `source_length` [R] counts the real source positions of a request; None if all are. `tap_rows`
+    maps a kind of attention to the rows [A] whose weights are wanted; a kind that it lacks gets no
+    taps. `decoder` is the set of the decoder's modules, `step` the cache of a decoding step. A source
+    graph reads `source_rows` requests: attention over more rows than that, as over the windows of an
+    image, is no attention between source positions and gets no tap.
     """
 
     source_length: torch.Tensor | None
@@ -61,7 +67,10 @@ class Trace:
     tapped_stack: Literal["encoder", "decoder"]
     decoder: frozenset[torch.nn.Module] = frozenset()
     step: StepCache | None = None
+    source_rows: int | torch.SymInt | None = None
     taps: list[TracedTap] = field(default_factory=list)
+    attended: set[str] = field(default_factory=set)
+    """The stacks that called the attention function."""
 
     def stack_of(self, module: torch.nn.Module) -> Literal["encoder", "decoder"]:
         """Return the stack that a module belongs to."""
@@ -69,6 +78,11 @@ class Trace:
 
 
 _trace: ContextVar[Trace] = ContextVar("trace")
+
+
+def current_trace() -> Trace:
+    """Return the trace of the graph that is being traced."""
+    return _trace.get()
 
 
 @contextmanager
@@ -95,14 +109,15 @@ def _attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None = None,
     scaling: float | None = None,
+    position_bias: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """Stand in for a model's attention: query, key, value [B, H, S, D] to output [B, S, H, D]."""
     trace = _trace.get()
-    if attention_mask is not None and attention_mask.dim() != 2:
-        raise CheckpointError(f"{type(module).__name__} uses a mask of {attention_mask.dim()} dimensions: unsupported")
+    trace.attended.add(trace.stack_of(module))
     batch, heads, length, size = query.shape
-    call = _Call(trace, module, heads, scaling if scaling is not None else size**-0.5)
+    bias = _sum(_additive(module, attention_mask), position_bias)
+    call = _Call(trace, module, heads, scaling if scaling is not None else size**-0.5, bias)
     flat = query.transpose(1, 2).reshape(batch, length, heads * size)
     if trace.step is not None and (appended := trace.step.take_pending()) is not None:
         output = call.cached(flat, key, value, trace.step, appended)
@@ -113,6 +128,31 @@ def _attention(
     return output.reshape(batch, length, heads, size), None
 
 
+def attend(
+    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options: Any
+) -> torch.Tensor:
+    """Call the attention function for a module that doesn't know of Transformers' interface."""
+    output, _ = _attention(module, query, key, value, **options)
+    return output
+
+
+def _additive(module: torch.nn.Module, mask: torch.Tensor | None) -> torch.Tensor | None:
+    """Return a mask of four dimensions, which is added to the scores; one of two says what lengths say already."""
+    if mask is None or mask.dim() == 2:
+        return None
+    if mask.dim() != 4 or not mask.is_floating_point():
+        raise CheckpointError(
+            f"{type(module).__name__} uses a mask of {mask.dim()} dimensions and {mask.dtype}: unsupported"
+        )
+    return mask
+
+
+def _sum(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
+
+
 @dataclass(frozen=True)
 class _Call:
     """One call of the attention function, in the middle of a trace."""
@@ -121,20 +161,20 @@ class _Call:
     module: torch.nn.Module
     heads: int
     scale: float
+    bias: torch.Tensor | None
 
     def whole(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        lengths = [] if self.trace.source_length is None else [self.trace.source_length]
-        output = self._emit("Attention", [query, key, value, *lengths], query.shape)
-        if self.trace.stack_of(self.module) == self.trace.tapped_stack:
-            layer = sum(tap.kind == "self" for tap in self.trace.taps)
-            self._tap("self", layer, [query, key, *lengths], key.shape[2])
+        length = self.trace.source_length
+        output = self._emit("Attention", [query, key, value, length, self.bias])
+        in_tapped_stack = self.trace.stack_of(self.module) == self.trace.tapped_stack
+        if in_tapped_stack and statically_known_true(query.shape[0] == self.trace.source_rows):
+            self._tap("self", [query, key], [length, None, self.bias], key.shape[2])
         return output
 
     def cross(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        lengths = [] if self.trace.source_length is None else [self.trace.source_length]
-        output = self._emit("CrossAttention", [query, key, value, *lengths], query.shape)
-        layer = sum(tap.kind == "cross" for tap in self.trace.taps)
-        self._tap("cross", layer, [query, key, *lengths], key.shape[2])
+        length = self.trace.source_length
+        output = self._emit("CrossAttention", [query, key, value, length, self.bias])
+        self._tap("cross", [query, key], [length, None, self.bias], key.shape[2])
         return output
 
     def cached(
@@ -143,43 +183,59 @@ class _Call:
         rows, _, length, _ = key.shape
         flat_key, flat_value = (t.transpose(1, 2).reshape(rows, length, -1) for t in (key, value))
         past_key, past_value = step.past[layer]
+        lengths = [step.row_length, step.total_length]
         output, present_key, present_value = ops.symbolic_multi_out(
             f"{DOMAIN}::CachedAttention",
-            [query, flat_key, flat_value, past_key, past_value, step.row_length, step.total_length],
+            _trimmed([query, flat_key, flat_value, past_key, past_value, *lengths, self.bias]),
             {"num_heads": self.heads, "scale": float(self.scale)},
             dtypes=[query.dtype] * 3,
             shapes=[query.shape, past_key.shape, past_value.shape],
             version=1,
         )
         step.present[layer] = (present_key, present_value)
-        self._tap("self", layer, [query, present_key, step.row_length, step.total_length], past_key.shape[2])
+        self._tap("self", [query, present_key], [*lengths, self.bias], past_key.shape[2])
         return output
 
-    def _emit(self, operator: str, inputs: list[torch.Tensor], shape: torch.Size) -> torch.Tensor:
+    def _emit(self, operator: str, inputs: list[torch.Tensor | None]) -> torch.Tensor:
+        query = inputs[0]
+        assert query is not None
         return ops.symbolic(
             f"{DOMAIN}::{operator}",
-            inputs,
+            _trimmed(inputs),
             {"num_heads": self.heads, "scale": float(self.scale)},
-            dtype=inputs[0].dtype,
-            shape=shape,
+            dtype=query.dtype,
+            shape=query.shape,
             version=1,
         )
 
-    def _tap(self, kind: Literal["self", "cross"], layer: int, inputs: list[torch.Tensor], keys: int) -> None:
+    def _tap(
+        self,
+        kind: Literal["self", "cross"],
+        tensors: list[torch.Tensor],
+        options: list[torch.Tensor | None],
+        keys: int | torch.SymInt,
+    ) -> None:
         rows = self.trace.tap_rows.get(kind)
         if rows is None:
             return
-        query = inputs[0]
+        query = tensors[0]
         weights = ops.symbolic(
             f"{DOMAIN}::AttentionWeights",
-            [inputs[0], inputs[1], rows, *inputs[2:]],
-            {"num_heads": self.heads, "scale": float(self.scale), "of_cache": int(len(inputs) == 4)},
+            _trimmed([*tensors, rows, *options]),
+            {"num_heads": self.heads, "scale": float(self.scale)},
             dtype=query.dtype,
             shape=(rows.shape[0], self.heads, query.shape[1], keys),
             version=1,
         )
-        stack = self.trace.stack_of(self.module)
-        self.trace.taps.append(TracedTap(kind, stack, layer, self.heads, weights))
+        layer = sum(tap.kind == kind for tap in self.trace.taps)
+        self.trace.taps.append(TracedTap(kind, self.trace.stack_of(self.module), layer, self.heads, weights))
+
+
+def _trimmed(inputs: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
+    """Leave out the absent inputs at the end."""
+    while inputs[-1] is None:
+        inputs = inputs[:-1]
+    return inputs
 
 
 AttentionInterface.register(IMPLEMENTATION, _attention)

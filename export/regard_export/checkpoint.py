@@ -12,44 +12,61 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
+from transformers.models.auto import modeling_auto
 
 from regard.manifest import (
     ClassificationSpec,
     GenerationSpec,
+    ImageSpec,
     SourceSpec,
     Task,
     TextSpec,
     sha256_of,
 )
-from regard_export.attention import IMPLEMENTATION
+from regard_export import images
 from regard_export.errors import CheckpointError
+from regard_export.families import Decoder, Family, family_of, measure_decoder, unused_positions
+from regard_export.generation import generation_defaults, suppressed_tokens
+from regard_export.inputs import ImageInputs, Inputs, TextInputs
+from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
 
 Loaded = TypeVar("Loaded")
 
 TOKENIZER_FILE = "tokenizer.json"
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+RELATIVE_POSITIONS = 512
+"""The most positions of a model that has no table of them and whose files name no limit either."""
+UNLIMITED = 1_000_000
+"""From here on, a tokenizer's `model_max_length` is its way to say that it has none."""
+TASKS: dict[Task, dict[str, Any]] = {
+    Task.TRANSLATION: modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    Task.CAPTIONING: modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    Task.CLASSIFICATION: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    | modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: the model in fp32 with Regard's attention, and what the manifest says of it."""
+    """A loaded checkpoint: the model in fp32 with eager attention, and what the manifest says of it."""
 
     directory: Path
     task: Task
     model: transformers.PreTrainedModel
+    family: Family
+    inputs: Inputs
+    decoder: Decoder | None
     source: SourceSpec
-    text: TextSpec
+    text: TextSpec | None
+    tokenizer_json: str | None
+    """The tokenizer, as the `tokenizers` library reads it."""
+    image: ImageSpec | None
     generation: GenerationSpec | None
     classification: ClassificationSpec | None
 
-    @property
-    def tokenizer_file(self) -> Path:
-        """The tokenizer, as the `tokenizers` library reads it."""
-        return self.directory / TOKENIZER_FILE
 
-
-def load_checkpoint(directory: Path) -> Checkpoint:
+def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     """Load the checkpoint in `directory`; nothing is fetched from anywhere else.
 
     Raises `CheckpointError` if a file is missing or damaged, or the model is of a kind that can't
@@ -57,39 +74,131 @@ def load_checkpoint(directory: Path) -> Checkpoint:
     """
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory; name the folder that holds config.json")
-    weights = _weight_file(directory)
-    if not (directory / TOKENIZER_FILE).is_file():
-        raise CheckpointError(
-            f"{directory.name} has no {TOKENIZER_FILE}; save it with a fast tokenizer (tokenizer.save_pretrained)"
-        )
     config = _read(directory, "config.json", lambda: AutoConfig.from_pretrained(directory, local_files_only=True))
-    task, auto = _task_of(config, directory.name)
-    model, loading = _read(
-        directory,
-        weights.name,
-        lambda: auto.from_pretrained(directory, local_files_only=True, dtype=torch.float32, output_loading_info=True),
-    )
-    if loading["missing_keys"] or loading["mismatched_keys"]:
-        missing = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
+    family = family_of(config.model_type)
+    task, model_class = _task_of(config, family, directory.name)
+    weights = _weight_file(directory)
+    model, missing = _model(directory, weights.name, model_class)
+    sees = model.main_input_name == "pixel_values"
+    generates = task is not Task.CLASSIFICATION
+    tokenizer = _tokenizer(directory) if generates or not sees else None
+    if languages != ANY_LANGUAGES or task is Task.TRANSLATION:
+        choose_languages(tokenizer, model.generation_config, languages)
+    text = _text(tokenizer, model, family, reads=not sees) if tokenizer is not None else None
+    image = _image(directory, model, family) if sees else None
+    inputs = _inputs(model, text, image)
+    if missing and not _runs_without(missing, model, inputs, family if generates else None):
         raise CheckpointError(f"{directory.name}/{weights.name} lacks {len(missing)} weights, the first: {missing[0]}")
-    tokenizer = _read(
-        directory, TOKENIZER_FILE, lambda: AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    )
-    model.eval().set_attn_implementation(IMPLEMENTATION)
+    decoder = measure_decoder(model, family, inputs.arguments(inputs.example().tensors)) if generates else None
     return Checkpoint(
         directory=directory,
         task=task,
         model=model,
+        family=family,
+        inputs=inputs,
+        decoder=decoder,
         source=SourceSpec(
             architecture=type(model).__name__, model_type=config.model_type, weights_sha256=sha256_of(weights)
         ),
-        text=TextSpec(
-            tokenizer_file=TOKENIZER_FILE,
-            max_source_tokens=min(_positions(model, directory.name), tokenizer.model_max_length),
-            pad_token_id=_pad_token(config, tokenizer),
+        text=text,
+        tokenizer_json=_tokenizer_json(directory, tokenizer, languages),
+        image=image,
+        generation=_generation(model, family, decoder) if decoder else None,
+        classification=None if generates else _classification(config),
+    )
+
+
+def _model(directory: Path, file: str, model_class: Any) -> tuple[transformers.PreTrainedModel, list[str]]:
+    """Load the model, and name the weights that the file lacks."""
+    model, loading = _read(
+        directory,
+        file,
+        lambda: model_class.from_pretrained(
+            directory,
+            local_files_only=True,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
         ),
-        generation=_generation(model) if task is Task.TRANSLATION else None,
-        classification=_classification(config) if task is Task.CLASSIFICATION else None,
+    )
+    return model.eval(), sorted(loading["missing_keys"])
+
+
+def _runs_without(
+    missing: list[str], model: transformers.PreTrainedModel, inputs: Inputs, generator: Family | None
+) -> bool:
+    """Tell whether the model's answer needs none of these weights, as with a pooling layer that nothing reads."""
+    weights = model.state_dict()
+    source = inputs.arguments(inputs.example().tensors)
+    with torch.no_grad():
+        for name in missing:
+            weights[name].fill_(torch.nan)
+        if generator is not None:
+            logits = generator.decode(model, torch.zeros(2, 1, dtype=torch.int64), source=source).logits
+        else:
+            logits = model(**source).logits
+    return logits is not None and bool(logits.isfinite().all())
+
+
+def _tokenizer(directory: Path) -> Any:
+    if not (directory / TOKENIZER_FILE).is_file():
+        raise CheckpointError(
+            f"{directory.name} has no {TOKENIZER_FILE}; save it with a fast tokenizer (tokenizer.save_pretrained)"
+        )
+    return _read(directory, TOKENIZER_FILE, lambda: AutoTokenizer.from_pretrained(directory, local_files_only=True))
+
+
+def _tokenizer_json(directory: Path, tokenizer: Any, languages: Languages) -> str | None:
+    if tokenizer is None:
+        return None
+    if languages.source is not None:
+        return str(tokenizer.backend_tokenizer.to_str(pretty=True))
+    return (directory / TOKENIZER_FILE).read_text("utf-8")
+
+
+def _text(tokenizer: Any, model: transformers.PreTrainedModel, family: Family, *, reads: bool) -> TextSpec:
+    return TextSpec(
+        tokenizer_file=TOKENIZER_FILE,
+        max_source_tokens=_limit(_positions(model.config, model, family), tokenizer.model_max_length)
+        if reads
+        else None,
+        pad_token_id=_pad_token(model.config, tokenizer),
+    )
+
+
+def _image(directory: Path, model: transformers.PreTrainedModel, family: Family) -> ImageSpec:
+    if not (directory / images.PROCESSOR_FILE).is_file():
+        raise CheckpointError(
+            f"{directory.name} has no {images.PROCESSOR_FILE}; save it with image_processor.save_pretrained"
+        )
+    spec = images.describe(_read(directory, images.PROCESSOR_FILE, lambda: images.read_processor(directory)))
+    pixels = torch.zeros(1, 3, spec.height, spec.width)
+    try:
+        with torch.no_grad():
+            hidden = family.encode(model, {"pixel_values": pixels}).last_hidden_state
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{directory.name}/{images.PROCESSOR_FILE} makes images of {spec.height} by {spec.width}, which the model "
+            f"refuses: {error}"
+        ) from error
+    config = getattr(model.config, "encoder", None) or getattr(model.config, "vision_config", None) or model.config
+    patch = getattr(config, "patch_size", None)
+    if hidden is None or hidden.dim() != 3 or not isinstance(patch, int):
+        raise CheckpointError(f"{directory.name}: {config.model_type} has no attention over a grid of square patches")
+    return images.with_grid(spec, hidden.shape[1], patch)
+
+
+def _inputs(model: transformers.PreTrainedModel, text: TextSpec | None, image: ImageSpec | None) -> Inputs:
+    if image is not None:
+        return ImageInputs(image)
+    assert text is not None and text.max_source_tokens is not None
+    end, embeddings = getattr(model.config, "eos_token_id", None), model.get_input_embeddings()
+    assert isinstance(embeddings, torch.nn.Embedding)
+    return TextInputs(
+        vocabulary_size=embeddings.num_embeddings,
+        max_tokens=text.max_source_tokens,
+        pad_token_id=text.pad_token_id,
+        end_token_id=end if isinstance(end, int) else None,
     )
 
 
@@ -112,76 +221,67 @@ def _read(directory: Path, file: str, load: Callable[[], Loaded]) -> Loaded:
         raise CheckpointError(f"{directory.name}/{file} can't be loaded: {reason}") from error
 
 
-def _task_of(config: transformers.PretrainedConfig, name: str) -> tuple[Task, Any]:
+def _task_of(config: transformers.PretrainedConfig, family: Family, name: str) -> tuple[Task, Any]:
+    """Return the task and the class of the model that config.json names."""
     architecture = (config.architectures or ["none named"])[0]
-    if type(config) in AutoModelForSeq2SeqLM._model_mapping and config.is_encoder_decoder:
-        return Task.TRANSLATION, AutoModelForSeq2SeqLM
-    if type(config) in AutoModelForSequenceClassification._model_mapping and architecture.endswith(
-        "ForSequenceClassification"
-    ):
-        return Task.CLASSIFICATION, AutoModelForSequenceClassification
+    for task, classes in TASKS.items():
+        known = classes.get(config.model_type)
+        if architecture == known or (isinstance(known, tuple | list) and architecture in known):
+            _require_kind(task, family.attends_to_source(config), f"{name} is a {architecture}")
+            return task, getattr(transformers, architecture)
     raise CheckpointError(
-        f"{name} is a {architecture} ({config.model_type}); this version exports encoder-decoder translators and "
-        "text classifiers (...ForSequenceClassification)"
+        f"{name} is a {architecture} ({config.model_type}); this version exports encoder-decoder translators, "
+        "captioners (VisionEncoderDecoderModel), and classifiers of texts and images (...ForSequenceClassification, "
+        "...ForImageClassification)"
     )
 
 
-def _positions(model: transformers.PreTrainedModel, name: str) -> int:
-    """Return how many positions an input may have; RoBERTa's kind start behind the padding index."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is None:
-        kind = model.config.model_type
-        raise CheckpointError(f"{name}: its config names no max_position_embeddings; {kind} is unsupported")
-    table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
-    padding_index = getattr(table, "padding_idx", None)
-    return int(positions) - (padding_index + 1 if padding_index is not None else 0)
+def _require_kind(task: Task, attends_to_source: bool, what: str) -> None:
+    if task is Task.CLASSIFICATION and attends_to_source:
+        raise CheckpointError(f"{what}, an encoder-decoder; classifiers must be encoders")
+    if task is not Task.CLASSIFICATION and not attends_to_source:
+        raise CheckpointError(f"{what}, which has no cross-attention; this version exports encoder-decoders")
+
+
+def _positions(config: transformers.PretrainedConfig, stack: torch.nn.Module, family: Family) -> int | None:
+    """Return how many positions a stack has; RoBERTa's kind start behind the padding index."""
+    positions = family.max_positions(config)
+    return None if positions is None else positions - unused_positions(stack)
+
+
+def _limit(positions: int | None, named: int | None) -> int:
+    """Return the most tokens of a text, by the model's positions and by what its files name, if they do."""
+    limits = [limit for limit in (positions, named) if limit is not None and limit < UNLIMITED]
+    return min(limits, default=RELATIVE_POSITIONS)
 
 
 def _pad_token(config: transformers.PretrainedConfig, tokenizer: transformers.PreTrainedTokenizerBase) -> int:
-    for candidate in (config.pad_token_id, tokenizer.pad_token_id):
+    for candidate in (getattr(config, "pad_token_id", None), tokenizer.pad_token_id):
         if candidate is not None:
             return int(candidate)
     return 0
 
 
-def _generation(model: transformers.PreTrainedModel) -> GenerationSpec:
-    """Read what greedy `generate()` would obey; refuse what the engine doesn't have yet."""
-    options, config = model.generation_config, model.config
-    for name, neutral in (
-        ("repetition_penalty", (None, 1.0)),
-        ("no_repeat_ngram_size", (None, 0)),
-        ("min_length", (None, 0)),
-        ("min_new_tokens", (None, 0)),
-        ("begin_suppress_tokens", (None, [])),
-        ("encoder_no_repeat_ngram_size", (None, 0)),
-    ):
-        if getattr(options, name, None) not in neutral:
-            raise CheckpointError(
-                f"generation_config.json sets {name} to {getattr(options, name)}, which this version can't honour; "
-                "remove it to export"
-            )
-    banned = [tuple(word) for word in options.bad_words_ids or []]
-    if any(len(word) != 1 for word in banned):
-        raise CheckpointError(
-            "generation_config.json bans words of several tokens (bad_words_ids), which is unsupported"
-        )
-    start = options.decoder_start_token_id
+def _generation(model: transformers.PreTrainedModel, family: Family, decoder: Decoder) -> GenerationSpec:
+    """Read what `generate()` would obey; refuse what the engine doesn't have."""
+    options = family.generation(model)
+    start = options.decoder_start_token_id if options.decoder_start_token_id is not None else options.bos_token_id
     if start is None:
         raise CheckpointError("generation_config.json names no decoder_start_token_id")
     eos = options.eos_token_id if isinstance(options.eos_token_id, list) else [options.eos_token_id]
     if eos == [None]:
         raise CheckpointError("generation_config.json names no eos_token_id")
-    positions = int(config.max_position_embeddings)
-    longest = min(positions, options.max_length or positions)
+    positions = _positions(model.config.get_text_config(decoder=True), model.get_decoder(), family)
     return GenerationSpec(
         start_token_id=start,
         eos_token_ids=tuple(eos),
         pad_token_id=options.pad_token_id if options.pad_token_id is not None else eos[0],
-        suppressed_token_ids=tuple(sorted({word[0] for word in banned} | set(options.suppress_tokens or []))),
+        suppressed_token_ids=suppressed_tokens(options, tuple(eos)),
         forced_bos_token_id=options.forced_bos_token_id,
         forced_eos_token_id=options.forced_eos_token_id,
-        max_target_tokens=longest - 1,
-        vocabulary_size=int(getattr(config, "decoder_vocab_size", None) or config.vocab_size),
+        max_target_tokens=_limit(positions, options.max_length) - 1,
+        vocabulary_size=decoder.vocabulary_size,
+        defaults=generation_defaults(options),
     )
 
 

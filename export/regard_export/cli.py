@@ -43,6 +43,11 @@ def export(
         Precision, typer.Option(help="fp32 is exact; int8 is smaller and faster, and loses a little.")
     ] = Precision.FP32,
     overwrite: Annotated[bool, typer.Option(help="Replace a package of the same name and version.")] = False,
+    source_language: Annotated[
+        str | None,
+        typer.Option(help="The language of the source, of a translator that knows many: its tokenizer's code."),
+    ] = None,
+    target_language: Annotated[str | None, typer.Option(help="The language to translate to.")] = None,
     without_taps: Annotated[
         bool, typer.Option(help="Leave out the attention weights, to measure what they cost.")
     ] = False,
@@ -70,6 +75,7 @@ def export(
     started = time.monotonic()
     with console.status("loading PyTorch and Transformers") as status:
         from regard_export.errors import ExportError
+        from regard_export.languages import Languages
         from regard_export.package import Options
         from regard_export.package import export as export_package
 
@@ -77,7 +83,15 @@ def export(
             status.update(stage)
             console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {stage}")
 
-        options = Options(chosen, version, target.value, precision.value, taps=not without_taps, overwrite=overwrite)
+        options = Options(
+            chosen,
+            version,
+            target.value,
+            precision.value,
+            taps=not without_taps,
+            overwrite=overwrite,
+            languages=Languages(source_language, target_language),
+        )
         try:
             package = export_package(checkpoint, output, options, progress)
         except ExportError as error:

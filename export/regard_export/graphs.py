@@ -10,22 +10,16 @@ from typing import Literal
 
 import torch
 from torch.onnx import ops
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutput
 
 from regard.manifest import TapSpec
 from regard_export.attention import Trace, tracing
 from regard_export.caches import KeyValue, RecordingCache, StepCache
+from regard_export.checkpoint import Checkpoint
+from regard_export.errors import CheckpointError
+from regard_export.families import Decoder
+from regard_export.inputs import Example, Tensors
 
 TAP_ROWS = {"self": "self_tap_rows", "cross": "cross_tap_rows"}
-
-
-@dataclass(frozen=True)
-class Example:
-    """Inputs to trace a graph with: names, tensors, and the letters of the dimensions that vary."""
-
-    tensors: dict[str, torch.Tensor]
-    dimensions: dict[str, dict[int, str]]
 
 
 @dataclass
@@ -41,13 +35,19 @@ class TracedGraph(torch.nn.Module):
 
     name: Literal["encoder", "step", "classifier"]
 
-    def __init__(self, model: PreTrainedModel, *, taps: bool) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, taps: bool) -> None:
         super().__init__()
-        self.model = model
+        self.model = checkpoint.model
+        self.checkpoint = checkpoint
         self.with_taps = taps
         self.findings = Findings()
 
     def _finish(self, outputs: dict[str, torch.Tensor], trace: Trace) -> tuple[torch.Tensor, ...]:
+        if trace.tapped_stack not in trace.attended:
+            raise CheckpointError(
+                f"{type(self.model).__name__}: its {trace.tapped_stack} computes attention by itself, not through "
+                "Transformers' attention interface; it needs an adapter in regard_export/families"
+            )
         tapped = {f"{tap.kind}_attention.{tap.layer}": tap for tap in trace.taps}
         self.findings.output_names = [*outputs, *tapped]
         self.findings.taps = [
@@ -69,56 +69,57 @@ class TracedGraph(torch.nn.Module):
         raise NotImplementedError
 
 
-def padding_mask(input_ids: torch.Tensor, source_length: torch.Tensor) -> torch.Tensor:
-    """Return int64 [R, S], 1 where a position is real."""
-    positions = torch.arange(input_ids.shape[1], dtype=source_length.dtype)
-    return (positions[None] < source_length[:, None]).to(torch.int64)
+class _SourceGraph(TracedGraph):
+    """A graph that reads the source."""
+
+    def _trace(self, source: Tensors, rows: torch.Tensor | None) -> Trace:
+        return Trace(
+            source.get("source_length"),
+            {} if rows is None else {"self": rows},
+            tapped_stack="encoder",
+            source_rows=next(iter(source.values())).shape[0],
+        )
+
+    def example(self) -> Example:
+        """Return two rows."""
+        example = self.checkpoint.inputs.example()
+        if self.with_taps:
+            example.add(TAP_ROWS["self"], torch.tensor([0, 1, 1]), {0: "A"})
+        return example
 
 
-class ClassifierGraph(TracedGraph):
-    """`input_ids`, `source_length` -> `logits` and the self-attention of every layer."""
+class ClassifierGraph(_SourceGraph):
+    """The source -> `logits` and the self-attention of every layer."""
 
     name = "classifier"
 
     def forward(
-        self, input_ids: torch.Tensor, source_length: torch.Tensor, self_tap_rows: torch.Tensor | None = None
+        self, source: dict[str, torch.Tensor], self_tap_rows: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, ...]:
         """Trace the model on right-padded rows."""
-        rows = {} if self_tap_rows is None else {"self": self_tap_rows}
-        with tracing(Trace(source_length, rows, tapped_stack="encoder")) as trace:
-            output = self.model(input_ids=input_ids, attention_mask=padding_mask(input_ids, source_length))
+        with tracing(self._trace(source, self_tap_rows)) as trace:
+            output = self.model(**self.checkpoint.inputs.arguments(source))
         return self._finish({"logits": output.logits}, trace)
 
-    def example(self) -> Example:
-        """Return two ragged rows."""
-        return _source_example(self.with_taps)
 
-
-class EncoderGraph(TracedGraph):
-    """`input_ids`, `source_length` -> cross-attention state and the encoder's self-attention."""
+class EncoderGraph(_SourceGraph):
+    """The source -> cross-attention state and the encoder's self-attention."""
 
     name = "encoder"
 
     def forward(
-        self, input_ids: torch.Tensor, source_length: torch.Tensor, self_tap_rows: torch.Tensor | None = None
+        self, source: dict[str, torch.Tensor], self_tap_rows: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, ...]:
         """Trace the whole model for one dummy token, whose cross-attention yields the state."""
         cache = RecordingCache()
-        rows = {} if self_tap_rows is None else {"self": self_tap_rows}
-        trace = Trace(source_length, rows, "encoder", decoder=frozenset(self.model.get_decoder().modules()))
+        trace = self._trace(source, self_tap_rows)
+        trace.decoder = frozenset(self.model.get_decoder().modules())
         with tracing(trace):
-            self.model(
-                input_ids=input_ids,
-                attention_mask=padding_mask(input_ids, source_length),
-                decoder_input_ids=torch.zeros_like(input_ids[:, :1]),
-                past_key_values=cache,
-                use_cache=True,
-            )
+            rows = next(iter(source.values())).shape[0]
+            token = torch.zeros(rows, 1, dtype=torch.int64)
+            arguments = self.checkpoint.inputs.arguments(source)
+            self.checkpoint.family.decode(self.model, token, source=arguments, cache=cache)
         return self._finish(_named("cross", cache.cross), trace)
-
-    def example(self) -> Example:
-        """Return two ragged rows."""
-        return _source_example(self.with_taps)
 
 
 class StepGraph(TracedGraph):
@@ -131,12 +132,12 @@ class StepGraph(TracedGraph):
         token_ids: torch.Tensor,
         row_length: torch.Tensor,
         total_length: torch.Tensor,
-        source_length: torch.Tensor,
         num_candidates: torch.Tensor,
         past_key: list[torch.Tensor],
         past_value: list[torch.Tensor],
         cross_key: list[torch.Tensor],
         cross_value: list[torch.Tensor],
+        source_length: torch.Tensor | None = None,
         self_tap_rows: torch.Tensor | None = None,
         cross_tap_rows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
@@ -152,63 +153,45 @@ class StepGraph(TracedGraph):
             decoder=frozenset(self.model.get_decoder().modules()),
             step=cache,
         )
-        unread = torch.zeros(token_ids.shape[0], 1, self.model.config.d_model)
+        unread = torch.zeros(token_ids.shape[0], 1, self.decoder.encoder_width)
         with tracing(trace):
-            output = self.model(
-                encoder_outputs=BaseModelOutput(last_hidden_state=unread),
-                decoder_input_ids=token_ids,
-                past_key_values=cache,
-                use_cache=True,
+            output = self.checkpoint.family.decode(
+                self.model, token_ids, hidden=unread, cache=cache, positions=cache.get_seq_length()
             )
+        assert output.logits is not None
         logits = output.logits[:, -1]
         outputs = _candidates(logits, num_candidates) | {"logits": logits}
         outputs |= _named("present", [pair for _, pair in sorted(cache.present.items())])
         return self._finish(outputs, trace)
 
+    @property
+    def decoder(self) -> Decoder:
+        """The sizes of the decoder's state."""
+        assert self.checkpoint.decoder is not None
+        return self.checkpoint.decoder
+
     def example(self) -> Example:
         """Return six rows of three requests, each at a position of its own."""
-        config = self.model.config
-        heads = config.decoder_attention_heads
-        size, layers = config.d_model // heads, config.decoder_layers
-        rows, requests, positions, source = 6, 3, 8, 5
-        tensors = {
-            "token_ids": torch.zeros(rows, 1, dtype=torch.int64),
-            "row_length": torch.arange(rows, dtype=torch.int32),
-            "total_length": torch.tensor(rows, dtype=torch.int32),
-            "source_length": torch.tensor([5, 4, 3], dtype=torch.int32),
-            "num_candidates": torch.tensor([2]),
-        }
-        dimensions: dict[str, dict[int, str]] = {
-            "token_ids": {0: "N"},
-            "row_length": {0: "N"},
-            "total_length": {},
-            "source_length": {0: "R"},
-            "num_candidates": {},
-        }
-        state = {
-            "past": ((rows, heads, positions, size), {0: "N", 2: "P"}),
-            "cross": ((requests, heads, source, size), {0: "R", 2: "S"}),
-        }
-        for (name, (shape, varying)), half in ((s, h) for s in state.items() for h in ("key", "value")):
-            for layer in range(layers):
-                tensors[f"{name}_{half}.{layer}"] = torch.zeros(shape)
-                dimensions[f"{name}_{half}.{layer}"] = varying
+        rows, requests, positions = 6, 3, 8
+        example = Example()
+        example.add("token_ids", torch.zeros(rows, 1, dtype=torch.int64), {0: "N"})
+        example.add("row_length", torch.arange(rows, dtype=torch.int32), {0: "N"})
+        example.add("total_length", torch.tensor(rows, dtype=torch.int32), {})
+        example.add("num_candidates", torch.tensor([2]), {})
+        for half in ("key", "value"):
+            for layer, size in enumerate(self.decoder.own):
+                past = torch.zeros(rows, size.heads, positions, size.size)
+                example.add(f"past_{half}.{layer}", past, {0: "N", 2: "P"})
+        for half in ("key", "value"):
+            for layer, size in enumerate(self.decoder.cross):
+                cross = torch.zeros(requests, size.heads, 5, size.size)
+                example.add(f"cross_{half}.{layer}", cross, {0: "R", 2: "S"})
+        if self.checkpoint.image is None:
+            example.add("source_length", torch.tensor([5, 4, 3], dtype=torch.int32), {0: "R"})
         if self.with_taps:
-            tensors |= {name: torch.tensor([0, 2]) for name in TAP_ROWS.values()}
-            dimensions |= {TAP_ROWS["self"]: {0: "A"}, TAP_ROWS["cross"]: {0: "B"}}
-        return Example(tensors, dimensions)
-
-
-def _source_example(taps: bool) -> Example:
-    tensors = {
-        "input_ids": torch.zeros(2, 7, dtype=torch.int64),
-        "source_length": torch.tensor([7, 5], dtype=torch.int32),
-    }
-    dimensions = {"input_ids": {0: "R", 1: "S"}, "source_length": {0: "R"}}
-    if taps:
-        tensors[TAP_ROWS["self"]] = torch.tensor([0, 1, 1])
-        dimensions[TAP_ROWS["self"]] = {0: "A"}
-    return Example(tensors, dimensions)
+            example.add(TAP_ROWS["self"], torch.tensor([0, 2]), {0: "A"})
+            example.add(TAP_ROWS["cross"], torch.tensor([0, 2]), {0: "B"})
+        return example
 
 
 def _candidates(logits: torch.Tensor, num_candidates: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -31,7 +31,9 @@ from regard.manifest import (
 )
 from regard_export.checkpoint import Checkpoint, load_checkpoint
 from regard_export.errors import ExportError
+from regard_export.families import exchanged
 from regard_export.graphs import ClassifierGraph, EncoderGraph, StepGraph, TracedGraph
+from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.lowering import lower
 from regard_export.parity import FP32_TOLERANCE, measure
 from regard_export.passes import simplify
@@ -41,6 +43,7 @@ from regard_export.tracing import trace
 PARITY_FILE = "parity.json"
 GRAPHS: dict[Task, tuple[type[TracedGraph], ...]] = {
     Task.TRANSLATION: (EncoderGraph, StepGraph),
+    Task.CAPTIONING: (EncoderGraph, StepGraph),
     Task.CLASSIFICATION: (ClassifierGraph,),
 }
 
@@ -57,6 +60,7 @@ class Options:
     precision: str = "fp32"
     taps: bool = True
     overwrite: bool = False
+    languages: Languages = ANY_LANGUAGES
 
 
 def export(checkpoint_directory: Path, output: Path, options: Options, progress: Progress = lambda _: None) -> Path:
@@ -69,14 +73,15 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     if final.exists() and not options.overwrite:
         raise ExportError(f"{options.name}/{options.version} exists already; choose another --version, or --overwrite")
     progress("loading the checkpoint")
-    checkpoint = load_checkpoint(checkpoint_directory)
+    checkpoint = load_checkpoint(checkpoint_directory, options.languages)
     with _staging(output, final) as staging:
         graphs, taps = _write_graphs(checkpoint, staging, options, progress)
         progress("proving it against the eager model")
         parity = measure(checkpoint, {name: staging / graph.file for name, graph in graphs.items()}, taps)
         if options.precision == "fp32":  # int8 is lossy by nature: its figures are reported
             parity.require(FP32_TOLERANCE)
-        shutil.copyfile(checkpoint.tokenizer_file, staging / checkpoint.text.tokenizer_file)
+        if checkpoint.text is not None and checkpoint.tokenizer_json is not None:
+            (staging / checkpoint.text.tokenizer_file).write_text(checkpoint.tokenizer_json, "utf-8")
         tolerance = FP32_TOLERANCE if options.precision == "fp32" else None
         (staging / PARITY_FILE).write_text(json.dumps(parity.report(tolerance), indent=2) + "\n")
         progress("writing the manifest")
@@ -107,9 +112,10 @@ def _write_graphs(
     graphs: dict[str, GraphSpec] = {}
     taps: list[TapSpec] = []
     for kind in GRAPHS[checkpoint.task]:
-        graph = kind(checkpoint.model, taps=options.taps)
+        graph = kind(checkpoint, taps=options.taps)
         progress(f"tracing the {graph.name}")
-        model = trace(graph)
+        with exchanged(checkpoint.model, checkpoint.family):
+            model = trace(graph)
         simplify(model)
         lower(model, options.target)
         path = staging / f"{graph.name}.onnx"
@@ -178,7 +184,7 @@ def _manifest(
         "cross_state": _cross_state(graphs),
         "text": checkpoint.text,
         "generation": checkpoint.generation,
-        "image": None,
+        "image": checkpoint.image,
         "classification": checkpoint.classification,
         "exported_with": {name: version_of(name) for name in ("regard", "torch", "transformers", "onnxruntime")},
         "files": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},

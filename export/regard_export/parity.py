@@ -1,9 +1,9 @@
 """The proof that goes into every package: the graphs against the eager model.
 
 Reference: the same weights in Transformers with `attn_implementation="eager"`. Inputs are random
-tokens, right-padded to ragged lengths (one row of a single token among them). A translator's
-rows are decoded side by side at different positions, with one and with four hypotheses a request,
-through caches that are bound in place and filled with garbage beyond every row's length.
+tokens, right-padded to ragged lengths (one row of a single token among them), or random pixels. The
+rows of a decoder are decoded side by side at different positions, with one and with four hypotheses
+a request, through caches that are bound in place and filled with garbage beyond every row's length.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import onnxruntime as ort
 import torch
 
 from regard.manifest import GenerationSpec, TapSpec
-from regard_export.attention import IMPLEMENTATION
 from regard_export.checkpoint import Checkpoint
 from regard_export.errors import ParityError
+from regard_export.generation import GREEDY
 
 FP32_TOLERANCE = 1e-4
 TIE_MARGIN = 1e-4
@@ -73,18 +73,14 @@ class Parity:
 
 
 def measure(checkpoint: Checkpoint, graphs: Mapping[str, Path], taps: tuple[TapSpec, ...]) -> Parity:
-    """Compare the graphs at `graphs` with the eager model, and leave the model as it was."""
-    checkpoint.model.set_attn_implementation("eager")
+    """Compare the graphs at `graphs` with the eager model."""
     sessions = {name: _session(path) for name, path in graphs.items()}
     parity = Parity()
-    try:
-        with torch.no_grad():
-            if checkpoint.generation is None:
-                _compare_classifier(checkpoint, sessions["classifier"], taps, parity)
-            else:
-                _Translator(checkpoint, checkpoint.generation, sessions, taps, parity).compare()
-    finally:
-        checkpoint.model.set_attn_implementation(IMPLEMENTATION)
+    with torch.no_grad():
+        if checkpoint.generation is None:
+            _compare_classifier(checkpoint, sessions["classifier"], taps, parity)
+        else:
+            _Generator(checkpoint, checkpoint.generation, sessions, taps, parity).compare()
     return parity
 
 
@@ -92,26 +88,6 @@ def _session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _ragged(checkpoint: Checkpoint) -> list[tuple[Array, npt.NDArray[np.int32]]]:
-    """Return batches of (`input_ids` [R, S], `source_length` [R]): ragged, alone, single, long."""
-    random = np.random.default_rng(0)
-    config, limit = checkpoint.model.config, checkpoint.text.max_source_tokens
-    end = config.eos_token_id if isinstance(config.eos_token_id, int) else None
-    batches = []
-    for lengths in ([9, 1, 6, 4], [5], [1], [min(limit, 70), 3]):
-        ids = random.integers(0, config.vocab_size, (len(lengths), max(lengths)))
-        for row, length in enumerate(lengths):
-            if end is not None:
-                ids[row, length - 1] = end
-            ids[row, length:] = checkpoint.text.pad_token_id
-        batches.append((ids.astype(np.int64), np.array(lengths, np.int32)))
-    return batches
-
-
-def _mask(ids: Array, lengths: Array) -> torch.Tensor:
-    return torch.from_numpy((np.arange(ids.shape[1])[None] < lengths[:, None]).astype(np.int64))
 
 
 def _compare_maps(name: str, ours: Array, reference: torch.Tensor, lengths: Array, parity: Parity) -> None:
@@ -123,15 +99,29 @@ def _compare_maps(name: str, ours: Array, reference: torch.Tensor, lengths: Arra
 def _compare_classifier(
     checkpoint: Checkpoint, session: ort.InferenceSession, taps: tuple[TapSpec, ...], parity: Parity
 ) -> None:
-    for ids, lengths in _ragged(checkpoint):
-        expected = checkpoint.model(
-            input_ids=torch.from_numpy(ids), attention_mask=_mask(ids, lengths), output_attentions=True
-        )
-        feeds = {"input_ids": ids, "source_length": lengths, "self_tap_rows": np.arange(len(lengths))}
-        got = _run(session, feeds)
+    for sample in checkpoint.inputs.samples():
+        source = _Source.of(checkpoint, sample)
+        expected = checkpoint.model(**source.arguments, output_attentions=True)
+        got = _run(session, source.feeds)
         parity.note("logits", got["logits"], expected.logits)
         for tap in taps:
-            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], lengths, parity)
+            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, parity)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One batch of sources: what the graphs and the eager model are fed, and its real lengths [R]."""
+
+    feeds: Feeds
+    arguments: dict[str, torch.Tensor]
+    lengths: Array
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, sample: Feeds) -> _Source:
+        tensors = {name: torch.from_numpy(array) for name, array in sample.items()}
+        lengths = checkpoint.inputs.lengths(sample)
+        feeds = sample | {"self_tap_rows": np.arange(len(lengths))}
+        return cls(feeds, checkpoint.inputs.arguments(tensors), lengths)
 
 
 def _run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
@@ -141,7 +131,7 @@ def _run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
 
 
 @dataclass
-class _Translator:
+class _Generator:
     checkpoint: Checkpoint
     generation: GenerationSpec
     sessions: Mapping[str, ort.InferenceSession]
@@ -149,40 +139,45 @@ class _Translator:
     parity: Parity
 
     def compare(self) -> None:
-        for ids, lengths in _ragged(self.checkpoint):
-            state = self._compare_encoder(ids, lengths)
+        for sample in self.checkpoint.inputs.samples():
+            source = _Source.of(self.checkpoint, sample)
+            state = self._compare_encoder(source)
             for hypotheses in (1, 4):
-                self._compare_steps(ids, lengths, state, hypotheses)
-            self._compare_tokens(ids, lengths, state)
+                self._compare_steps(source, state, hypotheses)
+            self._compare_tokens(source, state)
 
-    def _compare_encoder(self, ids: Array, lengths: Array) -> Feeds:
-        encoder = self.checkpoint.model.get_encoder()
-        expected = encoder(input_ids=torch.from_numpy(ids), attention_mask=_mask(ids, lengths), output_attentions=True)
-        feeds = {"input_ids": ids, "source_length": lengths, "self_tap_rows": np.arange(len(lengths))}
-        got = _run(self.sessions["encoder"], feeds)
+    def _compare_encoder(self, source: _Source) -> Feeds:
+        model, family = self.checkpoint.model, self.checkpoint.family
+        expected = family.encode(model, source.arguments, output_attentions=True)
+        got = _run(self.sessions["encoder"], source.feeds)
         for tap in (tap for tap in self.taps if tap.graph == "encoder"):
-            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], lengths, self.parity)
+            assert expected.attentions is not None
+            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, self.parity)
         return {name: array for name, array in got.items() if name.startswith("cross_")}
 
-    def _compare_steps(self, ids: Array, lengths: Array, state: Feeds, hypotheses: int) -> None:
+    def _compare_steps(self, source: _Source, state: Feeds, hypotheses: int) -> None:
         """Teacher-force random tokens; row n starts n steps after the first."""
-        rows = len(lengths) * hypotheses
-        random = np.random.default_rng(1)
-        tokens = random.integers(0, self.generation.vocabulary_size, (rows, SAMPLE_TOKENS))
-        tokens[:, 0] = self.generation.start_token_id
-        expected = self.checkpoint.model(
-            input_ids=torch.from_numpy(np.repeat(ids, hypotheses, 0)),
-            attention_mask=_mask(ids, lengths).repeat_interleave(hypotheses, 0),
-            decoder_input_ids=torch.from_numpy(tokens),
+        rows = len(source.lengths) * hypotheses
+        expected = self.checkpoint.family.decode(
+            self.checkpoint.model,
+            torch.from_numpy(tokens := self._random_tokens(rows)),
+            source={name: tensor.repeat_interleave(hypotheses, 0) for name, tensor in source.arguments.items()},
             output_attentions=True,
-            use_cache=False,
         )
-        stepper = _Stepper(self.sessions["step"], rows, lengths, state)
+        stepper = _Stepper(self.sessions["step"], rows, source.lengths, state)
         for tick in range(SAMPLE_TOKENS + min(rows, 4) - 1):
             position = np.clip(tick - np.arange(rows) % 4, 0, SAMPLE_TOKENS - 1).astype(np.int32)
             got = stepper.step(tokens[np.arange(rows), position], position)
             for row, at in enumerate(position):
                 self._compare_row(row, int(at), hypotheses, got, expected)
+
+    def _random_tokens(self, rows: int) -> Array:
+        """Return int64 [rows, T] without padding, whose place some models count and others don't."""
+        spec = self.generation
+        tokens = np.random.default_rng(1).integers(0, spec.vocabulary_size, (rows, SAMPLE_TOKENS))
+        tokens[tokens == spec.pad_token_id] = spec.eos_token_ids[0]
+        tokens[:, 0] = spec.start_token_id
+        return tokens
 
     def _compare_row(self, row: int, at: int, hypotheses: int, got: dict[str, Array], expected: Any) -> None:
         self.parity.note("logits", got["logits"][row], expected.logits[row, at])
@@ -193,25 +188,25 @@ class _Translator:
             keys = maps[tap.layer].shape[3] if tap.kind == "cross" else at + 1
             self.parity.note(tap.name, got[tap.output][row, :, 0, :keys], maps[tap.layer][row, :, at, :keys])
 
-    def _compare_tokens(self, ids: Array, lengths: Array, state: Feeds) -> None:
+    def _compare_tokens(self, source: _Source, state: Feeds) -> None:
         """Decode greedily beside `generate()`; a difference counts unless eager saw a tie."""
         spec = self.generation
         steps = min(2 * SAMPLE_TOKENS, spec.max_target_tokens)
         model: Any = self.checkpoint.model
         expected = model.generate(
-            input_ids=torch.from_numpy(ids),
-            attention_mask=_mask(ids, lengths),
-            num_beams=1,
-            do_sample=False,
+            **source.arguments,
+            **GREEDY,
+            suppress_tokens=list(spec.suppressed_token_ids) or None,
             max_new_tokens=steps,
             output_logits=True,
             return_dict_in_generate=True,
         )
-        stepper = _Stepper(self.sessions["step"], len(lengths), lengths, state)
+        rows = len(source.lengths)
+        stepper = _Stepper(self.sessions["step"], rows, source.lengths, state)
         sequences = expected.sequences.numpy()
-        open_rows = set(range(len(lengths)))
+        open_rows = set(range(rows))
         for at in range(sequences.shape[1] - 1):
-            got = stepper.step(sequences[:, at], np.full(len(lengths), at, np.int32))
+            got = stepper.step(sequences[:, at], np.full(rows, at, np.int32))
             chosen = _greedy(got["logits"], spec, at, steps)
             eager = expected.logits[at].numpy()
             for row in sorted(open_rows):

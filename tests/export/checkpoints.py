@@ -14,30 +14,55 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 VOCABULARY = 120
 EOS, UNK, PAD = 0, 1, 2
+TEXT_SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 96,
+    "pad_token_id": PAD,
+    "bos_token_id": EOS,
+    "eos_token_id": EOS,
+}
+IMAGE_SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "image_size": (16, 24),
+    "patch_size": 4,
+}
+SWIN_SIZES = {
+    "image_size": 32,
+    "patch_size": 2,
+    "embed_dim": 16,
+    "depths": [2, 2],
+    "num_heads": [2, 4],
+    "window_size": 4,
+}
 
 
-def save_translator(directory: Path, **options: object) -> Path:
-    """Write a MarianMTModel of two plus two layers and return its directory."""
-    config = transformers.MarianConfig(
-        **{
-            "vocab_size": VOCABULARY,
-            "d_model": 32,
-            "encoder_layers": 2,
-            "decoder_layers": 2,
-            "encoder_attention_heads": 4,
-            "decoder_attention_heads": 4,
-            "encoder_ffn_dim": 48,
-            "decoder_ffn_dim": 48,
-            "max_position_embeddings": 96,
-            "pad_token_id": PAD,
-            "eos_token_id": EOS,
-            "decoder_start_token_id": PAD,
-            "bos_token_id": None,
-            "forced_eos_token_id": EOS,
-        }
-        | options
-    )
-    model = transformers.MarianMTModel(config)
+def save_translator(directory: Path, model_class: str = "MarianMTModel", **options: object) -> Path:
+    """Write a translator of two plus two layers, unless the options say otherwise; return its directory."""
+    sizes: dict[str, object] = {
+        "vocab_size": VOCABULARY,
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 96,
+        "pad_token_id": PAD,
+        "bos_token_id": EOS,
+        "eos_token_id": EOS,
+        "decoder_start_token_id": PAD,
+        "forced_eos_token_id": EOS,
+    }
+    model_type = getattr(transformers, model_class)
+    model = model_type(model_type.config_class(**sizes | options))
     model.generation_config = GenerationConfig(
         decoder_start_token_id=PAD,
         eos_token_id=EOS,
@@ -49,35 +74,123 @@ def save_translator(directory: Path, **options: object) -> Path:
     return _save(model, directory)
 
 
-def save_classifier(directory: Path, model_class: str = "Bert") -> Path:
+def save_multilingual_translator(directory: Path) -> Path:
+    """Write a M2M100 with NLLB's tokenizer of three languages, and return its directory."""
+    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "▁": 4, "a": 5, "b": 6, "▁a": 7}
+    tokenizer = transformers.NllbTokenizer(
+        vocab=vocabulary,
+        merges=[("▁", "a")],
+        extra_special_tokens=["eng_Latn", "fra_Latn", "deu_Latn"],
+        model_max_length=90,
+    )
+    ends = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    save_translator(directory, "M2M100ForConditionalGeneration", **ends)
+    GenerationConfig(**ends, max_length=96).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def save_fsmt(directory: Path) -> Path:
+    """Write an FSMT with a vocabulary for each language, and return its directory."""
+    languages = {"langs": ["en", "de"], "src_vocab_size": 100, "tgt_vocab_size": VOCABULARY}
+    save_translator(directory, "FSMTForConditionalGeneration", decoder_start_token_id=EOS, **languages)
+    generation = GenerationConfig(
+        decoder_start_token_id=EOS, eos_token_id=EOS, forced_eos_token_id=EOS, pad_token_id=PAD, max_length=96
+    )
+    generation.save_pretrained(directory)
+    return directory
+
+
+def save_t5(directory: Path, model_class: str = "T5ForConditionalGeneration") -> Path:
+    """Write a T5 of two plus two layers, whose positions fall into few buckets; return its directory."""
+    model_type = getattr(transformers, model_class)
+    config = model_type.config_class(
+        vocab_size=VOCABULARY,
+        d_model=32,
+        d_kv=8,
+        d_ff=48,
+        num_layers=2,
+        num_heads=4,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=12,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        decoder_start_token_id=PAD,
+    )
+    return _save(model_type(config), directory)
+
+
+def save_classifier(directory: Path, model_class: str = "Bert", **sizes: object) -> Path:
     """Write a text classifier of two layers and three classes, and return its directory."""
-    sizes = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": 96,
-        "pad_token_id": PAD,
-    }
-    distil = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}
-    if model_class == "DistilBert":
-        sizes = {k: v for k, v in sizes.items() if k in ("vocab_size", "max_position_embeddings", "pad_token_id")}
-        sizes |= distil
-    config = getattr(transformers, f"{model_class}Config")(**sizes, num_labels=3)
+    config = getattr(transformers, f"{model_class}Config")(**TEXT_SIZES | {"num_labels": 3} | sizes)
     return _save(getattr(transformers, f"{model_class}ForSequenceClassification")(config), directory)
 
 
-def _save(model: transformers.PreTrainedModel, directory: Path) -> Path:
+def save_captioner(directory: Path, encoder: str = "ViT", decoder: str = "GPT2", **sizes: object) -> Path:
+    """Write a VisionEncoderDecoderModel of two layers each, and return its directory."""
+    vision_config = _image_config(encoder, sizes)
+    writer_config = getattr(transformers, f"{decoder}Config")(
+        **TEXT_SIZES | {"max_position_embeddings": 48, "is_decoder": True, "add_cross_attention": True}
+    )
+    model = transformers.VisionEncoderDecoderModel(
+        encoder=getattr(transformers, f"{encoder}Model")(vision_config, add_pooling_layer=False),
+        decoder=transformers.AutoModelForCausalLM.from_config(writer_config),
+    )
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=UNK, eos_token_id=EOS, pad_token_id=PAD, max_length=48
+    )
+    return _save(model, save_processor(directory, **_size(vision_config)))
+
+
+def save_blip(directory: Path) -> Path:
+    """Write a BlipForConditionalGeneration of two layers each, and return its directory."""
+    ends = {"bos_token_id": UNK, "sep_token_id": EOS, "eos_token_id": EOS}
+    config = transformers.BlipConfig(
+        text_config=TEXT_SIZES | ends | {"encoder_hidden_size": 32, "is_decoder": True},
+        vision_config=IMAGE_SIZES | {"image_size": 16},
+        projection_dim=16,
+    )
+    model = transformers.BlipForConditionalGeneration(config)
+    return _save(model, save_processor(directory, "Blip", size={"height": 16, "width": 16}))
+
+
+def save_image_classifier(directory: Path, model_class: str = "ViT", **sizes: object) -> Path:
+    """Write an image classifier of two layers and three classes, and return its directory."""
+    config = _image_config(model_class, {"num_labels": 3} | sizes)
+    model = getattr(transformers, f"{model_class}ForImageClassification")(config)
+    return _save(model, save_processor(directory, **_size(config)), reads_text=False)
+
+
+def save_processor(directory: Path, kind: str = "ViT", **settings: object) -> Path:
+    """Write the preprocessor_config.json of an image processor, for images of 16 by 24 unless said otherwise."""
+    processor = getattr(transformers, f"{kind}ImageProcessorPil")(**{"size": {"height": 16, "width": 24}} | settings)
+    processor.save_pretrained(directory)
+    return directory
+
+
+def _image_config(kind: str, sizes: dict[str, object]) -> transformers.PretrainedConfig:
+    return getattr(transformers, f"{kind}Config")(**(SWIN_SIZES if kind == "Swin" else IMAGE_SIZES) | sizes)
+
+
+def _size(config: transformers.PretrainedConfig) -> dict[str, object]:
+    side = config.image_size
+    height, width = (side, side) if isinstance(side, int) else side
+    return {"size": {"height": height, "width": width}}
+
+
+def _save(model: transformers.PreTrainedModel, directory: Path, *, reads_text: bool = True) -> Path:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 2:
                 parameter.normal_(0, 1.3 / parameter.shape[-1] ** 0.5, generator=generator)
-            elif "norm" not in name.lower():
+            elif "norm" in name.lower():
+                parameter.add_(torch.empty_like(parameter).normal_(0, 0.1, generator=generator))
+            else:
                 parameter.normal_(0, 0.1, generator=generator)
     model.save_pretrained(directory)
-    _tokenizer().save_pretrained(directory)
+    if reads_text:
+        _tokenizer().save_pretrained(directory)
     return directory
 
 

@@ -14,7 +14,7 @@ from regard_export.cli import app
 from regard_export.errors import ExportError
 from regard_export.package import Options, export
 
-from .checkpoints import save_classifier, save_translator
+from .checkpoints import save_translator
 
 LAYERS = range(2)
 
@@ -65,17 +65,6 @@ def test_the_parity_report_has_measured_figures(translator_package: Path) -> Non
     assert report["greedy_tokens_different"] == 0
 
 
-@pytest.mark.parametrize("model_class", ["Bert", "DistilBert", "Electra", "Roberta"])
-def test_a_classifier_becomes_a_package(model_class: str, tmp_path: Path) -> None:
-    """One graph with fused attention, its labels, and equality with the eager model."""
-    checkpoint = save_classifier(tmp_path / "checkpoint", model_class)
-    manifest = load_package(export(checkpoint, tmp_path / "models", Options(name="tiny"))).manifest
-    assert manifest.classification is not None
-    assert manifest.classification.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
-    assert manifest.graphs["classifier"].operators["com.microsoft::MultiHeadAttention"] == 2
-    assert [tap.name for tap in manifest.taps] == ["encoder.self.0", "encoder.self.1"]
-
-
 def test_a_package_without_taps_has_none(translator: Path, tmp_path: Path) -> None:
     """Neither the manifest nor the graphs know of attention weights."""
     manifest = load_package(export(translator, tmp_path, Options(name="plain", taps=False))).manifest
@@ -117,9 +106,9 @@ def spoil(checkpoint: Path, how: str) -> None:
         (checkpoint / "config.json").write_text(json.dumps(config | {"d_model": 64}))
     elif how == "unsupported":
         (checkpoint / "config.json").write_text('{"model_type": "clip", "architectures": ["CLIPModel"]}')
-    elif how == "repetition penalty":
+    elif how == "unknown penalty":
         file = checkpoint / "generation_config.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | {"repetition_penalty": 1.3}))
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"encoder_repetition_penalty": 1.3}))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +120,7 @@ def spoil(checkpoint: Path, how: str) -> None:
         ("config is not JSON", "config.json can't be loaded"),
         ("weights of another shape", "model.safetensors"),
         ("unsupported", "CLIPModel"),
-        ("repetition penalty", "repetition_penalty to 1.3"),
+        ("unknown penalty", "encoder_repetition_penalty to 1.3"),
     ],
 )
 def test_a_bad_checkpoint_is_one_clear_error_and_leaves_nothing(

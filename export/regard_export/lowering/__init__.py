@@ -13,6 +13,7 @@ from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
 from regard_export.lowering import cpu
+from regard_export.lowering.residuals import fuse_residuals
 
 Rule = Callable[[ir.Node, Tape], Sequence[ir.Value]]
 
@@ -31,5 +32,6 @@ def lower(model: ir.Model, target: str) -> None:
         ir.convenience.replace_nodes_and_values(model.graph, node, [node], tape.nodes, node.outputs, replacements)
         for value, name in zip(replacements, names, strict=True):
             value.name = name
+    fuse_residuals(model)
     model.opset_imports.pop(DOMAIN, None)
     model.opset_imports["com.microsoft"] = 1

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from regard_export.lowering.weights import attention_weights
+from regard_export.lowering.weights import attention_weights, first_keys
 
 FUSED = "com.microsoft"
 
@@ -22,21 +22,21 @@ def _attributes(node: ir.Node) -> dict[str, int | float]:
 
 def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Give MultiHeadAttention the key lengths as its one-dimensional padding mask."""
-    query, key, value, *length = node.inputs
-    inputs = [query, key, value, None, *length] if length else [query, key, value]
+    query, key, value, length, bias = [*node.inputs, None, None][:5]
+    inputs = _trimmed([query, key, value, None, length, bias])
     return [tape.op("MultiHeadAttention", inputs, _attributes(node), domain=FUSED)]
 
 
 def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Make the k hypotheses of a request the queries of one row: [R * k, 1, W] as [R, k, W]."""
-    query, key, value, *length = node.inputs
+    query, key, value, length, bias = [*node.inputs, None, None][:5]
     assert query is not None and key is not None and query.shape is not None
     width = query.shape[2]
     assert isinstance(width, int)
     requests = tape.op("Shape", [key], {"start": 0, "end": 1})
     per_request = tape.op("Concat", [requests, _int64(tape, [-1, width])], {"axis": 0})
     grouped = tape.op("Reshape", [query, per_request])
-    inputs = [grouped, key, value, None, *length] if length else [grouped, key, value]
+    inputs = _trimmed([grouped, key, value, None, length, bias])
     output = tape.op("MultiHeadAttention", inputs, _attributes(node), domain=FUSED)
     return [tape.op("Reshape", [output, _int64(tape, [-1, 1, width])])]
 
@@ -44,16 +44,33 @@ def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
 def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Append in place and attend: GroupQueryAttention with as many key heads as query heads.
 
-    Its `seqlens_k` is the row's total length minus one: the length before this step.
+    Its `seqlens_k` is the row's total length minus one: the length before this step. The bias is its
+    eleventh input, behind those of rotary positions.
     """
     attributes = _attributes(node)
+    *inputs, bias = [*node.inputs, None][:8]
+    if bias is not None:
+        bias = first_keys(tape, bias, inputs[6])
     return tape.op_multi_out(
         "GroupQueryAttention",
-        node.inputs,
+        _trimmed([*inputs, None, None, None, bias]),
         attributes | {"kv_num_heads": attributes["num_heads"]},
         num_outputs=3,
         domain=FUSED,
     )
+
+
+def _trimmed(inputs: list[ir.Value | None]) -> list[ir.Value | None]:
+    """Leave out the absent inputs at the end."""
+    while inputs[-1] is None:
+        inputs = inputs[:-1]
+    return inputs
+
+
+def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Give ONNX Runtime its own operator; ONNX has none before opset 23."""
+    attributes = {"epsilon": node.attributes["epsilon"].as_float(), "axis": -1}
+    return [tape.op("SimplifiedLayerNormalization", node.inputs, attributes)]
 
 
 def candidates(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
@@ -85,6 +102,7 @@ RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     "CrossAttention": cross_attention,
     "CachedAttention": cached_attention,
     "AttentionWeights": attention_weights,
+    "RMSNormalization": rms_normalization,
     "Candidates": candidates,
     "LogSumExp": log_sum_exp,
 }

@@ -15,12 +15,13 @@ from onnx_ir.tape import Tape
 
 
 def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Lower `AttentionWeights(query, key, rows[, key_length[, total_length]])` to standard operators.
+    """Lower `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])` to standard operators.
 
     query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T].
-    `key_length` [R] counts the keys that may be attended. If the node is `of_cache`, it counts
-    those before this step, and only the first `total_length` keys are looked at. If it has a
-    `query_width`, the query is packed with key and value and comes first.
+    `key_length` [R] counts the keys that may be attended; beside a `total_length` it counts those
+    before this step, and only the first `total_length` keys are looked at. `bias` is added to the
+    scores of every row, or is one for each. If the node has a `query_width`, the query is packed with
+    key and value and comes first.
     """
     rows = node.inputs[2]
     assert rows is not None
@@ -30,9 +31,8 @@ def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
 
 
 def _softmax_of_scores(node: ir.Node) -> ir.Graph:
-    query, key, rows, *lengths = node.inputs
+    query, key, rows, length, total, bias = [*node.inputs, None, None, None][:6]
     heads, scale = node.attributes["num_heads"].as_int(), node.attributes["scale"].as_float()
-    of_cache = bool(node.attributes["of_cache"].as_int())
     tape = Tape()
     queries = tape.op("Gather", [query, rows], {"axis": 0})
     if "query_width" in node.attributes:
@@ -42,23 +42,29 @@ def _softmax_of_scores(node: ir.Node) -> ir.Graph:
     queries = tape.op("Transpose", [queries], {"perm": [0, 2, 1, 3]})
     requests = tape.op("Div", [rows, _rows_per_request(tape, query, key)])
     keys = tape.op("Gather", [key, requests], {"axis": 0})
-    if of_cache:
-        total = tape.op(
-            "Reshape", [tape.op("Cast", [lengths[1]], {"to": ir.DataType.INT64}), _constant(tape, np.array([1]))]
-        )
-        keys = tape.op("Slice", [keys, _constant(tape, np.array([0])), total, _constant(tape, np.array([2]))])
+    if total is not None:
+        keys = first_keys(tape, keys, total, axis=2)
     scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
-    scores = tape.op("Mul", [scores, _constant(tape, np.float32(scale))])
-    if lengths:
-        scores = tape.op(
-            "Where",
-            [_attended(tape, keys, requests, lengths[0], of_cache), scores, _constant(tape, np.float32(-np.inf))],
-        )
+    if scale != 1:
+        scores = tape.op("Mul", [scores, _constant(tape, np.float32(scale))])
+    if bias is not None:
+        shared = bias.shape is not None and bias.shape[0] == 1
+        bias = bias if shared else tape.op("Gather", [bias, rows], {"axis": 0})
+        scores = tape.op("Add", [scores, bias if total is None else first_keys(tape, bias, total)])
+    if length is not None:
+        attended = _attended(tape, keys, requests, length, of_cache=total is not None)
+        scores = tape.op("Where", [attended, scores, _constant(tape, np.float32(-np.inf))])
     weights = tape.op("Softmax", [scores], {"axis": -1})
     return _branch(tape, weights, f"{node.outputs[0].name}.weights")
 
 
-def _attended(tape: Tape, keys: ir.Value, requests: ir.Value, length: ir.Value | None, of_cache: bool) -> ir.Value:
+def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None, axis: int = 3) -> ir.Value:
+    """Cut the first `total` [] positions out of those of a cache."""
+    end = tape.op("Reshape", [tape.op("Cast", [total], {"to": ir.DataType.INT64}), _constant(tape, np.array([1]))])
+    return tape.op("Slice", [value, _constant(tape, np.array([0])), end, _constant(tape, np.array([axis]))])
+
+
+def _attended(tape: Tape, keys: ir.Value, requests: ir.Value, length: ir.Value, *, of_cache: bool) -> ir.Value:
     """Return bool [A, 1, 1, T]: whether a key may be attended."""
     count = tape.op(
         "Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), _constant(tape, np.array([], np.int64))]

@@ -1,0 +1,97 @@
+"""A kind of model: how it is called, what it generates with, and what must change in it to be traced."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+
+from regard_export.attention import IMPLEMENTATION
+
+
+class Family:
+    """A kind of model that follows Transformers' conventions."""
+
+    def attends_to_source(self, config: PretrainedConfig) -> bool:
+        """Tell whether the model has a decoder with cross-attention."""
+        return bool(config.is_encoder_decoder)
+
+    def adapted(self, model: PreTrainedModel) -> AbstractContextManager[object]:
+        """Change what can't be traced as it is, until the context ends."""
+        return nullcontext()
+
+    def max_positions(self, config: PretrainedConfig) -> int | None:
+        """Return how many positions a stack's table has; None if positions are relative, without a table."""
+        positions = getattr(config, "max_position_embeddings", None)
+        return None if positions is None else int(positions)
+
+    def generation(self, model: PreTrainedModel) -> GenerationConfig:
+        """Return what `generate()` obeys."""
+        return model.generation_config
+
+    def encode(self, model: PreTrainedModel, source: Mapping[str, torch.Tensor], **options: Any) -> BaseModelOutput:
+        """Run the stack that reads the source, up to its hidden states [R, S, W]."""
+        reader: Any = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+        output: BaseModelOutput = reader(**source, **options)
+        return output
+
+    def decode(
+        self,
+        model: PreTrainedModel,
+        token_ids: torch.Tensor,
+        *,
+        source: Mapping[str, torch.Tensor] | None = None,
+        hidden: torch.Tensor | None = None,
+        cache: Cache | None = None,
+        positions: torch.Tensor | None = None,
+        **options: Any,
+    ) -> Seq2SeqLMOutput:
+        """Run the whole model on target tokens [N, T], from its `source` or the encoder's `hidden` states.
+
+        `positions` [N, T] counts the target's tokens from 0; only models that can't tell it from the
+        cache look at it.
+        """
+        arguments: dict[str, Any] = dict(source or {})
+        if hidden is not None:
+            arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=hidden)
+        if positions is not None and "decoder_position_ids" in inspect.signature(model.forward).parameters:
+            arguments["decoder_position_ids"] = positions
+        output: Seq2SeqLMOutput = model(
+            **arguments, decoder_input_ids=token_ids, past_key_values=cache, use_cache=cache is not None, **options
+        )
+        return output
+
+
+@contextmanager
+def exchanged(model: PreTrainedModel, family: Family) -> Iterator[None]:
+    """Let Regard's attention take the place of the model's own, eager one until the context ends."""
+    model.set_attn_implementation(IMPLEMENTATION)
+    try:
+        with family.adapted(model):
+            yield
+    finally:
+        model.set_attn_implementation("eager")
+
+
+@contextmanager
+def replaced(module: torch.nn.Module, name: str, value: object) -> Iterator[None]:
+    """Let one module have another method until the context ends."""
+    vars(module)[name] = value
+    try:
+        yield
+    finally:
+        del vars(module)[name]
+
+
+def unused_positions(stack: torch.nn.Module) -> int:
+    """Return how many rows of the position table come before the first position: RoBERTa's kind has padding there."""
+    embeddings = getattr(getattr(stack, "base_model", stack), "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    padding_index = getattr(table, "padding_idx", None)
+    return 0 if padding_index is None else int(padding_index) + 1

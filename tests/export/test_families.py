@@ -1,0 +1,147 @@
+"""Every family that the export knows: random checkpoints of real classes, equal to their eager selves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regard.manifest import Manifest, Task, load_package
+from regard_export.languages import ANY_LANGUAGES, Languages
+from regard_export.package import Options, export
+
+from .checkpoints import (
+    SWIN_SIZES,
+    save_blip,
+    save_captioner,
+    save_classifier,
+    save_fsmt,
+    save_image_classifier,
+    save_multilingual_translator,
+    save_t5,
+    save_translator,
+)
+
+Save = Callable[[Path], Path]
+LAYERS = 2
+
+TRANSLATORS: dict[str, Save] = {
+    "BART": lambda at: save_translator(at, "BartForConditionalGeneration"),
+    "mBART": lambda at: save_translator(at, "MBartForConditionalGeneration"),
+    "M2M100": save_multilingual_translator,
+    "Pegasus": lambda at: save_translator(at, "PegasusForConditionalGeneration"),
+    "T5": save_t5,
+    "mT5": lambda at: save_t5(at, "MT5ForConditionalGeneration"),
+    "FSMT": save_fsmt,
+}
+
+TEXT_CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "Bert": {},
+    "Roberta": {},
+    "XLMRoberta": {},
+    "Albert": {"embedding_size": 16},
+    "Electra": {"embedding_size": 16},
+    "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
+    "DebertaV2": {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+    },
+}
+
+IMAGE_CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "DeiT": {},
+    "Beit": {"image_size": 16, "use_relative_position_bias": True, "use_mean_pooling": True},
+    "Dinov2": {"image_size": 16},
+    "Swin": {},
+}
+
+CAPTIONERS: dict[str, Save] = {
+    "ViT and BERT": lambda at: save_captioner(at, "ViT", "Bert"),
+    "DeiT and RoBERTa": lambda at: save_captioner(at, "DeiT", "Roberta"),
+    "Swin and GPT-2": lambda at: save_captioner(at, "Swin", "GPT2"),
+    "BLIP": save_blip,
+}
+
+
+def exported(save: Save, at: Path, languages: Languages = ANY_LANGUAGES) -> tuple[Manifest, dict[str, Any]]:
+    """Export a checkpoint; return the package's manifest and its parity report."""
+    directory = export(save(at / "checkpoint"), at / "models", Options(name="tiny", languages=languages))
+    return load_package(directory).manifest, json.loads((directory / "parity.json").read_text())
+
+
+def names(*kinds: str) -> set[str]:
+    """Return the names of the taps of both layers."""
+    return {f"{kind}.{layer}" for kind in kinds for layer in range(LAYERS)}
+
+
+def check(report: dict[str, Any], compared: set[str]) -> None:
+    """Everything was compared, nothing by less than it differs, and all of it is equal."""
+    differences = report["max_abs_difference"]
+    assert differences.keys() == compared
+    assert 0 < max(differences.values()) < 1e-4
+    assert report["greedy_tokens_different"] == 0
+
+
+def check_generator(manifest: Manifest, report: dict[str, Any], *, encoder_taps: bool = True) -> None:
+    """The step attends with one fused operator a layer and kind; tokens and every map were compared."""
+    step = manifest.graphs["step"].operators
+    assert step["com.microsoft::GroupQueryAttention"] == LAYERS
+    assert step["com.microsoft::MultiHeadAttention"] == LAYERS
+    assert manifest.graphs["encoder"].operators["com.microsoft::MultiHeadAttention"] >= LAYERS
+    taps = names("decoder.self", "decoder.cross") | (names("encoder.self") if encoder_taps else set())
+    assert {tap.name for tap in manifest.taps} == taps
+    check(report, taps | {"logits", "log_sum_exp"})
+    assert report["greedy_tokens_compared"] > 20
+
+
+@pytest.mark.parametrize("name", TRANSLATORS)
+def test_a_translator_equals_its_eager_model(name: str, tmp_path: Path) -> None:
+    """Greedy tokens, logits and every map; the residual connections are fused with their norms."""
+    languages = Languages("deu_Latn", "fra_Latn") if name == "M2M100" else ANY_LANGUAGES
+    manifest, report = exported(TRANSLATORS[name], tmp_path, languages)
+    assert manifest.task is Task.TRANSLATION
+    check_generator(manifest, report)
+    norm = "SkipSimplifiedLayerNormalization" if "T5" in name else "SkipLayerNormalization"
+    assert manifest.graphs["step"].operators[f"com.microsoft::{norm}"] >= 3 * LAYERS
+
+
+@pytest.mark.parametrize("model_class", TEXT_CLASSIFIERS)
+def test_a_text_classifier_equals_its_eager_model(model_class: str, tmp_path: Path) -> None:
+    """One graph with fused attention and residual connections, its labels, and every map."""
+    sizes = TEXT_CLASSIFIERS[model_class]
+    manifest, report = exported(lambda at: save_classifier(at, model_class, **sizes), tmp_path)
+    assert manifest.classification is not None
+    assert manifest.classification.labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+    operators = manifest.graphs["classifier"].operators
+    assert operators["com.microsoft::MultiHeadAttention"] == LAYERS
+    assert operators["com.microsoft::SkipLayerNormalization"] >= 2 * LAYERS
+    check(report, names("encoder.self") | {"logits"})
+
+
+@pytest.mark.parametrize("model_class", IMAGE_CLASSIFIERS)
+def test_an_image_classifier_equals_its_eager_model(model_class: str, tmp_path: Path) -> None:
+    """One graph with fused attention, and every map; windows of an image are no map of it."""
+    sizes = IMAGE_CLASSIFIERS[model_class]
+    manifest, report = exported(lambda at: save_image_classifier(at, model_class, **sizes), tmp_path)
+    windows = model_class == "Swin"
+    operators = manifest.graphs["classifier"].operators
+    assert operators["com.microsoft::MultiHeadAttention"] == (sum(SWIN_SIZES["depths"]) if windows else LAYERS)
+    assert operators["com.microsoft::SkipLayerNormalization"] >= LAYERS
+    check(report, (set() if windows else names("encoder.self")) | {"logits"})
+
+
+@pytest.mark.parametrize("name", CAPTIONERS)
+def test_a_captioner_equals_its_eager_model(name: str, tmp_path: Path) -> None:
+    """Greedy tokens, logits and every map over the patches."""
+    manifest, report = exported(CAPTIONERS[name], tmp_path)
+    assert manifest.task is Task.CAPTIONING
+    assert manifest.image is not None
+    assert manifest.image.patch_rows > 1
+    check_generator(manifest, report, encoder_taps="Swin" not in name)
