@@ -204,7 +204,7 @@ def test_a_wrong_value_is_refused_by_name(chart: Chart, wrong: str, named: str) 
     assert named in said
 
 
-def test_schema_knows_every_value(chart: Chart) -> None:
+def test_schema_knows_every_value() -> None:
     """No object of values.yaml is open to misspelt names, and none has a value that the schema lacks."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,14 @@ IMAGE = os.environ.get("IMAGE", "regard")
 PATIENCE_S = 60
 RUN = ("run", "--isolation=chroot")  # in this machine's network, so that clients out here reach it
 LISTENING = "0A"
+SHA256_OF_THE_SERVICE = """
+import hashlib, pathlib, regard
+place = pathlib.Path(regard.__file__).parent
+digest = hashlib.sha256()
+for path in sorted(path for path in place.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+    digest.update(f"{path.relative_to(place)}\\0".encode() + path.read_bytes())
+print(digest.hexdigest())
+"""
 
 
 @dataclass(frozen=True)
@@ -43,15 +52,20 @@ class Container:
 
 @pytest.fixture(scope="module")
 def container() -> Iterator[Container]:
-    """Return a container of the image, where there are buildah and an image."""
+    """Return a container of the image, where there are buildah and an image of the service as it is now."""
     if shutil.which("buildah") is None:
         pytest.skip("there is no buildah to run the image with")
     if not _buildah("images", "--quiet", "--filter", f"reference={IMAGE}"):
         pytest.skip(f"there is no image {IMAGE}: `make image` builds it")
     config = json.loads(_buildah("inspect", "--type", "image", IMAGE))["OCIv1"]["config"]
-    name = _buildah("from", "--pull-never", IMAGE)
-    yield Container(name, config)
-    _buildah("rm", name)
+    container = Container(_buildah("from", "--pull-never", IMAGE), config)
+    try:
+        here = subprocess.run([sys.executable, "-c", SHA256_OF_THE_SERVICE], capture_output=True, text=True, check=True)
+        if container.output("python", "-c", SHA256_OF_THE_SERVICE) != here.stdout.strip():
+            pytest.skip(f"the image {IMAGE} holds another service than this tree: `make image` builds it anew")
+        yield container
+    finally:
+        _buildah("rm", container.name)
 
 
 def test_image_is_of_the_version_that_everything_has() -> None:
