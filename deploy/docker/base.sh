@@ -4,7 +4,8 @@
 #     deploy/docker/base.sh build/image    # needs root, buildah and debootstrap
 #     make image BASE=localhost/regard-base
 #
-# In a container, buildah wants STORAGE_DRIVER=vfs and BUILDAH_ISOLATION=chroot in the environment.
+# Where buildah may neither mount overlays nor start containers, as within one, set STORAGE_DRIVER=vfs
+# and BUILDAH_ISOLATION=chroot.
 set -euo pipefail
 directory=${1:?where to build}
 root=$directory/rootfs
