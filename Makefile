@@ -5,6 +5,7 @@ DATA ?=
 MODELS ?= models
 EVALUATED ?= build/evaluated
 BENCH ?=
+LOAD ?=
 IMAGE ?= regard
 BASE ?=
 BUILDER ?= $(shell command -v buildah || command -v docker)
@@ -18,7 +19,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test packages demo serve bench tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test packages demo serve bench load tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +35,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 constraints: env ## Pin what is installed now in constraints.txt
-	@$(PIP_INSTALL) --group bench --group deploy
+	@$(PIP_INSTALL) --group bench --group deploy --group load
 	@{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/pins
 	@mv $(VENV)/pins constraints.txt && touch $(READY)
 
@@ -89,6 +90,11 @@ image: ## Build the server's image with buildah or docker: make image BASE=pytho
 	@test -n "$(BUILDER)" || { echo "make $@ needs buildah or docker"; exit 2; }
 	@$(BUILDER) build $(BUILDER_OPTIONS) $(BASE:%=--build-arg BASE=%) --file deploy/docker/Dockerfile.cpu --tag $(IMAGE) \
 		--build-arg REVISION=$$(git describe --always --abbrev=40 --dirty 2>/dev/null || echo unknown) .
+
+load: packages ## Let users of all three tasks ask a server, half a minute (LOAD=--help lists the options)
+	@$(PIP_INSTALL) --group load
+	@echo "==> load"
+	@$(BIN)/python -m load_tests.run --models $(MODELS) $(LOAD)
 
 train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }

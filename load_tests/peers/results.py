@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.table import Table
 
 RESULTS = Path("build/results")
-LIBRARIES = ("regard", "onnxruntime", "numpy", "torch", "transformers", "ctranslate2", "grpcio", "protobuf")
+LIBRARIES = ("regard", "onnxruntime", "numpy", "torch", "transformers", "ctranslate2", "grpcio", "protobuf", "locust")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,10 @@ class Figure:
         return f"{_number(self.median)} ({_number(min(self.measured))} to {_number(max(self.measured))})"
 
     def rows(self) -> list[dict[str, object]]:
-        """Return the median with its bar, and the range of the rounds around it."""
+        """Return the median with its bar, and the range of the rounds around it if there were several."""
         row: dict[str, object] = {"name": self.name, "value": self.median, "unit": self.unit}
-        spread = {"lowest round": min(self.measured), "highest round": max(self.measured)}
+        several = len(self.measured) > 1
+        spread = {"lowest round": min(self.measured), "highest round": max(self.measured)} if several else {}
         return [
             row | {"bar": self.bar, "holds": self.holds},
             *(
