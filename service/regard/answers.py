@@ -92,11 +92,48 @@ class ModelVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token that could have come, as the vocabulary spells it, and the natural logarithm of its probability."""
+
+    token_id: int
+    token: str
+    log_probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedToken:
+    """A token of an output, and the likeliest tokens at its position, if they were asked for.
+
+    `log_probability` is 0 if the token was forced.
+    """
+
+    token_id: int
+    token: str
+    log_probability: float
+    top_logprobs: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedSequence:
+    """One of several sequences of an output; its fields are those of `Translation`."""
+
+    text: str
+    finish_reason: str
+    target_tokens: int
+    log_probability: float
+    score: float
+    tokens: tuple[GeneratedToken, ...]
+    attention: Attention | None
+
+
+@dataclass(frozen=True, slots=True)
 class Translation:
     """The translation of one text.
 
-    `log_probability` is the natural logarithm of the probability of all generated tokens;
-    `attention` is present if it was asked for; `model` is absent from a streamed translation.
+    `log_probability` is the natural logarithm of the probability of all generated tokens, `score`
+    what sequences are ranked by; `attention` and `tokens` are present if they were asked for;
+    `further_sequences` come after this one, the best; `model` is absent from a streamed
+    translation.
     """
 
     text: str
@@ -108,6 +145,9 @@ class Translation:
     attention: Attention | None
     timing: Timing
     model: ModelVersion | None
+    score: float = 0.0
+    tokens: tuple[GeneratedToken, ...] = ()
+    further_sequences: tuple[GeneratedSequence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +161,9 @@ class Caption:
     attention: Attention | None
     timing: Timing
     model: ModelVersion | None
+    score: float = 0.0
+    tokens: tuple[GeneratedToken, ...] = ()
+    further_sequences: tuple[GeneratedSequence, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ def test_words_are_shaded_by_weight(open_report):
     source, answer = translation()
     page = open_report((source, answer))
     word(page, "Output", "vieille").hover()
+    page.evaluate("Promise.all(document.getAnimations().map((animation) => animation.finished))")
     row = plane(answer, "cross", "decoder", 1)[1][:3]
 
     shades = page.locator(".words").first.locator(".word:not(.special) bdi")

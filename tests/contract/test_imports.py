@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "answers": set(),
     "report": {"answers", "errors"},
-    "client": {"report", "answers", "v1", "errors"},
+    "client": {"report", "answers", "vision", "v1", "errors"},
     "cli": {
         "client",
         "report",
@@ -67,7 +67,7 @@ ONLY: dict[str, set[str]] = {
     "grpc_reflection": {"regard.rpc"},
     "google.protobuf": {"regard.rpc", "regard.client", "regard.cli", "regard.v1"},
     "prometheus_client": {"regard.metrics", "regard.rpc.http", "regard.cli.demo"},
-    "PIL": {"regard.vision", "regard.report.pictures", "regard_export"},
+    "PIL": {"regard.vision", "regard.report.pictures", "regard.cli.pictures", "regard_export"},
     "tokenizers": {"regard.text", "regard_export"},
     "torch": {"regard_export"},
     "transformers": {"regard_export"},

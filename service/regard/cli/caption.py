@@ -10,12 +10,14 @@ import typer
 
 from regard.cli import options
 from regard.cli.screen import error, in_words, progress, refuse
+from regard.cli.search import searching
 
 if TYPE_CHECKING:
     from regard.cli.report import Report
-    from regard.client import Caption, CaptionOptions, Client
+    from regard.client import Caption, CaptionOptions, Client, GenerationOptions
 
 
+@searching
 def caption(
     images: Annotated[
         list[Path],
@@ -32,6 +34,8 @@ def caption(
     reduction: options.ReductionOption = None,
     granularity: options.GranularityOption = None,
     report: options.ReportOption = None,
+    *,
+    search: GenerationOptions,
 ) -> None:
     """Describe an image in words, or each of several.
 
@@ -55,7 +59,7 @@ def caption(
     if stream and report:
         refuse("--stream prints tokens and --report writes a page: give one of them")
     name, version = options.name_and_version(model)
-    wanted = CaptionOptions(model=name, version=version)
+    wanted = CaptionOptions(model=name, version=version, **search)  # type: ignore[typeddict-item]
     if asked:
         wanted["attention"] = asked
     with (
@@ -116,15 +120,19 @@ def _answer(
 
 
 def _show(answer: Caption, content: bytes, name: str, *, drawn: bool, every_layer: bool) -> None:
+    """Print every sequence on a line of its own; the attention of the best one is drawn."""
+    before = f"{name}\t" if name else ""
     if not drawn:
-        print(f"{name}\t{answer.text}" if name else answer.text, flush=True)
-        return
-    from regard.cli.screen import OUT
-    from regard.cli.views import caption_view
+        print(f"{before}{answer.text}", flush=True)
+    else:
+        from regard.cli.screen import OUT
+        from regard.cli.views import caption_view
 
-    if name:
-        OUT.print(name, style="dim")
-    OUT.print(caption_view(answer, content, every_layer=every_layer))
+        if name:
+            OUT.print(name, style="dim")
+        OUT.print(caption_view(answer, content, every_layer=every_layer))
+    for sequence in answer.further_sequences:
+        print(f"{before}{sequence.text}", flush=True)
 
 
 def _stream(

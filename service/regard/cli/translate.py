@@ -10,11 +10,13 @@ import typer
 
 from regard.cli import options
 from regard.cli.screen import refuse
+from regard.cli.search import searching
 
 if TYPE_CHECKING:
-    from regard.client import Client, TranslateOptions, Translation
+    from regard.client import Client, GenerationOptions, TranslateOptions, Translation
 
 
+@searching
 def translate(
     text: Annotated[
         str | None, typer.Argument(help="The text. Without it, lines are read from --file or stdin.")
@@ -32,6 +34,8 @@ def translate(
     reduction: options.ReductionOption = None,
     granularity: options.GranularityOption = None,
     report: options.ReportOption = None,
+    *,
+    search: GenerationOptions,
 ) -> None:
     """Translate a text, or each line of a file or of stdin.
 
@@ -43,6 +47,7 @@ def translate(
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
     [cyan]regard translate "How are you?" --layer 0 --reduction none[/cyan]   each head of layer 0
     [cyan]regard translate "How are you?" --report attention.html[/cyan]
+    [cyan]regard translate "How are you?" --num-beams 4 --num-return-sequences 3[/cyan]
     [cyan]regard translate --file english.txt > french.txt[/cyan]
     [cyan]cat english.txt | regard translate --json | jq -r .text[/cyan]
     """
@@ -55,8 +60,10 @@ def translate(
         refuse("--stream takes one text; lines are answered as they are done")
     if stream and report:
         refuse("--stream prints tokens and --report writes a page: give one of them")
+    if text is None and not as_json and search.get("num_return_sequences", 1) > 1:
+        refuse("lines get one sequence each, so that answers keep their numbers; give --json for several")
     name, version = options.name_and_version(model)
-    wanted = TranslateOptions(model=name, version=version, truncate=truncate)
+    wanted = TranslateOptions(model=name, version=version, truncate=truncate, **search)  # type: ignore[typeddict-item]
     if asked:
         wanted["attention"] = asked
     show = partial(_show, every_layer=bool(layer), drawn=report is None)
@@ -89,13 +96,16 @@ def translate(
 
 
 def _show(translation: Translation, *, every_layer: bool, drawn: bool = True) -> None:
+    """Print every sequence on a line of its own; the attention of the best one is drawn."""
     if translation.attention is None or not drawn:
         print(translation.text, flush=True)
-        return
-    from regard.cli.screen import OUT
-    from regard.cli.views import translation_view
+    else:
+        from regard.cli.screen import OUT
+        from regard.cli.views import translation_view
 
-    OUT.print(translation_view(translation, every_layer=every_layer))
+        OUT.print(translation_view(translation, every_layer=every_layer))
+    for sequence in translation.further_sequences:
+        print(sequence.text, flush=True)
 
 
 def _stream(client: Client, text: str, wanted: TranslateOptions, *, every_layer: bool, as_json: bool) -> None:

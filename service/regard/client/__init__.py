@@ -19,6 +19,8 @@ from regard.answers import (
     Caption,
     Classification,
     ClassProbability,
+    GeneratedSequence,
+    GeneratedToken,
     Model,
     ModelVersion,
     PatchGrid,
@@ -26,10 +28,12 @@ from regard.answers import (
     Tap,
     Timing,
     TokenDelta,
+    TokenLogprob,
     Translation,
 )
 from regard.client.asynchronous import AsyncClient
 from regard.client.failures import Failure, InvalidTextError, RequestFailed, ServerUnreachable
+from regard.client.generation import GenerationOptions
 from regard.client.heat import heat_map, patch_weights
 from regard.client.requests import AttentionOptions, CaptionOptions, ClassifyOptions, TranslateOptions
 from regard.client.synchronous import Client
@@ -46,6 +50,9 @@ __all__ = [
     "ClassifyOptions",
     "Client",
     "Failure",
+    "GeneratedSequence",
+    "GeneratedToken",
+    "GenerationOptions",
     "InvalidTextError",
     "Model",
     "ModelVersion",
@@ -56,6 +63,7 @@ __all__ = [
     "Tap",
     "Timing",
     "TokenDelta",
+    "TokenLogprob",
     "TranslateOptions",
     "Translation",
     "heat_map",

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
 
 from regard.client.failures import InvalidTextError
+from regard.client.generation import GenerationOptions, generation_message
 from regard.errors import InvalidInputError
-from regard.v1 import attention_pb2, caption_pb2, classification_pb2, generation_pb2, translation_pb2
+from regard.v1 import attention_pb2, caption_pb2, classification_pb2, translation_pb2
 
 A = TypeVar("A")
 B = TypeVar("B", str, bytes, str | bytes)
@@ -43,30 +44,26 @@ class AttentionOptions:
     granularity: Granularity = "token"
 
 
-class TranslateOptions(TypedDict, total=False):
-    """The options of a translation, all optional."""
+class TranslateOptions(GenerationOptions, total=False):
+    """The options of a translation, all optional: those of its search, and these."""
 
     model: str
     """The model's name. Default: the server's only translation model."""
     version: str
     """The model's version. Default: the highest."""
-    max_new_tokens: int
-    """The most tokens to generate, the end of the sentence included. Default: the model's limit."""
     attention: AttentionOptions
     """The attention to return. Default: none."""
     truncate: bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
 
 
-class CaptionOptions(TypedDict, total=False):
-    """The options of a caption, all optional."""
+class CaptionOptions(GenerationOptions, total=False):
+    """The options of a caption, all optional: those of its search, and these."""
 
     model: str
     """The model's name. Default: the server's only captioning model."""
     version: str
     """The model's version. Default: the highest."""
-    max_new_tokens: int
-    """The most tokens to generate, the end of the sentence included. Default: the model's limit."""
     attention: AttentionOptions
     """The attention to return. Default: none."""
 
@@ -146,7 +143,7 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
         texts=texts,
-        generation=_generation(options),
+        generation=generation_message(options),
         attention=_attention(options.get("attention")),
         truncate=options.get("truncate", False),
     )
@@ -159,7 +156,7 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
         texts=[text],
-        generation=_generation(options),
+        generation=generation_message(options),
         attention=_attention(options.get("attention")),
         truncate=options.get("truncate", False),
     )
@@ -171,7 +168,7 @@ def caption_request(images: Sequence[bytes], options: CaptionOptions) -> caption
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
         images=images,
-        generation=_generation(options),
+        generation=generation_message(options),
         attention=_attention(options.get("attention")),
     )
 
@@ -182,7 +179,7 @@ def stream_caption_request(image: Image, options: CaptionOptions) -> caption_pb2
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
         images=[read_image(image, "image")],
-        generation=_generation(options),
+        generation=generation_message(options),
         attention=_attention(options.get("attention")),
     )
 
@@ -201,12 +198,6 @@ def classify_request(inputs: Sequence[str | bytes], options: ClassifyOptions) ->
         top_k=_count(options.get("top_k"), "top_k"),
         attention=_attention(options.get("attention")),
         truncate=options.get("truncate", False),
-    )
-
-
-def _generation(options: TranslateOptions | CaptionOptions) -> generation_pb2.GenerationOptions:
-    return generation_pb2.GenerationOptions(
-        max_new_tokens=_count(options.get("max_new_tokens"), "generation.max_new_tokens")
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -13,6 +13,8 @@ from regard.answers import (
     Caption,
     Classification,
     ClassProbability,
+    GeneratedSequence,
+    GeneratedToken,
     Model,
     ModelVersion,
     PatchGrid,
@@ -20,6 +22,7 @@ from regard.answers import (
     Tap,
     Timing,
     TokenDelta,
+    TokenLogprob,
     Translation,
 )
 from regard.client.failures import Failure
@@ -87,12 +90,15 @@ def read_caption(caption: caption_pb2.Caption, model: ModelVersion | None) -> Ca
     """Read one caption."""
     return Caption(
         text=caption.text,
-        finish_reason=_name(generation_pb2.FinishReason.Name, caption.finish_reason, "FINISH_REASON_"),
+        finish_reason=_finish_reason(caption.finish_reason),
         target_tokens=caption.target_tokens,
         log_probability=caption.log_probability,
         attention=_read_attention(caption.attention) if caption.HasField("attention") else None,
         timing=_read_timing(caption.timing),
         model=model,
+        score=caption.score,
+        tokens=_read_tokens(caption.tokens),
+        further_sequences=_read_sequences(caption.further_sequences),
     )
 
 
@@ -113,7 +119,7 @@ def read_translation(translation: translation_pb2.Translation, model: ModelVersi
     """Read one translation."""
     return Translation(
         text=translation.text,
-        finish_reason=_name(generation_pb2.FinishReason.Name, translation.finish_reason, "FINISH_REASON_"),
+        finish_reason=_finish_reason(translation.finish_reason),
         source_tokens=translation.source_tokens,
         target_tokens=translation.target_tokens,
         log_probability=translation.log_probability,
@@ -121,7 +127,41 @@ def read_translation(translation: translation_pb2.Translation, model: ModelVersi
         attention=_read_attention(translation.attention) if translation.HasField("attention") else None,
         timing=_read_timing(translation.timing),
         model=model,
+        score=translation.score,
+        tokens=_read_tokens(translation.tokens),
+        further_sequences=_read_sequences(translation.further_sequences),
     )
+
+
+def _read_sequences(sequences: Iterable[generation_pb2.GeneratedSequence]) -> tuple[GeneratedSequence, ...]:
+    return tuple(
+        GeneratedSequence(
+            text=sequence.text,
+            finish_reason=_finish_reason(sequence.finish_reason),
+            target_tokens=sequence.target_tokens,
+            log_probability=sequence.log_probability,
+            score=sequence.score,
+            tokens=_read_tokens(sequence.tokens),
+            attention=_read_attention(sequence.attention) if sequence.HasField("attention") else None,
+        )
+        for sequence in sequences
+    )
+
+
+def _read_tokens(tokens: Iterable[generation_pb2.GeneratedToken]) -> tuple[GeneratedToken, ...]:
+    return tuple(
+        GeneratedToken(
+            token.token_id,
+            token.token,
+            token.log_probability,
+            tuple(TokenLogprob(one.token_id, one.token, one.log_probability) for one in token.top_logprobs),
+        )
+        for token in tokens
+    )
+
+
+def _finish_reason(reason: generation_pb2.FinishReason.ValueType) -> str:
+    return _name(generation_pb2.FinishReason.Name, reason, "FINISH_REASON_")
 
 
 def read_event(event: translation_pb2.StreamTranslateResponse) -> TokenDelta | Translation | Failure:

@@ -163,6 +163,11 @@ def _translation(text, request) -> translation_pb2.Translation:
         log_probability=-1.5,
         timing=result_pb2.Timing(queue_s=0.25, encode_s=0.5, decode_s=1),
     )
+    for further in range(1, request.generation.num_return_sequences):
+        translation.further_sequences.add(text=text.upper() + "!" * further, score=-2.5)
+    if request.generation.token_logprobs:
+        token = translation.tokens.add(token_id=7, token="_HI", log_probability=-0.25)
+        token.top_logprobs.add(token_id=8, token="_HO", log_probability=-1.75)
     if request.HasField("attention"):
         translation.attention.CopyFrom(_attention(text, [], ["</s>"], text.upper(), "CROSS"))
     return translation

@@ -9,6 +9,9 @@ import pytest
 
 from regard import __version__
 from regard.cli import main
+from regard.cli.search import FLAGS
+from regard.client import GenerationOptions
+from regard.v1 import generation_pb2
 
 
 @pytest.fixture
@@ -73,6 +76,50 @@ def test_attention_options_travel(run, server, arguments, asked):
     run("translate", "hi", *arguments)
     options = server.requests[0].attention
     assert (options.layers, options.heads, options.reduction, options.granularity) == asked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--max-new-tokens", "20"], "max_new_tokens", 20),
+        (["--min-new-tokens", "0"], "min_new_tokens", 0),
+        (["--num-beams", "4"], "num_beams", 4),
+        (["--length-penalty", "0"], "length_penalty", 0),
+        (["--early-stopping", "never"], "early_stopping", generation_pb2.EARLY_STOPPING_NEVER),
+        (["--num-return-sequences", "2"], "num_return_sequences", 2),
+        (["--do-sample"], "do_sample", True),
+        (["--no-do-sample"], "do_sample", False),
+        (["--temperature", "0.75"], "temperature", 0.75),
+        (["--top-k", "0"], "top_k", 0),
+        (["--top-p", "0.875"], "top_p", 0.875),
+        (["--min-p", "0.25"], "min_p", 0.25),
+        (["--seed", "0"], "seed", 0),
+        (["--repetition-penalty", "1.5"], "repetition_penalty", 1.5),
+        (["--no-repeat-ngram-size", "3"], "no_repeat_ngram_size", 3),
+        (["--bad-word", "ho", "--bad-word", "he"], "bad_words", ["ho", "he"]),
+        (["--target-language", "fr_XX"], "target_language", "fr_XX"),
+        (["--target-prefix", "HI"], "target_prefix", "HI"),
+        (["--stop", ".", "--stop", "!"], "stop_strings", [".", "!"]),
+        (["--alternatives-position", "0"], "alternatives_position", 0),
+        (["--top-logprobs", "3"], "top_logprobs", 3),
+    ],
+)
+def test_search_options_travel(run, server, arguments, name, value):
+    """Each option of a search reaches the server under the client's name for it, and alone."""
+    assert run("translate", "hi", *arguments)[0] == 0
+    sent = server.requests[0].generation.ListFields()
+    assert [(field.name, value) for field, value in sent] == [(name, value)]
+
+
+def test_every_option_of_a_search_has_a_flag():
+    """What the client can ask for the command line can, but for lists of tokens."""
+    flagless = {"bad_words_ids", "suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "token_logprobs"}
+    assert FLAGS.keys() == GenerationOptions.__annotations__.keys() - flagless
+
+
+def test_sequences_are_printed_one_a_line(run):
+    """The best comes first."""
+    assert run("translate", "hi", "--num-return-sequences", "3") == (0, "HI\nHI!\nHI!!\n", "")
 
 
 def test_model_by_name_and_version(run, server):
@@ -237,6 +284,7 @@ def test_undecodable_argument(run):
         (["translate", "--file", "/nowhere/at/all"], "can't read /nowhere/at/all: No such file or directory"),
         (["translate", "--stream", "--file", "x"], "--stream takes one text"),
         (["translate", "hi", "--stream", "--report", "x"], "give one of them"),
+        (["translate", "--file", "x", "--num-return-sequences", "2"], "give --json for several"),
         (["translate", "hi", "--report", "/nowhere/x.html"], "can't write /nowhere/x.html: /nowhere is no directory"),
         (["classify", "hi", "--report", "/"], "can't write /: it is a directory"),
     ],

@@ -22,6 +22,7 @@ from regard.client import (
     Translation,
 )
 from regard.errors import InvalidInputError, RegardError
+from regard.v1 import generation_pb2
 
 
 def test_translation_mirrors_the_message(server):
@@ -51,6 +52,55 @@ def test_options_travel(server):
     assert (asked.kinds, asked.stacks, asked.layers, asked.heads) == ([2], [2], [1], [0, 2])
     assert (asked.reduction, asked.granularity) == (3, 2)
     assert (classify.model_name, classify.top_k, classify.HasField("attention")) == ("c", 1, False)
+
+
+def test_a_search_travels(server):
+    """Options of a search stand in the request under their names; what is None or absent isn't there."""
+    search = {
+        "num_beams": 4,
+        "early_stopping": True,
+        "length_penalty": 0.0,
+        "bad_words_ids": [[1, 2], [3]],
+        "stop_strings": ["."],
+        "token_logprobs": True,
+    }
+    with Client(server.target) as client:
+        client.translate("hi", **search, seed=None)
+    sent = {field.name: value for field, value in server.requests[0].generation.ListFields()}
+    assert [list(word.token_ids) for word in sent.pop("bad_words_ids")] == [[1, 2], [3]]
+    assert sent.pop("early_stopping") == generation_pb2.EARLY_STOPPING_TRUE
+    assert sent == {name: search[name] for name in sent}
+    assert sent.keys() == {"num_beams", "length_penalty", "stop_strings", "token_logprobs"}
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("max_new_tokens", 0, "must be at least 1, not 0"),
+        ("num_return_sequences", -1, "must be at least 1, not -1"),
+        ("num_beams", -1, "can't be -1"),
+        ("num_beams", 2.5, "can't be 2.5"),
+        ("early_stopping", "soon", "can't be 'soon'"),
+        ("stop_strings", "no", "can't be 'no'"),
+        ("temperature", "hot", "can't be 'hot'"),
+    ],
+)
+def test_an_option_that_no_message_can_hold_is_refused_by_name(server, option, value, message):
+    """Nothing is sent, and the error names the option."""
+    with Client(server.target) as client, pytest.raises(InvalidInputError, match=message) as refused:
+        client.translate("hi", **{option: value})
+    assert refused.value.field == f"generation.{option}"
+    assert server.requests == []
+
+
+def test_sequences_and_tokens_come_back(server):
+    """The further sequences stand in their order, and tokens with what could have come instead."""
+    with Client(server.target) as client:
+        answer = client.translate("hi", num_return_sequences=3, token_logprobs=True)
+    assert [(one.text, one.score) for one in answer.further_sequences] == [("HI!", -2.5), ("HI!!", -2.5)]
+    (token,) = answer.tokens
+    assert (token.token_id, token.token, token.log_probability) == (7, "_HI", -0.25)
+    assert [(one.token_id, one.token, one.log_probability) for one in token.top_logprobs] == [(8, "_HO", -1.75)]
 
 
 def test_attention_is_an_array_with_labelled_axes(server):
