@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from regard.cli.demo.inputs import load_inputs
@@ -17,6 +18,7 @@ from regard.v1 import caption_pb2, classification_pb2, translation_pb2
 TASKS = ("translate", "classify", "caption")
 CAPTIONER = "demo-scenes"
 SCENES = 24
+DRAWING = Path(__file__).parents[1] / "export" / "training" / "scenes.py"
 EVERY_HEAD = AttentionOptions()
 """Every layer and head, of cross-attention where the task has it and of self-attention where it hasn't."""
 
@@ -84,16 +86,14 @@ def kinds(attention_share: float) -> list[Kind]:
     return [Kind(task, attention) for task in TASKS for attention in asked]
 
 
-def load(scenes: Path) -> Inputs:
-    """Return the demonstration's inputs, and scenes that are drawn into the directory `scenes`.
+def load() -> Inputs:
+    """Return the demonstration's inputs, and scenes drawn anew.
 
     Texts to translate are one to three sentences; utterances are those of the classes and, outside of them, the
     sentences.
     """
     given = load_inputs()
     sentences = [sentence.source for sentence in given.sentences]
-    drawing = [sys.executable, "export/training/scenes.py", str(scenes), "--count", str(SCENES)]
-    subprocess.run(drawing, check=True, stdout=subprocess.DEVNULL)
     return Inputs(
         translator=given.translator,
         texts=[
@@ -103,5 +103,12 @@ def load(scenes: Path) -> Inputs:
         ],
         classifier=given.classifier,
         utterances=[*(utterance.text for utterance in given.utterances), *sentences],
-        images=[file.read_bytes() for file in sorted(scenes.glob("*.png"))],
+        images=_draw_scenes(),
     )
+
+
+def _draw_scenes() -> list[bytes]:
+    with TemporaryDirectory() as directory:
+        drawing = [sys.executable, str(DRAWING), directory, "--count", str(SCENES)]
+        subprocess.run(drawing, check=True, stdout=subprocess.DEVNULL)
+        return [file.read_bytes() for file in sorted(Path(directory).glob("*.png"))]

@@ -15,7 +15,6 @@ import time
 from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc
@@ -31,7 +30,6 @@ from regard.v1 import caption_pb2_grpc, classification_pb2_grpc, translation_pb2
 
 grpc.experimental.gevent.init_gevent()
 
-SCENES = Path("build/load/scenes")
 TIMEOUT_S = 30.0
 CHANNEL_OPTIONS = (
     ("grpc.enable_retries", 0),
@@ -59,7 +57,7 @@ def add_options(parser: ArgumentParser, **_: Any) -> None:
 def prepare(environment: Environment, **_: Any) -> None:
     """Draw the scenes, let every user draw from the same mix, and ask once for each kind, unmeasured."""
     options = environment.parsed_options
-    RegardUser.mix = Mix(kinds.load(SCENES), options.attention_share, options.seed)
+    RegardUser.mix = Mix(kinds.load(), options.attention_share, options.seed)
     connection = Connection(environment.host)
     for kind, message in RegardUser.mix.one_of_each():
         with suppress(RequestError):  # it will come again, and be counted

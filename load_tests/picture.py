@@ -127,9 +127,8 @@ def _timeline(measures: Measures, top: float) -> Iterator[str]:
         yield from _column(came, second, left + column * second, column - 2, base, TIMELINE / highest)
     for phase in measures.phases:
         yield from _span(phase, left - column * begin_s, column, base)
-    yield from _legend(
-        [*measures.expected, *(["failed"] if any(series == "failed" for _, series in came) else [])], top
-    )
+    occurring = {*measures.expected, *(series for _, series in came)}
+    yield from _legend([series for series in SERIES if series in occurring], top)
 
 
 def _column(
@@ -163,7 +162,7 @@ def _series(sample: Sample) -> str:
 
 def _round_up(count: int) -> int:
     """Return the next number that halves well: 2, 4, 6, 8, 10, 20, 40."""
-    steps = (digit * 10**power for power in itertools.count() for digit in (2, 4, 6, 8, 10))
+    steps: Iterator[int] = (digit * 10**power for power in itertools.count() for digit in (2, 4, 6, 8, 10))
     return next(step for step in steps if step >= count)
 
 

@@ -51,7 +51,8 @@ def main() -> None:
     conditions = f"Server and users shared the same {len(os.sched_getaffinity(0))} cores."
     picture.write_text(draw(measures, conditions), "utf-8")
     console.print(_table_of(measures))
-    console.print(f"{conditions} Quantiles are of answered requests, from when each was due.", style="dim")
+    console.print(f"{conditions} {_processor_times()}", style="dim")
+    console.print("Latencies are those of answers, in an open loop from when each request was due.", style="dim")
     console.print(f"written to {report}, {picture} and {results.write('load', _figures(measures))}")
     faults = [*measures.faults, *(f"a user broke: {crash['msg']}" for crash in environment.runner.exceptions.values())]
     if server.exit_code != 0:
@@ -105,8 +106,17 @@ def _spawn(runner: LocalRunner, user_class: type[RegardUser], users: int) -> Non
     runner.spawning_greenlet.join()
 
 
+def _processor_times() -> str:
+    """Say what this process took, and what the server took that has ended."""
+    spent = os.times()
+    users_s, server_s = spent.user + spent.system, spent.children_user + spent.children_system
+    return f"Processor time: {users_s:.0f} s for the users, {server_s:.0f} s for the server with its start."
+
+
 def _read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m load_tests.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
     add("--models", type=Path, default=Path("models"), help="the demonstration's packages (default: models)")
     add("--output", type=Path, default=Path("build/load"), help="the report's directory (default: build/load)")
@@ -116,7 +126,12 @@ def _read_options() -> argparse.Namespace:
     add("--rate", type=float, help="requests per second of the open loop (default: half of what the closed reached)")
     add("--attention-share", type=float, default=0.25, help="of requests that ask for attention (default: 0.25)")
     add("--seed", type=int, default=1, help="of what is asked, and when (default: 1)")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.seconds <= 0 or options.users < 1 or (options.rate is not None and options.rate <= 0):
+        parser.error("--seconds and --rate must be above 0, and --users at least 1")
+    if options.think < 0 or not 0 <= options.attention_share <= 1:
+        parser.error("--think must be at least 0, and --attention-share from 0 to 1")
+    return options
 
 
 def _table_of(measures: Measures) -> Table:
