@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = ROOT / "export" / "checkpoints"
 MODELS = ROOT / "build" / "test-models"
-DEMONSTRATION = ("demo-en-fr", "demo-intent")
+DEMONSTRATION = ("demo-en-fr", "demo-intent", "demo-scenes")
 
 
 @pytest.fixture(scope="session")

@@ -10,16 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    VisionEncoderDecoderModel,
+)
 
 from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation
 from regard.engine.search.options import GenerationOptions
-from regard.engine.source import Tokens
+from regard.engine.source import Pixels, Source, Tokens
 from regard.manifest import load_package
 from regard.text.codec import TextCodec
+from regard.vision.codec import ImageCodec
 from regard.worker import Worker
+from scene_judge import held_out
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINTS = ROOT / "export" / "checkpoints"
@@ -29,6 +36,8 @@ TIE_MARGIN = 1e-4
 MAX_NEW_TOKENS = 100
 
 Served = tuple[Worker, TextCodec]
+Asked = tuple[Source, dict[str, torch.Tensor]]
+"""What the engine is given, and the arguments of the eager model for the same."""
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +67,50 @@ def all_taps(worker: Worker) -> frozenset[str]:
     return frozenset(tap.name for tap in worker.package.manifest.taps)
 
 
-async def test_two_hundred_translations_equal_generate_token_for_token(serve: Callable[[str], Served]) -> None:
+def texts_to_translate(worker: Worker, codec: TextCodec) -> list[Asked]:
+    """Return two hundred held-out sentences, a short one and a long one."""
+    texts = [*lines("sentences.en.txt"), "Yes!", "I am here. " * 12]
+    encoded = [codec.encode(text, truncate=False, field="text").token_ids for text in texts]
+    return [(Tokens(ids), {"input_ids": torch.from_numpy(ids)[None]}) for ids in encoded]
+
+
+def scenes_to_caption(worker: Worker, codec: TextCodec) -> list[Asked]:
+    """Return two hundred held-out scenes, prepared by the checkpoint's own processor for the eager model."""
+    assert worker.package.manifest.image is not None
+    images = ImageCodec(worker.package.manifest.image)
+    processor = AutoImageProcessor.from_pretrained(CHECKPOINTS / "demo-scenes")
+    scenes = [scene.image for scene in held_out(200)]
+    return [
+        (
+            Pixels(images.prepare(scene).pixel_values, images.spec.positions),
+            dict(processor(images=scene, return_tensors="pt")),
+        )
+        for scene in scenes
+    ]
+
+
+GENERATORS: dict[str, tuple[Any, Callable[[Worker, TextCodec], list[Asked]]]] = {
+    "demo-en-fr": (AutoModelForSeq2SeqLM, texts_to_translate),
+    "demo-scenes": (VisionEncoderDecoderModel, scenes_to_caption),
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+async def test_two_hundred_outputs_equal_generate_token_for_token(name: str, serve: Callable[[str], Served]) -> None:
     """All at once through the running batch, against one at a time; a tie of eager's may fall either way."""
-    worker, codec = serve("demo-en-fr")
-    sources = [codec.encode(text, truncate=False, field="text").token_ids for text in lines("sentences.en.txt")]
-    model: Any = AutoModelForSeq2SeqLM.from_pretrained(
-        CHECKPOINTS / "demo-en-fr", dtype=torch.float32, attn_implementation="eager"
-    )
-    answers = await asyncio.gather(
-        *(worker.run(GenerateRequest(Tokens(ids), GenerationOptions(MAX_NEW_TOKENS))) for ids in sources)
-    )
-    assert len(answers) == 200
-    for ids, answer in zip(sources, answers, strict=True):
+    kind, inputs_of = GENERATORS[name]
+    worker, codec = serve(name)
+    inputs = inputs_of(worker, codec)
+    model: Any = kind.from_pretrained(CHECKPOINTS / name, dtype=torch.float32, attn_implementation="eager")
+    options = GenerationOptions(min(MAX_NEW_TOKENS, worker.package.manifest.generation.max_target_tokens))
+    answers = await asyncio.gather(*(worker.run(GenerateRequest(source, options)) for source, _ in inputs))
+    assert len(answers) >= 200
+    for (_, arguments), answer in zip(inputs, answers, strict=True):
         assert isinstance(answer, Generation)
         with torch.no_grad():
             expected = model.generate(
-                input_ids=torch.from_numpy(ids)[None],
-                max_new_tokens=MAX_NEW_TOKENS,
+                **arguments,
+                max_new_tokens=options.max_new_tokens,
                 num_beams=1,
                 do_sample=False,
                 output_logits=True,
@@ -89,25 +125,23 @@ async def test_two_hundred_translations_equal_generate_token_for_token(serve: Ca
             assert best[0] - best[1] <= TIE_MARGIN, f"token {at}: {answer.best.token_ids} instead of {tokens}"
 
 
-async def test_every_map_of_a_translation_equals_the_eager_models(serve: Callable[[str], Served]) -> None:
+@pytest.mark.parametrize("name", GENERATORS)
+async def test_every_map_of_an_output_equals_the_eager_models(name: str, serve: Callable[[str], Served]) -> None:
     """Encoder, decoder and cross attention of ragged requests in one batch, every layer and head."""
-    worker, codec = serve("demo-en-fr")
-    texts = [*lines("sentences.en.txt")[:24], "Yes!", "I am here. " * 12]
-    sources = [codec.encode(text, truncate=False, field="text").token_ids for text in texts]
-    model: Any = AutoModelForSeq2SeqLM.from_pretrained(
-        CHECKPOINTS / "demo-en-fr", dtype=torch.float32, attn_implementation="eager"
-    )
-    requests = [
-        GenerateRequest(Tokens(ids), GenerationOptions(MAX_NEW_TOKENS), taps=all_taps(worker)) for ids in sources
-    ]
+    kind, inputs_of = GENERATORS[name]
+    worker, codec = serve(name)
+    inputs = inputs_of(worker, codec)[-26:]
+    model: Any = kind.from_pretrained(CHECKPOINTS / name, dtype=torch.float32, attn_implementation="eager")
+    options = GenerationOptions(min(MAX_NEW_TOKENS, worker.package.manifest.generation.max_target_tokens))
+    requests = [GenerateRequest(source, options, taps=all_taps(worker)) for source, _ in inputs]
     start = model.generation_config.decoder_start_token_id
     answers = await asyncio.gather(*map(worker.run, requests))
     compared = 0
-    for ids, answer in zip(sources, answers, strict=True):
+    for (_, arguments), answer in zip(inputs, answers, strict=True):
         assert isinstance(answer, Generation)
         with torch.no_grad():
             eager = model(
-                input_ids=torch.from_numpy(ids)[None],
+                **arguments,
                 decoder_input_ids=torch.tensor([[start, *answer.best.token_ids[:-1]]]),
                 output_attentions=True,
             )
@@ -123,7 +157,7 @@ async def test_every_map_of_a_translation_equals_the_eager_models(serve: Callabl
             }[tap.stack, tap.kind]
             assert np.abs(answer.best.taps[tap.name] - maps[tap.layer][0].numpy()).max() < TOLERANCE
             compared += 1
-    assert compared == len(texts) * len(worker.package.manifest.taps)
+    assert compared == len(inputs) * len(worker.package.manifest.taps)
 
 
 async def test_two_hundred_classifications_equal_the_eager_models(serve: Callable[[str], Served]) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 from regard.engine.rows import FIRST_POSITIONS, Rows
 from regard.testing import HEADS, echo_package
 
+from .packages import IMAGE
+
 
 def admit(rows: Rows, value: float, length: int) -> int:
     """Admit a row whose cross-attention state is `value` everywhere."""
@@ -54,6 +56,16 @@ def test_source_positions_fit_the_longest_row() -> None:
     admit(rows, 3, 4)
     assert rows.inputs()["cross_key.0"].shape[2] == 8
     assert rows.inputs()["cross_key.0"][0, 0, :, 0].tolist() == [1] * 3 + [0] * 5
+
+
+def test_the_positions_of_an_image_are_not_padded() -> None:
+    """There are as many of every image, and no mask would keep a step from looking at others."""
+    rows = Rows(echo_package().manifest.model_copy(update={"image": IMAGE}), max_rows=4)
+    admit(rows, 1, IMAGE.positions)
+    assert rows.inputs()["cross_key.0"].shape[2] == IMAGE.positions == 7
+    rows.release(0)
+    admit(rows, 2, IMAGE.positions)
+    assert rows.inputs()["cross_key.0"].shape[2] == IMAGE.positions
 
 
 def test_nothing_of_the_former_request_is_left_beyond_the_source() -> None:

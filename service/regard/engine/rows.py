@@ -37,7 +37,9 @@ class Rows:
         self._max_positions = manifest.generation.max_target_tokens if manifest.generation else 0
         self._capacity = min(max(FIRST_ROWS // width, 1), self._max_requests)
         self._positions = min(FIRST_POSITIONS, self._max_positions)
-        self._sources = SOURCE_BLOCK
+        # Every image makes as many positions, so its step has no mask, and they must not be padded.
+        self._fixed_sources = manifest.image.positions if manifest.image else None
+        self._sources = self._fixed_sources or SOURCE_BLOCK
         self.requests = 0
         self.layout = 0
         self._token_ids = np.zeros((self._max_requests * width, 1), np.int64)
@@ -174,7 +176,7 @@ class Rows:
     def _reserve_sources(self, source_length: int) -> None:
         """Fit S to the longest of the active requests and the one to come."""
         longest = max(source_length, int(self.source_length.max(initial=0)))
-        needed = -(-longest // SOURCE_BLOCK) * SOURCE_BLOCK
+        needed = self._fixed_sources or -(-longest // SOURCE_BLOCK) * SOURCE_BLOCK
         if self._sources < needed or self._sources >= 2 * needed:
             self._sources = needed
             self._resize(self._cross, axis=2, size=needed)
