@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from regard.cli.demo.inputs import load_inputs
-from regard.cli.demo.measures import Answers, batch_sizes, row_sum_error, shapes
+from regard.cli.demo.measures import AllAnswers, Answers, batch_sizes, row_sum_error, shapes
 from regard.cli.demo.server import serving
 from regard.cli.demo.summary import faults
 from regard.client import Attention, AttentionMap, AttentionOptions, Client
 from regard.errors import ConfigurationError
+from regard.vision.picture import ImageLimits, read_picture
 
 METRICS = """
 # TYPE regard_run_rows histogram
@@ -30,29 +33,28 @@ def attention(weights) -> Attention:
 
 
 @pytest.fixture
-def translations(server) -> Answers:
+def answers(server) -> AllAnswers:
     """Answers in which all is well."""
+
+    def twice(ask) -> Answers:
+        plain, explained = [ask("hello there")], [ask("hello there", attention=AttentionOptions())]
+        return Answers(plain, 1.0, explained, 1.0, explained, explained)
+
     with Client(server.target) as client:
-        plain = [client.translate("hello there")]
-        explained = [client.translate("hello there", attention=AttentionOptions())]
-    return Answers(plain, 1.0, explained, 1.0, explained, explained)
+        return AllAnswers(twice(client.translate), twice(client.translate), twice(client.classify))
 
 
-@pytest.fixture
-def classifications(server) -> Answers:
-    """Answers in which all is well."""
-    with Client(server.target) as client:
-        plain = [client.classify("hello there")]
-        explained = [client.classify("hello there", attention=AttentionOptions())]
-    return Answers(plain, 1.0, explained, 1.0, explained, explained)
-
-
-def test_the_inputs_are_ten_and_five():
-    """There are ten sentences with references, some of them drawn, and five utterances with one out of scope."""
+def test_the_inputs_are_ten_and_five_and_five():
+    """There are ten sentences and five scenes with references, some drawn, and utterances with one out of scope."""
     inputs = load_inputs()
     assert len({sentence.source for sentence in inputs.sentences}) == 10
     assert all(sentence.references for sentence in inputs.sentences)
     assert 2 <= sum(sentence.drawn for sentence in inputs.sentences) <= 3
+    assert [read_picture(scene.image, ImageLimits(40_000, 192 * 192), "image").size for scene in inputs.scenes] == [
+        (192, 192)
+    ] * 5
+    assert all(scene.references for scene in inputs.scenes)
+    assert sum(scene.drawn for scene in inputs.scenes) == 2
     assert len(inputs.utterances) == 5
     assert sum(utterance.label == "oos" for utterance in inputs.utterances) == 1
 
@@ -75,19 +77,26 @@ def test_batch_sizes_come_from_the_histogram():
     }
 
 
-def test_all_is_well(translations, classifications):
+def test_all_is_well(answers):
     """Answers that don't change with attention, and rows that sum to 1, are no fault."""
-    assert translations.row_sum_error < 1e-6
-    assert faults({"row_sum_error": 2e-7, "server_has_torch": False}, translations, classifications) == []
+    assert answers.row_sum_error < 1e-6
+    assert faults({"row_sum_error": 2e-7, "server_has_torch": False}, answers) == []
 
 
-def test_faults_are_told(server, translations, classifications):
+def test_faults_are_told(server, answers):
     """Every fault is told in a sentence."""
     with Client(server.target) as client:
         other = [client.translate("goodbye")]
-    changed = Answers(translations.plain, 1.0, other, 1.0, other, other)
-    found = faults({"row_sum_error": float("nan"), "server_has_torch": True}, changed, classifications)
-    assert [sentence.split()[:2] for sentence in found] == [["a", "row"], ["a", "translation"], ["the", "server"]]
+    changed = replace(answers.translations, explained=other)
+    found = faults(
+        {"row_sum_error": float("nan"), "server_has_torch": True}, AllAnswers(changed, changed, answers.classifications)
+    )
+    assert [" ".join(sentence.split()[:2]) for sentence in found] == [
+        "a row",
+        "a translation",
+        "a caption",
+        "the server",
+    ]
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path):

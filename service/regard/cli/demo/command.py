@@ -1,9 +1,10 @@
-"""`regard demo`: a server, ten sentences, five utterances, and what the models attended to."""
+"""`regard demo`: a server, ten sentences, five scenes, five utterances, and what the models attended to."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +17,8 @@ from regard.cli.screen import OUT, error
 
 if TYPE_CHECKING:
     from regard.cli.demo.inputs import Inputs
-    from regard.cli.demo.measures import Answers
-    from regard.client import Classification, Translation
+    from regard.cli.demo.measures import AllAnswers, Answers
+    from regard.client import Caption, Classification, Translation
     from regard.report import Answer, Input
 
 
@@ -31,7 +32,7 @@ def demo(
 ) -> None:
     """Serve the demonstration models, ask them fixed questions, and show what they attend to."""
     from regard.cli.demo.inputs import load_inputs
-    from regard.cli.demo.measures import classify_all, translate_all
+    from regard.cli.demo.measures import ask_all
     from regard.cli.demo.server import serving
     from regard.cli.demo.summary import faults, summarize
     from regard.client import AsyncClient
@@ -40,24 +41,25 @@ def demo(
     inputs = load_inputs()
     output.mkdir(parents=True, exist_ok=True)
 
-    async def ask(target: str) -> tuple[Answers[Translation], Answers[Classification]]:
+    async def ask(target: str) -> AllAnswers:
         async with AsyncClient(target) as client:
-            return await translate_all(client, inputs), await classify_all(client, inputs)
+            return await ask_all(client, inputs)
 
     status = OUT.status("starting the server …")
     with status, serving(models, output / "server.log") as server:
         status.update(f"asking {server.target} …")
-        translations, classifications = asyncio.run(ask(server.target))
-        summary = summarize(inputs, translations, classifications, server)
+        answers = asyncio.run(ask(server.target))
+        summary = summarize(inputs, answers, server)
         status.update("stopping the server …")
     summary["server_exit_code"] = server.exit_code
-    found = faults(summary, translations, classifications)
+    found = faults(summary, answers)
     if server.exit_code != 0:
         found.append(f"the server ended with {server.exit_code} after SIGTERM")
     (output / "summary.json").write_text(json.dumps(summary, ensure_ascii=False, indent=2) + "\n", "utf-8")
-    write_report(output / "report.html", _asked_and_answered(inputs, translations, classifications))
-    _show_translations(inputs, translations)
-    _show_classifications(inputs, classifications)
+    write_report(output / "report.html", _asked_and_answered(inputs, answers))
+    _show_translations(inputs, answers.translations)
+    _show_captions(inputs, answers.captions)
+    _show_classifications(inputs, answers.classifications)
     _show_summary(summary, output)
     for one in found:
         error(one)
@@ -65,30 +67,25 @@ def demo(
         raise typer.Exit(1)
 
 
-def _asked_and_answered(
-    inputs: Inputs, translations: Answers[Translation], classifications: Answers[Classification]
-) -> list[tuple[Input, Answer]]:
+def _asked_and_answered(inputs: Inputs, answers: AllAnswers) -> list[tuple[Input, Answer]]:
     """Return what the page shows: every input with its answer."""
-    sentences = [(one.source, answer) for one, answer in zip(inputs.sentences, translations.reported, strict=True)]
-    utterances = [(one.text, answer) for one, answer in zip(inputs.utterances, classifications.reported, strict=True)]
-    return [*sentences, *utterances]
+    asked: list[Input] = [one.source for one in inputs.sentences]
+    asked += [one.image for one in inputs.scenes]
+    asked += [one.text for one in inputs.utterances]
+    answered: list[Answer] = [
+        *answers.translations.reported,
+        *answers.captions.reported,
+        *answers.classifications.reported,
+    ]
+    return list(zip(asked, answered, strict=True))
 
 
 def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
     from regard.cli.views import translation_view
 
-    OUT.rule(
-        f"[bold]{inputs.translator}[/]: {len(inputs.sentences)} held-out sentences, asked at once",
-        align="left",
-        style="dim",
-    )
+    _head(inputs.translator, f"{len(inputs.sentences)} held-out sentences")
     for sentence, answer in zip(inputs.sentences, answers.plain, strict=True):
-        equal = answer.text in sentence.references
-        OUT.print(Text.assemble(("\n  ", ""), (sentence.source, "bold")))
-        OUT.print(Text.assemble(("= " if equal else "≠ ", "green" if equal else "yellow"), (answer.text, "cyan")))
-        if not equal:
-            for reference in sentence.references:
-                OUT.print(Text(f"  {reference}", "dim"))
+        _show_output(sentence.source, answer.text, sentence.references)
     OUT.print(
         "\n[dim]= equals a reference of the corpus; ≠ differs from all of them, which follow in grey.\n"
         "Picked by hand; the checkpoint's card has the quality over the whole test split.[/]\n"
@@ -98,25 +95,47 @@ def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
             OUT.print(translation_view(answer, every_layer=False))
 
 
+def _show_captions(inputs: Inputs, answers: Answers[Caption]) -> None:
+    from regard.cli.views import caption_view
+
+    _head(inputs.captioner, f"{len(inputs.scenes)} drawn scenes")
+    for scene, answer in zip(inputs.scenes, answers.plain, strict=True):
+        _show_output(scene.file, answer.text, scene.references)
+    OUT.print(
+        "\n[dim]A synthetic world, and the only one that this model knows. The last scene holds a blue triangle,\n"
+        "which no training scene does.[/]\n"
+    )
+    for scene, answer in zip(inputs.scenes, answers.drawn, strict=True):
+        if scene.drawn:
+            OUT.print(caption_view(answer, scene.image, every_layer=False))
+
+
 def _show_classifications(inputs: Inputs, answers: Answers[Classification]) -> None:
     from regard.cli.views import classification_view
 
-    OUT.rule(
-        f"[bold]{inputs.classifier}[/]: {len(inputs.utterances)} held-out utterances, asked at once",
-        align="left",
-        style="dim",
-    )
+    _head(inputs.classifier, f"{len(inputs.utterances)} held-out utterances")
     for utterance, answer in zip(inputs.utterances, answers.drawn, strict=True):
         equal = answer.classes[0].label == utterance.label
-        OUT.print(
-            Text.assemble(
-                ("= " if equal else "≠ ", "green" if equal else "yellow"),
-                (utterance.text, "bold"),
-                (f"  {utterance.label}", "dim"),
-            )
-        )
+        OUT.print(Text.assemble(_sign(equal), (utterance.text, "bold"), (f"  {utterance.label}", "dim")))
         OUT.print()
         OUT.print(classification_view(answer, every_layer=False))
+
+
+def _head(model: str, asked: str) -> None:
+    OUT.rule(f"[bold]{model}[/]: {asked}, asked at once", align="left", style="dim")
+
+
+def _show_output(source: str, output: str, references: Sequence[str]) -> None:
+    """Print an output below its input, and the references below that unless it is one of them."""
+    equal = output in references
+    OUT.print(Text.assemble(("\n  ", ""), (source, "bold")))
+    OUT.print(Text.assemble(_sign(equal), (output, "cyan")))
+    for reference in () if equal else references:
+        OUT.print(Text(f"  {reference}", "dim"))
+
+
+def _sign(equal: bool) -> tuple[str, str]:
+    return ("= ", "green") if equal else ("≠ ", "yellow")
 
 
 def _show_summary(summary: dict[str, Any], output: Path) -> None:

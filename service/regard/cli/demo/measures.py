@@ -6,8 +6,9 @@ import asyncio
 import math
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -15,15 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from regard.cli.demo.inputs import Inputs
-from regard.client import AsyncClient, Attention, AttentionOptions, Classification, Translation
+from regard.client import AsyncClient, Attention, AttentionOptions, Caption, Classification, Translation
+from regard.client.requests import Kind
 
-R = TypeVar("R", Translation, Classification)
+R = TypeVar("R", Translation, Caption, Classification)
 
-EVERY_CROSS_AND_SELF = AttentionOptions(kinds=("cross", "self"))
-EVERY_SELF = AttentionOptions(kinds=("self",))
 DRAWN = AttentionOptions(reduction="mean", granularity="word")
-CROSS_AND_SELF_BY_WORD = AttentionOptions(kinds=("cross", "self"), granularity="word")
-SELF_BY_WORD = AttentionOptions(kinds=("self",), granularity="word")
 
 
 @dataclass(frozen=True)
@@ -53,31 +51,49 @@ class Answers(Generic[R]):
         return max((row_sum_error(attention) for attention in self.attention), default=float("inf"))
 
 
-async def translate_all(client: AsyncClient, inputs: Inputs) -> Answers[Translation]:
-    """Translate every sentence, all at once, for each kind of answer."""
-    sources, model = [sentence.source for sentence in inputs.sentences], inputs.translator
-    await client.translate(sources[0], model=model)  # the first run of a session allocates
-    plain, plain_s = await _at_once(client.translate(text, model=model) for text in sources)
-    explained, explained_s = await _at_once(
-        client.translate(text, model=model, attention=EVERY_CROSS_AND_SELF) for text in sources
-    )
-    drawn, _ = await _at_once(client.translate(text, model=model, attention=DRAWN) for text in sources)
-    reported, _ = await _at_once(
-        client.translate(text, model=model, attention=CROSS_AND_SELF_BY_WORD) for text in sources
-    )
-    return Answers(plain, plain_s, explained, explained_s, drawn, reported)
+@dataclass(frozen=True)
+class AllAnswers:
+    """The answers of every task."""
+
+    translations: Answers[Translation]
+    captions: Answers[Caption]
+    classifications: Answers[Classification]
+
+    @property
+    def row_sum_error(self) -> float:
+        """The largest of the tasks'."""
+        return max(one.row_sum_error for one in (self.translations, self.captions, self.classifications))
 
 
-async def classify_all(client: AsyncClient, inputs: Inputs) -> Answers[Classification]:
-    """Classify every utterance, all at once, for each kind of answer."""
-    texts, model = [utterance.text for utterance in inputs.utterances], inputs.classifier
-    await client.classify(texts[0], model=model)
-    plain, plain_s = await _at_once(client.classify(text, model=model, top_k=3) for text in texts)
-    explained, explained_s = await _at_once(
-        client.classify(text, model=model, top_k=3, attention=EVERY_SELF) for text in texts
+async def ask_all(client: AsyncClient, inputs: Inputs) -> AllAnswers:
+    """Ask for every input of every task, one task after the other."""
+    return AllAnswers(
+        await _ask(
+            partial(client.translate, model=inputs.translator),
+            [sentence.source for sentence in inputs.sentences],
+            kinds=("cross", "self"),
+        ),
+        await _ask(
+            partial(client.caption, model=inputs.captioner),
+            [scene.image for scene in inputs.scenes],
+            kinds=("cross", "self"),
+        ),
+        await _ask(
+            partial(client.classify, model=inputs.classifier, top_k=3),
+            [utterance.text for utterance in inputs.utterances],
+            kinds=("self",),
+        ),
     )
-    drawn, _ = await _at_once(client.classify(text, model=model, top_k=3, attention=DRAWN) for text in texts)
-    reported, _ = await _at_once(client.classify(text, model=model, top_k=5, attention=SELF_BY_WORD) for text in texts)
+
+
+async def _ask(ask: Callable[..., Awaitable[R]], inputs: Sequence[object], kinds: Sequence[Kind]) -> Answers[R]:
+    """Ask for all inputs at once, for each kind of answer."""
+    await ask(inputs[0])  # the first run of a session allocates
+    plain, plain_s = await _at_once(map(ask, inputs))
+    explained, explained_s = await _at_once(map(partial(ask, attention=AttentionOptions(kinds=kinds)), inputs))
+    drawn, _ = await _at_once(map(partial(ask, attention=DRAWN), inputs))
+    by_word = AttentionOptions(kinds=kinds, granularity="word")
+    reported, _ = await _at_once(map(partial(ask, attention=by_word), inputs))
     return Answers(plain, plain_s, explained, explained_s, drawn, reported)
 
 

@@ -3,57 +3,56 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from typing import Any
 
 from regard import __version__
 from regard.cli.demo.inputs import Inputs
-from regard.cli.demo.measures import Answers, batch_sizes, shapes
+from regard.cli.demo.measures import AllAnswers, Answers, batch_sizes, shapes
 from regard.cli.demo.server import ServerProcess
-from regard.client import Classification, Translation
+from regard.client import Classification
 
 ROW_SUM_TOLERANCE = 1e-4
 
 
-def summarize(
-    inputs: Inputs,
-    translations: Answers[Translation],
-    classifications: Answers[Classification],
-    server: ServerProcess,
-) -> dict[str, Any]:
+def summarize(inputs: Inputs, answers: AllAnswers, server: ServerProcess) -> dict[str, Any]:
     """Return the findings. It asks the running server for its metrics."""
     metrics = server.metrics()
+    translations, captions, classifications = answers.translations, answers.captions, answers.classifications
     return {
         "name": "demo",
         "regard": __version__,
         "machine": platform.platform(),
-        "row_sum_error": max(translations.row_sum_error, classifications.row_sum_error),
+        "row_sum_error": answers.row_sum_error,
         "server_has_torch": server.has_torch,
         "tasks": {
             "translation": {
                 "model": inputs.translator,
                 "examples": [
-                    {
-                        "input": sentence.source,
-                        "output": answer.text,
-                        "references": sentence.references,
-                        "equals_a_reference": answer.text in sentence.references,
-                    }
+                    _example(sentence.source, answer.text, sentence.references)
                     for sentence, answer in zip(inputs.sentences, translations.plain, strict=True)
                 ],
                 **_speeds(translations, sum(answer.target_tokens for answer in translations.plain)),
                 **_attention(translations),
                 "batch_sizes": batch_sizes(metrics, inputs.translator),
             },
+            "captioning": {
+                "model": inputs.captioner,
+                "examples": [
+                    _example(scene.file, answer.text, scene.references)
+                    for scene, answer in zip(inputs.scenes, captions.plain, strict=True)
+                ],
+                **_speeds(captions, sum(answer.target_tokens for answer in captions.plain)),
+                **_attention(captions),
+                "batch_sizes": batch_sizes(metrics, inputs.captioner),
+            },
             "classification": {
                 "model": inputs.classifier,
                 "examples": [
                     {
-                        "input": utterance.text,
-                        "output": answer.classes[0].label,
+                        **_example(utterance.text, _likeliest(answer), (utterance.label,)),
                         "probability": answer.classes[0].probability,
                         "out_of_scope": answer.out_of_scope,
-                        "references": [utterance.label],
-                        "equals_a_reference": answer.classes[0].label == utterance.label,
                     }
                     for utterance, answer in zip(inputs.utterances, classifications.plain, strict=True)
                 ],
@@ -65,22 +64,30 @@ def summarize(
     }
 
 
-def faults(
-    summary: dict[str, Any], translations: Answers[Translation], classifications: Answers[Classification]
-) -> list[str]:
+def faults(summary: dict[str, Any], answers: AllAnswers) -> list[str]:
     """Return what must not be, each in a sentence; nothing if all is well."""
     found = []
     if not summary["row_sum_error"] <= ROW_SUM_TOLERANCE:
         found.append(f"a row of attention weights differs from 1 by {summary['row_sum_error']:.1e}")
+    translations, captions, classifications = answers.translations, answers.captions, answers.classifications
     if [answer.text for answer in translations.plain] != [answer.text for answer in translations.explained]:
         found.append("a translation changed when its attention was asked for")
-    if [_likeliest(answer) for answer in classifications.plain] != [
-        _likeliest(answer) for answer in classifications.explained
-    ]:
+    if [answer.text for answer in captions.plain] != [answer.text for answer in captions.explained]:
+        found.append("a caption changed when its attention was asked for")
+    if list(map(_likeliest, classifications.plain)) != list(map(_likeliest, classifications.explained)):
         found.append("a classification changed when its attention was asked for")
     if summary["server_has_torch"]:
         found.append("the server has PyTorch loaded")
     return found
+
+
+def _example(given: str, output: str, references: Sequence[str]) -> dict[str, Any]:
+    return {
+        "input": given,
+        "output": output,
+        "references": list(references),
+        "equals_a_reference": output in references,
+    }
 
 
 def _likeliest(answer: Classification) -> str:
