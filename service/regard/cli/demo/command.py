@@ -102,8 +102,8 @@ def _show_captions(inputs: Inputs, answers: Answers[Caption]) -> None:
     for scene, answer in zip(inputs.scenes, answers.plain, strict=True):
         _show_output(scene.file, answer.text, scene.references)
     OUT.print(
-        "\n[dim]A synthetic world, and the only one that this model knows. The last scene holds a blue triangle,\n"
-        "which no training scene does.[/]\n"
+        "\n[dim]A synthetic world, and the only one that this model knows.\n"
+        "The last scene holds a blue triangle, which no training scene does.[/]\n"
     )
     for scene, answer in zip(inputs.scenes, answers.drawn, strict=True):
         if scene.drawn:
