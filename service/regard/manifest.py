@@ -23,6 +23,14 @@ and `source_length`; S is then the number of patches and of the special position
 
 Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted: where it is empty
 the weights are not computed. A graph that lacks an input does not need it.
+
+Whatever the precision, a graph takes and gives floating point in float32, but for the state that
+never leaves the device: `past_*`, `present_*` and `cross_*` are of the dtype that `state` and
+`cross_state` name.
+
+Targets that keep their fused kernels only while nobody looks have each graph twice, with one file
+of weights: the plain one, which has neither tap inputs nor taps, and the one that its `tap_graph`
+names, which does the same and gives the taps as well. `TapSpec.graph` names the plain one.
 """
 
 from __future__ import annotations
@@ -41,6 +49,10 @@ from regard.errors import PackageError
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
+
+
+Provider = Literal["cpu", "cuda", "tensorrt"]
+"""An execution provider of ONNX Runtime."""
 
 
 class Task(StrEnum):
@@ -63,6 +75,14 @@ class TensorSpec(_Part):
     shape: tuple[int | str, ...]
 
 
+class ProfileSpec(_Part):
+    """The sizes of a varying dimension that TensorRT builds its engine for: least, usual and most."""
+
+    min: int
+    opt: int
+    max: int
+
+
 class GraphSpec(_Part):
     """One ONNX graph: its file, tensors, and how many nodes of each fused operator it holds."""
 
@@ -71,6 +91,13 @@ class GraphSpec(_Part):
     outputs: tuple[TensorSpec, ...]
     operators: dict[str, int]
     optimized_operators: dict[str, int]
+    """Empty for a graph that was never loaded, because its provider is not where it was exported."""
+    providers: tuple[Provider, ...] = ("cpu",)
+    """The providers that can run the graph, best first; on any other it is refused or computes something else."""
+    tap_graph: str | None = None
+    """The name, in `Manifest.graphs`, of the graph that gives the taps; None if this one gives what taps there are."""
+    profiles: dict[str, ProfileSpec] = {}
+    """By the letter of `inputs`' varying dimensions, every one of them; empty unless `providers` has tensorrt."""
 
 
 class TapSpec(_Part):
@@ -208,8 +235,9 @@ class Manifest(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     version: str = Field(pattern=r"^[1-9][0-9]{0,8}$")
     task: Task
-    target: Literal["cpu"]
-    precision: Literal["fp32", "int8"]
+    target: Literal["cpu", "portable", "cuda", "tensorrt"]
+    """What the graphs were made for: fused operators for `cpu` and `cuda`, ONNX' own for the others."""
+    precision: Literal["fp32", "fp16", "int8"]
     source: SourceSpec
     graphs: dict[str, GraphSpec]
     taps: tuple[TapSpec, ...]
