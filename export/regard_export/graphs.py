@@ -6,7 +6,7 @@ Each wraps the whole, unmodified model; what its outputs don't need is pruned fr
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.onnx import ops
@@ -30,17 +30,28 @@ class Findings:
     taps: list[TapSpec] = field(default_factory=list)
 
 
-class TracedGraph(torch.nn.Module):
+class Graph(torch.nn.Module):
     """A graph of a package. `findings` holds its outputs' names and taps once it has been traced."""
 
     name: Literal["encoder", "step", "classifier"]
 
-    def __init__(self, checkpoint: Checkpoint, *, taps: bool) -> None:
+    def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
-        self.model = checkpoint.model
+        self.model: Any = model
+        self.findings = Findings()
+
+    def example(self) -> Example:
+        """Return inputs of small, distinct sizes."""
+        raise NotImplementedError
+
+
+class TracedGraph(Graph):
+    """A graph of a checkpoint's package."""
+
+    def __init__(self, checkpoint: Checkpoint, *, taps: bool) -> None:
+        super().__init__(checkpoint.model)
         self.checkpoint = checkpoint
         self.with_taps = taps
-        self.findings = Findings()
 
     def _finish(self, outputs: dict[str, torch.Tensor], trace: Trace) -> tuple[torch.Tensor, ...]:
         if trace.tapped_stack not in trace.attended:
@@ -63,10 +74,6 @@ class TracedGraph(torch.nn.Module):
             for output, tap in tapped.items()
         ]
         return tuple(outputs.values()) + tuple(tap.weights for tap in tapped.values())
-
-    def example(self) -> Example:
-        """Return inputs of small, distinct sizes."""
-        raise NotImplementedError
 
 
 class _SourceGraph(TracedGraph):
@@ -160,7 +167,7 @@ class StepGraph(TracedGraph):
             )
         assert output.logits is not None
         logits = output.logits[:, -1]
-        outputs = _candidates(logits, num_candidates) | {"logits": logits}
+        outputs = candidates(logits, num_candidates) | {"logits": logits}
         outputs |= _named("present", [pair for _, pair in sorted(cache.present.items())])
         return self._finish(outputs, trace)
 
@@ -194,7 +201,7 @@ class StepGraph(TracedGraph):
         return example
 
 
-def _candidates(logits: torch.Tensor, num_candidates: torch.Tensor) -> dict[str, torch.Tensor]:
+def candidates(logits: torch.Tensor, num_candidates: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return the best K tokens of every row and the logarithm of the softmax' denominator."""
     scores, ids = ops.symbolic_multi_out(
         "regard::Candidates",

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import Protocol
 
 import onnx
 import onnx_ir as ir
@@ -20,13 +21,18 @@ from pydantic import ValidationError
 from regard.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
+    ClassificationSpec,
     CrossStateSpec,
+    GenerationSpec,
     GraphSpec,
+    ImageSpec,
     Manifest,
+    SourceSpec,
     StateSpec,
     TapSpec,
     Task,
     TensorSpec,
+    TextSpec,
     sha256_of,
 )
 from regard_export.checkpoint import Checkpoint, load_checkpoint
@@ -74,7 +80,7 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
         raise ExportError(f"{options.name}/{options.version} exists already; choose another --version, or --overwrite")
     progress("loading the checkpoint")
     checkpoint = load_checkpoint(checkpoint_directory, options.languages)
-    with _staging(output, final) as staging:
+    with staging_directory(output, final) as staging:
         graphs, taps = _write_graphs(checkpoint, staging, options, progress)
         progress("proving it against the eager model")
         parity = measure(checkpoint, {name: staging / graph.file for name, graph in graphs.items()}, taps)
@@ -85,13 +91,41 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
         tolerance = FP32_TOLERANCE if options.precision == "fp32" else None
         (staging / PARITY_FILE).write_text(json.dumps(parity.report(tolerance), indent=2) + "\n")
         progress("writing the manifest")
-        manifest = _manifest(checkpoint, staging, options, graphs, taps)
+        manifest = manifest_of(checkpoint, staging, options, graphs, taps)
         (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
     return final
 
 
+class Origin(Protocol):
+    """What a package is made from, and must say of it."""
+
+    @property
+    def task(self) -> Task:
+        """What the package does."""
+
+    @property
+    def source(self) -> SourceSpec:
+        """Its architecture and weights."""
+
+    @property
+    def text(self) -> TextSpec | None:
+        """How text becomes tokens, if it reads or writes any."""
+
+    @property
+    def image(self) -> ImageSpec | None:
+        """How an image becomes pixel values, if it looks at any."""
+
+    @property
+    def generation(self) -> GenerationSpec | None:
+        """What a search needs, if it writes."""
+
+    @property
+    def classification(self) -> ClassificationSpec | None:
+        """The classes, if it names any."""
+
+
 @contextmanager
-def _staging(output: Path, final: Path) -> Iterator[Path]:
+def staging_directory(output: Path, final: Path) -> Iterator[Path]:
     """Yield a hidden directory that is renamed to `final` at the end, or removed on an error."""
     output.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{final.parent.name}-{final.name}.", dir=output))
@@ -123,12 +157,13 @@ def _write_graphs(
         if options.precision == "int8":
             progress(f"quantising the {graph.name}")
             quantize(path)
-        graphs[graph.name] = _describe(model, path)
+        graphs[graph.name] = describe(model, path)
         taps += graph.findings.taps
     return graphs, tuple(taps)
 
 
-def _describe(model: ir.Model, path: Path) -> GraphSpec:
+def describe(model: ir.Model, path: Path) -> GraphSpec:
+    """Return what the manifest says of a graph that was saved at `path`."""
     return GraphSpec(
         file=path.name,
         inputs=tuple(map(_tensor, model.graph.inputs)),
@@ -163,29 +198,30 @@ def _optimized_operators(path: Path) -> dict[str, int]:
         return _operators(optimized)
 
 
-def _manifest(
-    checkpoint: Checkpoint,
+def manifest_of(
+    origin: Origin,
     staging: Path,
     options: Options,
     graphs: dict[str, GraphSpec],
     taps: tuple[TapSpec, ...],
 ) -> Manifest:
+    """Return the manifest of the files in `staging`. Raises `ExportError` if it isn't a valid one."""
     fields = {
         "format_version": FORMAT_VERSION,
         "name": options.name,
         "version": options.version,
-        "task": checkpoint.task,
+        "task": origin.task,
         "target": options.target,
         "precision": options.precision,
-        "source": checkpoint.source,
+        "source": origin.source,
         "graphs": graphs,
         "taps": taps,
         "state": _state(graphs),
         "cross_state": _cross_state(graphs),
-        "text": checkpoint.text,
-        "generation": checkpoint.generation,
-        "image": checkpoint.image,
-        "classification": checkpoint.classification,
+        "text": origin.text,
+        "generation": origin.generation,
+        "image": origin.image,
+        "classification": origin.classification,
         "exported_with": {name: version_of(name) for name in ("regard", "torch", "transformers", "onnxruntime")},
         "files": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},
     }
@@ -200,12 +236,13 @@ def _state(graphs: dict[str, GraphSpec]) -> tuple[StateSpec, ...]:
     step = graphs.get("step")
     return tuple(
         StateSpec(
-            kind="kv",
+            kind="recurrent" if tensor.name.startswith("past_state.") else "kv",
             input=tensor.name,
             output=tensor.name.replace("past_", "present_"),
-            heads=int(tensor.shape[1]),
-            head_size=int(tensor.shape[3]),
+            heads=int(tensor.shape[1]) if len(tensor.shape) == 4 else 1,
+            head_size=int(tensor.shape[-1]),
             dtype=tensor.dtype,
+            encoder_output=tensor.name.replace("past_", "first_") if tensor.name.startswith("past_state.") else None,
         )
         for tensor in (step.inputs if step else ())
         if tensor.name.startswith("past_")

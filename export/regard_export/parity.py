@@ -74,7 +74,7 @@ class Parity:
 
 def measure(checkpoint: Checkpoint, graphs: Mapping[str, Path], taps: tuple[TapSpec, ...]) -> Parity:
     """Compare the graphs at `graphs` with the eager model."""
-    sessions = {name: _session(path) for name, path in graphs.items()}
+    sessions = {name: open_session(path) for name, path in graphs.items()}
     parity = Parity()
     with torch.no_grad():
         if checkpoint.generation is None:
@@ -84,7 +84,8 @@ def measure(checkpoint: Checkpoint, graphs: Mapping[str, Path], taps: tuple[TapS
     return parity
 
 
-def _session(path: Path) -> ort.InferenceSession:
+def open_session(path: Path) -> ort.InferenceSession:
+    """Load a graph as the proof runs it."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -102,7 +103,7 @@ def _compare_classifier(
     for sample in checkpoint.inputs.samples():
         source = _Source.of(checkpoint, sample)
         expected = checkpoint.model(**source.arguments, output_attentions=True)
-        got = _run(session, source.feeds)
+        got = run(session, source.feeds)
         parity.note("logits", got["logits"], expected.logits)
         for tap in taps:
             _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, parity)
@@ -124,7 +125,8 @@ class _Source:
         return cls(feeds, checkpoint.inputs.arguments(tensors), lengths)
 
 
-def _run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
+def run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
+    """Return every output; feeds that the graph lacks are left out."""
     known = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(None, {k: v for k, v in feeds.items() if k in known}), strict=True))
@@ -149,7 +151,7 @@ class _Generator:
     def _compare_encoder(self, source: _Source) -> Feeds:
         model, family = self.checkpoint.model, self.checkpoint.family
         expected = family.encode(model, source.arguments, output_attentions=True)
-        got = _run(self.sessions["encoder"], source.feeds)
+        got = run(self.sessions["encoder"], source.feeds)
         for tap in (tap for tap in self.taps if tap.graph == "encoder"):
             assert expected.attentions is not None
             _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, self.parity)

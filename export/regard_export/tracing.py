@@ -11,12 +11,12 @@ import onnx_ir as ir
 import torch
 
 from regard_export.errors import CheckpointError, ExportError
-from regard_export.graphs import TracedGraph
+from regard_export.graphs import Graph
 
 OPSET = 21
 
 
-def trace(graph: TracedGraph) -> ir.Model:
+def trace(graph: Graph) -> ir.Model:
     """Export `graph` with `torch.onnx.export` and name its outputs as the contract does."""
     inputs, shapes = _nested(graph)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -34,7 +34,7 @@ def trace(graph: TracedGraph) -> ir.Model:
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise _reason(error, type(graph.checkpoint.model).__name__) from error
+        raise _reason(error, type(graph.model).__name__) from error
     assert program is not None
     model = program.model
     for value, name in zip(model.graph.outputs, graph.findings.output_names, strict=True):
@@ -64,7 +64,7 @@ def _open(name: str, shape: ir.Shape | None) -> ir.Shape | None:
     return shape
 
 
-def _nested(graph: TracedGraph) -> tuple[dict[str, Any], dict[str, Any]]:
+def _nested(graph: Graph) -> tuple[dict[str, Any], dict[str, Any]]:
     """Gather inputs as the module's parameters take them.
 
     `name.0`, `name.1`, ... become a list; what is no parameter by itself belongs to `source`.

@@ -16,6 +16,8 @@ P cache positions, K candidates, A asking rows):
   -> `candidate_ids` [N, K] int64, `candidate_scores` [N, K], `log_sum_exp` [N, 1],
   `logits` [N, V], `present_key.i`, `present_value.i`, taps [A, H, 1, S] (cross) and
   [A, H, 1, total_length] (self).
+- a step without self-attention, as of a recurrent decoder: `past_state.i` [N, D] -> `present_state.i`
+  in the place of the cache, and `first_state.i` [R, D] of the encoder.
 - classifier: the encoder's inputs -> `logits` [R, C]; taps [A, H, S, S].
 
 Where the source is an image, `pixel_values` [R, C, height, width] float32 stands in for `input_ids`
@@ -118,14 +120,20 @@ class TapSpec(_Part):
 
 
 class StateSpec(_Part):
-    """A tensor that a row carries from step to step; `kv` is bound in place and only appended to."""
+    """A tensor that a row carries from step to step.
 
-    kind: Literal["kv"]
+    `kv` [N, heads, P, head_size] is bound in place and only appended to. `recurrent` [N, head_size]
+    is replaced by every step; the encoder gives its first value [R, head_size].
+    """
+
+    kind: Literal["kv", "recurrent"]
     input: str
     output: str
     heads: int
     head_size: int
     dtype: str
+    encoder_output: str | None = None
+    """The encoder's output that a `recurrent` state begins with."""
 
 
 class CrossStateSpec(_Part):

@@ -121,15 +121,15 @@ class Generator:
         taps, asking = self._asked_of("encoder", [ticket.request for ticket in batch])
         feeds = pack([ticket.request.source for ticket in batch], self._pad_token_id)
         feeds["self_tap_rows"] = np.array(asking, np.int64)
-        states = self._manifest.cross_state
-        fetches = [spec.encoder_output for spec in states] + [tap.output for tap in taps]
-        outputs = self._encoder.run(feeds, fetches)
+        states = [(spec.encoder_output, spec.step_input) for spec in self._manifest.cross_state]
+        states += [(spec.encoder_output, spec.input) for spec in self._manifest.state if spec.encoder_output]
+        outputs = self._encoder.run(feeds, [output for output, _ in states] + [tap.output for tap in taps])
         encoded = self._clock()
         self._observer.ran("encoder", len(batch), len(batch) * batch[0].length, encoded - started)
         self._encode_share.encoded(encoded - started)
-        cross, maps = outputs[: len(states)], outputs[len(states) :]
+        encoded_states, maps = outputs[: len(states)], outputs[len(states) :]
         for row, ticket in enumerate(batch):
-            state = {spec.step_input: tensor[row] for spec, tensor in zip(states, cross, strict=True)}
+            state = {name: tensor[row] for (_, name), tensor in zip(states, encoded_states, strict=True)}
             request = ticket.request
             assert isinstance(request, GenerateRequest)
             own = {

@@ -82,10 +82,10 @@ class Lane:
         self.rows = Rows(manifest, max_rows, width)
         self.running: list[Running] = []
 
-    def admit(self, running: Running, cross: Mapping[str, Array]) -> None:
-        """Take a request in; `cross` maps a step's input to its state [H, S, D]."""
+    def admit(self, running: Running, encoded: Mapping[str, Array]) -> None:
+        """Take a request in; `encoded` is what its rows begin with, as `Rows.admit` takes it."""
         running.search = search_of(running.request.options, self._spec)
-        self.rows.admit(cross, running.ticket.length, self._spec.start_token_id)
+        self.rows.admit(encoded, running.ticket.length, self._spec.start_token_id)
         self.running.append(running)
 
     def drop_overdue(self, now: float) -> None:

@@ -3,8 +3,9 @@
 A row is one hypothesis that is being decoded; a request has `width` of them, side by side. Active
 rows are the prefix [0, count) of every tensor, so that a step binds views of `count` rows without a
 copy; a request that leaves is filled by the last one. Cache tensors [N, H, P, D] are written in
-place by the step; cross-attention tensors [R, H, S, D] are held once for each request and written
-once, when it is admitted. Capacities grow by blocks: of requests and of positions P by doubling, of
+place by the step; recurrent states [N, D] are read from one buffer, written to another, and copied
+back; cross-attention tensors [R, H, S, D] are held once for each request and written once, when it
+is admitted. Capacities grow by blocks: of requests and of positions P by doubling, of
 source positions S to just what the longest request needs, because the cross-attention reads all of
 it.
 """
@@ -46,7 +47,9 @@ class Rows:
         self._row_length = np.zeros(self._max_requests * width, np.int32)
         self._source_length = np.zeros(self._max_requests, np.int32)
         self._total_length = np.zeros((), np.int32)
-        self._state = {spec.input: self._cache(spec) for spec in manifest.state}
+        self._state = {spec.input: self._cache(spec) for spec in manifest.state if spec.kind == "kv"}
+        self._recurrent = {spec.input: self._vectors(spec) for spec in manifest.state if spec.kind == "recurrent"}
+        self._written = {name: buffer.copy() for name, buffer in self._recurrent.items()}
         self._cross = {spec.step_input: self._cross_buffer(spec) for spec in manifest.cross_state}
 
     @property
@@ -69,18 +72,21 @@ class Rows:
         """The source positions of each active request, int32 [requests]."""
         return self._source_length[: self.requests]
 
-    def admit(self, cross: Mapping[str, Array], source_length: int, first_token: int) -> int:
+    def admit(self, encoded: Mapping[str, Array], source_length: int, first_token: int) -> int:
         """Append a request's rows and return the request's index.
 
-        `cross` maps a step's input to the request's state [H, S, D], S at least `source_length`.
+        `encoded` maps a step's input to the request's cross-attention state [H, S, D], S at least
+        `source_length`, or to the value [D] that a recurrent state begins with.
         """
         self._reserve_requests(self.requests + 1)
         self._reserve_sources(source_length)
         request = self.requests
         for name, buffer in self._cross.items():
-            buffer[request, :, :source_length] = cross[name][:, :source_length]
+            buffer[request, :, :source_length] = encoded[name][:, :source_length]
             buffer[request, :, source_length:] = 0
         rows = self._rows_of(request)
+        for name, buffer in self._recurrent.items():
+            buffer[rows] = encoded[name]
         self._token_ids[rows], self._row_length[rows], self._source_length[request] = first_token, 0, source_length
         self.requests += 1
         self.layout += 1
@@ -95,8 +101,9 @@ class Rows:
         last = self.requests - 1
         rows = self._rows_of(request)
         if clear:
-            for buffer in self._state.values():
-                buffer[rows] = 0
+            for buffers in (self._state, self._recurrent, self._written):
+                for buffer in buffers.values():
+                    buffer[rows] = 0
             for buffer in self._cross.values():
                 buffer[request] = 0
         if request != last:
@@ -107,6 +114,8 @@ class Rows:
             for buffer in self._cross.values():
                 buffer[request, :, :source] = buffer[last, :, :source]
                 buffer[request, :, source:] = 0
+            for vector in self._recurrent.values():
+                vector[rows] = vector[moved]
             for vector in (self._token_ids, self._row_length):
                 vector[rows] = vector[moved]
             self._source_length[request] = source
@@ -121,11 +130,14 @@ class Rows:
         self._row_length[first + target] = length
         for buffer in self._state.values():
             buffer[first + target, :, :length] = buffer[first + source, :, :length]
+        for buffer in self._recurrent.values():
+            buffer[first + target] = buffer[first + source]
 
     def reset(self) -> None:
         """Remove and wipe every row."""
-        for buffer in (*self._state.values(), *self._cross.values()):
-            buffer[...] = 0
+        for buffers in (self._state, self._recurrent, self._written, self._cross):
+            for buffer in buffers.values():
+                buffer[...] = 0
         self.requests = 0
         self.layout += 1
 
@@ -141,6 +153,8 @@ class Rows:
         """Note that every active row has one position more and feeds `token_ids` [count] next."""
         self._token_ids[: self.count, 0] = token_ids
         self._row_length[: self.count] += 1
+        for name, buffer in self._recurrent.items():
+            buffer[: self.count] = self._written[name][: self.count]
 
     def inputs(self) -> dict[str, Array]:
         """Return views of the active rows, by the names of the step's inputs."""
@@ -150,18 +164,22 @@ class Rows:
             "total_length": self._total_length,
             "source_length": self.source_length,
         }
-        views |= {name: buffer[: self.count] for name, buffer in self._state.items()}
+        views |= {name: buffer[: self.count] for name, buffer in (self._state | self._recurrent).items()}
         return views | {name: buffer[: self.requests] for name, buffer in self._cross.items()}
 
     def outputs(self) -> dict[str, Array]:
-        """Return the views that a step writes in place, by the names of its outputs."""
-        return {spec.output: self._state[spec.input][: self.count] for spec in self._manifest.state}
+        """Return the views that a step writes its state to, by the names of its outputs."""
+        buffers = self._state | self._written
+        return {spec.output: buffers[spec.input][: self.count] for spec in self._manifest.state}
 
     def _rows_of(self, request: int) -> slice:
         return slice(request * self._width, (request + 1) * self._width)
 
     def _cache(self, spec: Any) -> Array:
         return zeros((self._capacity * self._width, spec.heads, self._positions, spec.head_size), spec.dtype)
+
+    def _vectors(self, spec: Any) -> Array:
+        return zeros((self._max_requests * self._width, spec.head_size), spec.dtype)
 
     def _cross_buffer(self, spec: Any) -> Array:
         return zeros((self._capacity, spec.heads, self._sources, spec.head_size), spec.dtype)

@@ -1,0 +1,389 @@
+"""Attention from before and beside the Transformer: packages equal to their modules, in the engine that serves all."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from regard.cli.demo.server import serving
+from regard.client import AttentionOptions, Client
+from regard.config import EngineSettings
+from regard.engine.observer import SilentObserver
+from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation
+from regard.engine.search.options import GenerationOptions
+from regard.engine.source import Pixels, Source, Tokens
+from regard.manifest import GenerationSpec, ImageSpec, Package, Task, load_package
+from regard.worker import Worker
+from regard_export import classics
+from regard_export.errors import CheckpointError, ExportError, ParityError
+from regard_export.modules import Blueprint, Classified, export_module
+from regard_export.package import Options
+
+ROOT = Path(__file__).parents[2]
+VOCABULARY, END, START = 60, 0, 1
+POSITIONS = 24
+TOLERANCE = 1e-5
+MOST_TOKENS = 12
+
+
+def tokenizer() -> Tokenizer:
+    """Return a tokenizer of whole words: "w5" is token 5."""
+    words = {"</s>": END, "<s>": START} | {f"w{index}": index for index in range(2, VOCABULARY)}
+    whole_words = Tokenizer(models.WordLevel(words, unk_token="w2"))
+    whole_words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    whole_words.decoder = decoders.WordPiece()
+    return whole_words
+
+
+def image(leading: tuple[str, ...], side: int) -> ImageSpec:
+    """Return the spec of images of 16 by 16, seen as a grid of `side` by `side`."""
+    return ImageSpec(
+        height=16,
+        width=16,
+        resize=(16, 16),
+        resample="bilinear",
+        crop=None,
+        rescale_factor=1 / 255,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        leading=leading,
+        patch_rows=side,
+        patch_columns=side,
+    )
+
+
+GENERATION = GenerationSpec(
+    start_token_id=START,
+    eos_token_ids=(END,),
+    pad_token_id=START,
+    suppressed_token_ids=(),
+    forced_bos_token_id=None,
+    forced_eos_token_id=None,
+    max_target_tokens=POSITIONS,
+    vocabulary_size=VOCABULARY,
+)
+LABELS = ("left", "right", "stay")
+
+
+def translator(module: torch.nn.Module) -> Blueprint:
+    """Return the blueprint of a module that reads and writes text."""
+    return Blueprint(module, tokenizer(), POSITIONS, generation=GENERATION)
+
+
+def captioner(module: torch.nn.Module) -> Blueprint:
+    """Return the blueprint of a module that writes about images."""
+    return Blueprint(module, tokenizer(), image=image((), 4), generation=GENERATION)
+
+
+def text_classifier(module: torch.nn.Module) -> Blueprint:
+    """Return the blueprint of a module that names the class of a text."""
+    return Blueprint(module, tokenizer(), POSITIONS, labels=LABELS)
+
+
+def image_classifier(module: torch.nn.Module) -> Blueprint:
+    """Return the blueprint of a module that names the class of an image."""
+    return Blueprint(module, image=image(("[POOL]",), 4), labels=LABELS)
+
+
+CLASSICS: dict[str, Callable[[], Blueprint]] = {
+    "additive": lambda: translator(classics.AdditiveTranslator(VOCABULARY, 24, 32)),
+    "dot product": lambda: translator(classics.DotProductTranslator(VOCABULARY, 24, 32)),
+    "soft": lambda: captioner(classics.ShowAttendTell(VOCABULARY, width=24)),
+    "hard": lambda: captioner(classics.ShowAttendTell(VOCABULARY, width=24, hard=True)),
+    "local": lambda: text_classifier(classics.LocalTransformer(VOCABULARY, 3, window=2, positions=128)),
+    "sparse": lambda: text_classifier(classics.SparseTransformer(VOCABULARY, 3, strongest=3, positions=128)),
+    "spatial": lambda: image_classifier(classics.SpatialDenseNet(3)),
+    "policy": lambda: image_classifier(classics.AttentivePolicy(3, grid=(4, 4))),
+}
+GENERATORS = [name for name, make in CLASSICS.items() if make().generates]
+
+
+def peaked(blueprint: Blueprint) -> Blueprint:
+    """Draw weights anew, large enough for attention to have peaks."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in blueprint.module.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0, 2.2 / parameter[0].numel() ** 0.5, generator=generator)
+    blueprint.module.eval()
+    return blueprint
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Blueprint, Package]]:
+    """Return a function that exports a classic, once."""
+    done: dict[str, tuple[Blueprint, Package]] = {}
+
+    def get(name: str) -> tuple[Blueprint, Package]:
+        if name not in done:
+            blueprint = peaked(CLASSICS[name]())
+            directory = export_module(blueprint, tmp_path_factory.mktemp("models"), Options(name="classic"))
+            done[name] = blueprint, load_package(directory)
+        return done[name]
+
+    return get
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[Package], Worker]]:
+    """Return a function that starts a package's worker; all are stopped in the end."""
+    workers: list[Worker] = []
+
+    def started(package: Package) -> Worker:
+        worker = Worker(package, EngineSettings(), SilentObserver())
+        worker.start()
+        workers.append(worker)
+        return worker
+
+    yield started
+    for worker in workers:
+        worker.stop()
+
+
+def sources(blueprint: Blueprint) -> list[tuple[Source, torch.Tensor, torch.Tensor | None]]:
+    """Return ragged texts or images: what the engine is given, and what the module is."""
+    random = np.random.default_rng(5)
+    if blueprint.image is not None:
+        pixels = random.standard_normal((5, 3, 16, 16)).astype(np.float32)
+        positions = blueprint.image.positions
+        return [(Pixels(one, positions), torch.from_numpy(one)[None], None) for one in pixels]
+    texts = [random.integers(2, VOCABULARY, length) for length in (1, 7, 3, POSITIONS, 12)]
+    return [(Tokens(one), torch.from_numpy(one)[None], torch.tensor([len(one)], dtype=torch.int32)) for one in texts]
+
+
+@pytest.mark.parametrize("name", CLASSICS)
+def test_a_package_equals_its_module(name: str, exported: Callable[[str], tuple[Blueprint, Package]]) -> None:
+    """Scores differ by less than 1e-4 and weights by less than 1e-5, alone and padded in a batch."""
+    blueprint, package = exported(name)
+    report = json.loads(package.path("parity.json").read_text())
+    assert package.manifest.task is blueprint.task
+    assert report["reference"].startswith("the module itself")
+    differences = report["max_abs_difference"]
+    assert differences["logits"] <= report["tolerance"] == 1e-4
+    weights = {tap.name: differences[tap.name] for tap in package.manifest.taps}
+    assert weights
+    assert max(weights.values()) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+async def test_the_engine_writes_what_the_module_does(
+    name: str, exported: Callable[[str], tuple[Blueprint, Package]], start: Callable[[Package], Worker]
+) -> None:
+    """Requests of all lengths in one running batch: greedy tokens, and each step's weights."""
+    blueprint, package = exported(name)
+    worker, module = start(package), blueprint.module
+    asked = sources(blueprint)
+    options = GenerationOptions(MOST_TOKENS)
+    answers = await asyncio.gather(
+        *(worker.run(GenerateRequest(source, options, taps=frozenset({"decoder.cross.0"}))) for source, _, _ in asked)
+    )
+    peaks = []
+    for (_, given, length), answer in zip(asked, answers, strict=True):
+        assert isinstance(answer, Generation)
+        tokens, weights = greedily(module, given, length)
+        assert answer.best.token_ids == tokens
+        assert np.abs(answer.best.taps["decoder.cross.0"] - weights).max() < TOLERANCE
+        assert np.allclose(weights.sum(-1), 1, atol=TOLERANCE)
+        peaks.append(weights.max(-1).mean())
+    assert np.median(peaks) > 0.2
+
+
+@torch.no_grad()
+def greedily(module: Any, source: torch.Tensor, length: torch.Tensor | None) -> tuple[list[int], Any]:
+    """Return the tokens that the module itself writes, and its weights [H, T, S]."""
+    memory, state = module.encode(source, length)
+    tokens: list[int] = []
+    looked = []
+    while len(tokens) < MOST_TOKENS and END not in tokens:
+        logits, state, weights = module.step(torch.tensor([[START, *tokens][-1]]), state, memory, length)
+        tokens.append(int(logits[0].argmax()))
+        looked.append(weights[0].numpy())
+    return tokens, np.stack(looked, 1)
+
+
+@pytest.mark.parametrize("name", ["dot product", "soft"])
+async def test_beams_fork_a_recurrent_state(
+    name: str, exported: Callable[[str], tuple[Blueprint, Package]], start: Callable[[Package], Worker]
+) -> None:
+    """Every sequence of a beam search has the log-probability that the module gives it."""
+    blueprint, package = exported(name)
+    worker, module = start(package), blueprint.module
+    options = GenerationOptions(MOST_TOKENS, num_beams=4, num_return_sequences=4)
+    asked = sources(blueprint)
+    answers = await asyncio.gather(*(worker.run(GenerateRequest(source, options)) for source, _, _ in asked))
+    for (_, given, length), answer in zip(asked, answers, strict=True):
+        assert isinstance(answer, Generation)
+        assert len({tuple(one.token_ids) for one in answer.sequences}) == 4
+        for one in answer.sequences:
+            assert sum(one.log_probabilities) == pytest.approx(score(module, given, length, one.token_ids), abs=1e-4)
+
+
+@torch.no_grad()
+def score(module: Any, source: torch.Tensor, length: torch.Tensor | None, tokens: list[int]) -> float:
+    """Return the log-probability of `tokens`, forced upon the module."""
+    memory, state = module.encode(source, length)
+    total = 0.0
+    for former, token in zip([START, *tokens], tokens, strict=False):
+        logits, state, _ = module.step(torch.tensor([former]), state, memory, length)
+        total += float(logits[0].log_softmax(-1)[token])
+    return total
+
+
+@pytest.mark.parametrize("name", [name for name in CLASSICS if name not in GENERATORS])
+async def test_the_engine_classifies_as_the_module_does(
+    name: str, exported: Callable[[str], tuple[Blueprint, Package]], start: Callable[[Package], Worker]
+) -> None:
+    """Requests of all lengths in one batch: scores, and the weights of every layer and head."""
+    blueprint, package = exported(name)
+    worker, module = start(package), blueprint.module
+    names = frozenset(tap.name for tap in package.manifest.taps)
+    asked = sources(blueprint)
+    answers = await asyncio.gather(*(worker.run(ClassifyRequest(source, taps=names)) for source, _, _ in asked))
+    for (_, given, length), answer in zip(asked, answers, strict=True):
+        assert isinstance(answer, Classification)
+        with torch.no_grad():
+            logits, weights = module.classify(given, length)  # type: ignore[operator]
+        assert np.abs(answer.logits - logits[0].numpy()).max() < 10 * TOLERANCE
+        for tap in package.manifest.taps:
+            ours = answer.taps[tap.name]
+            assert np.abs(ours - weights[tap.layer][0].numpy()).max() < TOLERANCE
+            assert np.allclose(ours.sum(-1), 1, atol=TOLERANCE)
+
+
+def test_the_service_serves_them(tmp_path: Path) -> None:
+    """Over gRPC, from one server: a translation, a caption and a class, with words and patches on the axes."""
+    for name in ("additive", "hard", "spatial"):
+        export_module(peaked(CLASSICS[name]()), tmp_path / "models", Options(name=name))
+    file = io.BytesIO()
+    Image.new("RGB", (40, 30), "navy").save(file, "PNG")
+    wanted = AttentionOptions()
+    with serving(tmp_path / "models", tmp_path / "log") as server, Client(server.target) as client:
+        translation = client.translate("w5 w9 w33", model="additive", attention=wanted, max_new_tokens=6)
+        caption = client.caption(file.getvalue(), model="hard", attention=wanted, max_new_tokens=6)
+        classification = client.classify(file.getvalue(), model="spatial", attention=AttentionOptions(kinds=["self"]))
+    assert server.exit_code == 0
+    assert translation.attention is not None and caption.attention is not None and classification.attention is not None
+    (one,) = translation.attention.maps
+    assert [segment.text for segment in one.keys] == ["w5", "w9", "w33"]
+    assert one.weights.shape == (1, translation.target_tokens, 3)
+    (one,) = caption.attention.maps
+    assert one.weights.shape == (1, caption.target_tokens, 16)
+    assert set(np.unique(one.weights)) == {0, 1}
+    (one,) = classification.attention.maps
+    assert [one.queries[0].text, one.queries[0].special] == ["[POOL]", True]
+    assert one.weights[0, 0, 0] == 0
+    assert classification.classes[0].label in LABELS
+
+
+def test_local_attention_is_local() -> None:
+    """No position sees one that is further away than the window."""
+    module = peaked(CLASSICS["local"]()).module
+    (weights, _) = module.classify(torch.randint(2, VOCABULARY, (1, 9)), torch.tensor([9])).weights  # type: ignore[operator]
+    place = np.arange(9)
+    near = np.abs(place[:, None] - place) <= 2
+    assert (weights[0].detach().numpy() > 0).any(0).tolist() == near.tolist()
+
+
+def test_sparse_attention_is_sparse() -> None:
+    """Every position sees three others, or itself."""
+    module = peaked(CLASSICS["sparse"]()).module
+    (weights, _) = module.classify(torch.randint(2, VOCABULARY, (1, 9)), torch.tensor([9])).weights  # type: ignore[operator]
+    assert ((weights > 0).sum(-1) == 3).all()
+
+
+def test_hard_attention_looks_at_one_place(exported: Callable[[str], tuple[Blueprint, Package]]) -> None:
+    """Its weights are 1 at one place and 0 at all others, at each step."""
+    module: Any = exported("hard")[0].module
+    _, weights = greedily(module, torch.randn(1, 3, 16, 16), None)
+    assert sorted(np.unique(weights)) == [0, 1]
+
+
+@pytest.mark.parametrize("name", CLASSICS)
+def test_a_classic_learns(name: str) -> None:
+    """Twenty steps on one small batch bring its loss down."""
+    torch.manual_seed(1)
+    blueprint = CLASSICS[name]()
+    module: Any = blueprint.module.train()
+    batch = sources(blueprint)[-1:] * 3
+    source = torch.cat([given for _, given, _ in batch])
+    length = None if batch[0][2] is None else torch.cat([one for _, _, one in batch if one is not None])
+    optimizer = torch.optim.Adam(module.parameters(), 5e-3)
+    losses = []
+    for _ in range(20):
+        if blueprint.generates:
+            memory, state = module.encode(source, length)
+            targets = torch.tensor([7, 9, 4])
+            logits, _, _ = module.step(torch.full((3,), START), state, memory, length)
+        else:
+            logits, targets = module.classify(source, length).logits, torch.tensor([2, 2, 2])
+        loss = torch.nn.functional.cross_entropy(logits, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
+class Drifting(torch.nn.Module):
+    """A classifier that sees a row's padding: its scores change with the batch that it is in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(VOCABULARY, 3)
+
+    def classify(self, source: torch.Tensor, source_length: torch.Tensor | None) -> Classified:
+        """Return the mean over all positions, real or not."""
+        positions = source.shape[1]
+        weights = torch.full((source.shape[0], 1, positions, positions), 1.0) / positions
+        return Classified(self.embedding(source).mean(1), (weights,))
+
+
+def test_a_module_that_sees_padding_gets_no_package(tmp_path: Path) -> None:
+    """Its rows alone don't equal its rows in a batch, and nothing is written."""
+    with pytest.raises(ParityError, match="differs"):
+        export_module(text_classifier(Drifting()), tmp_path / "models", Options(name="drifting"))
+    assert not list((tmp_path / "models").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: text_classifier(torch.nn.Linear(1, 1)), "neither `classify` nor `encode` and `step`"),
+        (lambda: Blueprint(Drifting(), tokenizer(), labels=LABELS), "give `image` .* or `max_source_tokens`"),
+        (lambda: Blueprint(Drifting(), None, POSITIONS, labels=LABELS), "give its `tokenizer`"),
+        (lambda: Blueprint(Drifting(), tokenizer(), POSITIONS), "`labels` for what names classes"),
+    ],
+)
+def test_a_blueprint_that_lacks_a_part_says_which(make: Callable[[], Blueprint], message: str) -> None:
+    """Nothing is traced."""
+    with pytest.raises(CheckpointError, match=message):
+        make()
+
+
+def test_a_module_is_exported_in_fp32_only(tmp_path: Path) -> None:
+    """Another precision is refused."""
+    with pytest.raises(ExportError, match="fp32"):
+        export_module(CLASSICS["policy"](), tmp_path, Options(name="policy", precision="int8"))
+
+
+def test_the_readme_s_module_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code that the README shows runs as it stands, and leaves a package of a classifier."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    (code,) = (block for block in blocks if "export_module" in block)
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    package = load_package(next((tmp_path / "models").glob("*/1")))
+    assert package.manifest.task is Task.CLASSIFICATION
+    assert [tap.name for tap in package.manifest.taps] == ["encoder.self.0"]
