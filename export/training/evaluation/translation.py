@@ -18,25 +18,27 @@ from evaluation.serving import whole
 from regard.client import Client, Model, Translation
 
 BAR = 42.0
+SEARCHES = {"greedy": 1, "beam 4": 4}
 
 
 def evaluate(checkpoint: Path, data: Path, packages: Mapping[str, Model], client: Client) -> Evaluation:
-    """Score greedy search and, of the checkpoint, beams of 4, on the held-out test sentences."""
+    """Score greedy search and beams of 4 on the held-out test sentences."""
     examples = tatoeba.load(data).test
     sources = [example.source for example in examples]
     references = [list(stream) for stream in zip_longest(*(example.references for example in examples))]
     metrics = {"BLEU": sacrebleu.BLEU(), "chrF": sacrebleu.CHRF()}
-    hypotheses = {"greedy": generate(checkpoint, sources, beams=1), "beam 4": generate(checkpoint, sources, beams=4)}
-    served = {precision: translate(client, package, sources) for precision, package in packages.items()}
+    hypotheses = {search: generate(checkpoint, sources, beams) for search, beams in SEARCHES.items()}
+    served = {
+        search: {precision: translate(client, package, sources, beams) for precision, package in packages.items()}
+        for search, beams in SEARCHES.items()
+    }
 
     figures = [
         Figure(
             f"{metric}, {search}",
             metric,
             scorer.corpus_score(texts, references).score,
-            {one: scorer.corpus_score(found, references).score for one, found in served.items()}
-            if search == "greedy"
-            else {},
+            {one: scorer.corpus_score(found, references).score for one, found in served[search].items()},
             bar=BAR if metric == "BLEU" else None,
             guarded=metric == "BLEU",
         )
@@ -44,9 +46,10 @@ def evaluate(checkpoint: Path, data: Path, packages: Mapping[str, Model], client
         for metric, scorer in metrics.items()
     ]
     context = [Row("test sentences", len(examples), "")]
-    for precision, found in served.items():
-        alike = np.mean([ours == theirs for ours, theirs in zip(found, hypotheses["greedy"], strict=True)])
-        context.append(Row(f"translations alike, greedy, {precision}", 100 * float(alike), "%"))
+    for search, texts in hypotheses.items():
+        for precision, found in served[search].items():
+            alike = np.mean([ours == theirs for ours, theirs in zip(found, texts, strict=True)])
+            context.append(Row(f"translations alike, {search}, {precision}", 100 * float(alike), "%"))
     return Evaluation(figures, context, {metric: str(scorer.get_signature()) for metric, scorer in metrics.items()})
 
 
@@ -65,8 +68,10 @@ def generate(checkpoint: Path, sources: Sequence[str], beams: int) -> list[str]:
     return translations
 
 
-def translate(client: Client, package: Model, sources: Sequence[str]) -> list[str]:
-    """Translate `sources` with the package, greedily, through the service."""
-    answers = client.translate_many(sources, model=package.name, version=package.version, truncate=True)
+def translate(client: Client, package: Model, sources: Sequence[str], beams: int) -> list[str]:
+    """Translate `sources` with the package, through the service."""
+    answers = client.translate_many(
+        sources, model=package.name, version=package.version, truncate=True, num_beams=beams
+    )
     whole(answers)
     return [answer.text for answer in answers if isinstance(answer, Translation)]
