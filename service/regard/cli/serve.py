@@ -52,6 +52,8 @@ def serve(
     log_format: Annotated[str | None, _option("log_format", "--log-format")] = None,
     log_level: Annotated[str | None, _option("log_level", "--log-level")] = None,
     provider: Annotated[str | None, _option("engine.provider", "--provider")] = None,
+    device_id: Annotated[int | None, _option("engine.device_id", "--device-id")] = None,
+    device_memory_bytes: Annotated[int | None, _option("engine.device_memory_bytes", "--device-memory-bytes")] = None,
     instances: Annotated[int | None, _option("engine.instances", "--instances")] = None,
     intra_op_threads: Annotated[int | None, _option("engine.intra_op_threads", "--intra-op-threads")] = None,
     max_queue: Annotated[int | None, _option("engine.max_queue", "--max-queue")] = None,

@@ -122,12 +122,12 @@ class Generator:
         feeds = pack([ticket.request.source for ticket in batch], self._pad_token_id)
         feeds["self_tap_rows"] = np.array(asking, np.int64)
         states = self._manifest.cross_state
-        fetches = [spec.encoder_output for spec in states] + [tap.output for tap in taps]
-        outputs = self._encoder.run(feeds, fetches)
+        cross, maps = self._encoder.run_keeping(
+            feeds, [spec.encoder_output for spec in states], [tap.output for tap in taps]
+        )
         encoded = self._clock()
         self._observer.ran("encoder", len(batch), len(batch) * batch[0].length, encoded - started)
         self._encode_share.encoded(encoded - started)
-        cross, maps = outputs[: len(states)], outputs[len(states) :]
         for row, ticket in enumerate(batch):
             state = {spec.step_input: tensor[row] for spec, tensor in zip(states, cross, strict=True)}
             request = ticket.request

@@ -11,14 +11,14 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from regard.engine.session import zeros
-from regard.manifest import Manifest
+from regard.engine.memory import HostMemory, Memory, Move, Tensor
+from regard.manifest import CrossStateSpec, Manifest, StateSpec
 
 Array = npt.NDArray[Any]
 
@@ -30,8 +30,9 @@ SOURCE_BLOCK = 8
 class Rows:
     """Rows of one width. `layout` changes whenever a buffer that was bound no longer holds."""
 
-    def __init__(self, manifest: Manifest, max_rows: int, width: int = 1) -> None:
+    def __init__(self, manifest: Manifest, max_rows: int, width: int = 1, memory: Memory | None = None) -> None:
         self._manifest = manifest
+        self._memory = memory or HostMemory()
         self._width = width
         self._max_requests = max_rows // width
         self._max_positions = manifest.generation.max_target_tokens if manifest.generation else 0
@@ -69,7 +70,7 @@ class Rows:
         """The source positions of each active request, int32 [requests]."""
         return self._source_length[: self.requests]
 
-    def admit(self, cross: Mapping[str, Array], source_length: int, first_token: int) -> int:
+    def admit(self, cross: Mapping[str, Tensor], source_length: int, first_token: int) -> int:
         """Append a request's rows and return the request's index.
 
         `cross` maps a step's input to the request's state [H, S, D], S at least `source_length`.
@@ -77,9 +78,8 @@ class Rows:
         self._reserve_requests(self.requests + 1)
         self._reserve_sources(source_length)
         request = self.requests
-        for name, buffer in self._cross.items():
-            buffer[request, :, :source_length] = cross[name][:, :source_length]
-            buffer[request, :, source_length:] = 0
+        buffers, states = list(self._cross.values()), [cross[name] for name in self._cross]
+        self._memory.place(buffers, request, states, source_length)
         rows = self._rows_of(request)
         self._token_ids[rows], self._row_length[rows], self._source_length[request] = first_token, 0, source_length
         self.requests += 1
@@ -93,39 +93,35 @@ class Rows:
         through masked positions to the next one that is put there.
         """
         last = self.requests - 1
-        rows = self._rows_of(request)
+        rows, state, cross = self._rows_of(request), list(self._state.values()), list(self._cross.values())
         if clear:
-            for buffer in self._state.values():
-                buffer[rows] = 0
-            for buffer in self._cross.values():
-                buffer[request] = 0
+            self._memory.clear(state, rows.start, self._width)
+            self._memory.clear(cross, request, 1)
         if request != last:
             moved = self._rows_of(last)
-            length, source = self._row_length[moved].max(), self._source_length[last]
-            for buffer in self._state.values():
-                buffer[rows, :, :length] = buffer[moved, :, :length]
-            for buffer in self._cross.values():
-                buffer[request, :, :source] = buffer[last, :, :source]
-                buffer[request, :, source:] = 0
+            longest = int(self._row_length[moved].max())
+            self._memory.copy(state, [Move(moved.start, rows.start, self._width, longest)])
+            self._memory.copy(cross, [Move(last, request, 1, self._sources)])
             for vector in (self._token_ids, self._row_length):
                 vector[rows] = vector[moved]
-            self._source_length[request] = source
+            self._source_length[request] = self._source_length[last]
         self.requests = last
         self.layout += 1
         return last if request != last else None
 
-    def fork(self, request: int, source: int, target: int) -> None:
-        """Let a request's row `target` go on from where its row `source` is."""
-        first = request * self._width
-        length = self._row_length[first + source]
-        self._row_length[first + target] = length
-        for buffer in self._state.values():
-            buffer[first + target, :, :length] = buffer[first + source, :, :length]
+    def fork(self, copies: Sequence[tuple[int, int, int]]) -> None:
+        """Let rows go on from where others are: for each (request, source, target), its row `target` from `source`."""
+        moves = []
+        for request, source, target in copies:
+            first = request * self._width
+            length = self._row_length[first + target] = self._row_length[first + source]
+            moves.append(Move(first + source, first + target, 1, int(length)))
+        self._memory.copy(list(self._state.values()), moves)
 
     def reset(self) -> None:
         """Remove and wipe every row."""
-        for buffer in (*self._state.values(), *self._cross.values()):
-            buffer[...] = 0
+        self._memory.clear(list(self._state.values()), 0, self._capacity * self._width)
+        self._memory.clear(list(self._cross.values()), 0, self._capacity)
         self.requests = 0
         self.layout += 1
 
@@ -135,16 +131,16 @@ class Rows:
         self._total_length[...] = longest
         if longest > self._positions:
             self._positions = min(max(2 * self._positions, longest), self._max_positions)
-            self._resize(self._state, axis=2, size=self._positions)
+            self._state = self._resized(self._state, 2, self._positions, self.count)
 
     def advance(self, token_ids: Array) -> None:
         """Note that every active row has one position more and feeds `token_ids` [count] next."""
         self._token_ids[: self.count, 0] = token_ids
         self._row_length[: self.count] += 1
 
-    def inputs(self) -> dict[str, Array]:
+    def inputs(self) -> dict[str, Tensor]:
         """Return views of the active rows, by the names of the step's inputs."""
-        views = {
+        views: dict[str, Tensor] = {
             "token_ids": self._token_ids[: self.count],
             "row_length": self.row_length,
             "total_length": self._total_length,
@@ -153,25 +149,26 @@ class Rows:
         views |= {name: buffer[: self.count] for name, buffer in self._state.items()}
         return views | {name: buffer[: self.requests] for name, buffer in self._cross.items()}
 
-    def outputs(self) -> dict[str, Array]:
+    def outputs(self) -> dict[str, Tensor]:
         """Return the views that a step writes in place, by the names of its outputs."""
         return {spec.output: self._state[spec.input][: self.count] for spec in self._manifest.state}
 
     def _rows_of(self, request: int) -> slice:
         return slice(request * self._width, (request + 1) * self._width)
 
-    def _cache(self, spec: Any) -> Array:
-        return zeros((self._capacity * self._width, spec.heads, self._positions, spec.head_size), spec.dtype)
+    def _cache(self, spec: StateSpec) -> Tensor:
+        shape = (self._capacity * self._width, spec.heads, self._positions, spec.head_size)
+        return self._memory.zeros(shape, spec.dtype)
 
-    def _cross_buffer(self, spec: Any) -> Array:
-        return zeros((self._capacity, spec.heads, self._sources, spec.head_size), spec.dtype)
+    def _cross_buffer(self, spec: CrossStateSpec) -> Tensor:
+        return self._memory.zeros((self._capacity, spec.heads, self._sources, spec.head_size), spec.dtype)
 
     def _reserve_requests(self, requests: int) -> None:
         if requests <= self._capacity:
             return
         self._capacity = min(max(2 * self._capacity, requests), self._max_requests)
-        self._resize(self._state, axis=0, size=self._capacity * self._width)
-        self._resize(self._cross, axis=0, size=self._capacity)
+        self._state = self._resized(self._state, 0, self._capacity * self._width, self.count)
+        self._cross = self._resized(self._cross, 0, self._capacity, self.requests)
 
     def _reserve_sources(self, source_length: int) -> None:
         """Fit S to the longest of the active requests and the one to come."""
@@ -179,16 +176,9 @@ class Rows:
         needed = self._fixed_sources or -(-longest // SOURCE_BLOCK) * SOURCE_BLOCK
         if self._sources < needed or self._sources >= 2 * needed:
             self._sources = needed
-            self._resize(self._cross, axis=2, size=needed)
+            self._cross = self._resized(self._cross, 2, needed, self.requests)
 
-    def _resize(self, buffers: dict[str, Array], *, axis: int, size: int) -> None:
-        """Give every buffer another size along one axis, keeping what fits of the active rows."""
-        for name, old in buffers.items():
-            shape = list(old.shape)
-            shape[axis] = size
-            new = np.zeros(shape, old.dtype)
-            active = self.requests if buffers is self._cross else self.count
-            kept = min(old.shape[2], shape[2])
-            new[:active, :, :kept] = old[:active, :, :kept]
-            buffers[name] = new
+    def _resized(self, buffers: Mapping[str, Tensor], axis: int, size: int, active: int) -> dict[str, Tensor]:
+        """Return buffers of another size along one axis that keep what fits of the active entries."""
         self.layout += 1
+        return dict(zip(buffers, self._memory.resized(list(buffers.values()), axis, size, active), strict=True))
