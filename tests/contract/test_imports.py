@@ -74,6 +74,7 @@ ONLY: dict[str, set[str]] = {
     "onnx": {"regard_export"},
     "onnxscript": {"regard_export"},
     "safetensors": {"regard_export"},
+    "sentencepiece": {"regard_export"},
     "regard_export": {"regard_export"},
 }
 
