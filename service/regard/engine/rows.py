@@ -111,11 +111,11 @@ class Rows:
 
     def fork(self, copies: Sequence[tuple[int, int, int]]) -> None:
         """Let rows go on from where others are: for each (request, source, target), its row `target` from `source`."""
-        moves = []
+        moves, lengths = [], self._row_length.tolist()
         for request, source, target in copies:
             first = request * self._width
-            length = self._row_length[first + target] = self._row_length[first + source]
-            moves.append(Move(first + source, first + target, 1, int(length)))
+            length = self._row_length[first + target] = lengths[first + source]
+            moves.append(Move(first + source, first + target, 1, length))
         self._memory.copy(list(self._state.values()), moves)
 
     def reset(self) -> None:
