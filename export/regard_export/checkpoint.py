@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig
 from transformers.models.auto import modeling_auto
 
 from regard.manifest import (
@@ -30,10 +27,9 @@ from regard_export.families import Decoder, Family, family_of, measure_decoder, 
 from regard_export.generation import generation_defaults, suppressed_tokens
 from regard_export.inputs import ImageInputs, Inputs, TextInputs
 from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
+from regard_export.reading import read
+from regard_export.tokenization import TOKENIZER_FILE, TokenizerFiles, load_tokenizer, tokenizer_files
 
-Loaded = TypeVar("Loaded")
-
-TOKENIZER_FILE = "tokenizer.json"
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 RELATIVE_POSITIONS = 512
 """The most positions of a model that has no table of them and whose files name no limit either."""
@@ -59,8 +55,8 @@ class Checkpoint:
     decoder: Decoder | None
     source: SourceSpec
     text: TextSpec | None
-    tokenizer_json: str | None
-    """The tokenizer, as the `tokenizers` library reads it."""
+    tokenizer_files: Mapping[str, str]
+    """The tokenizer, in files that the `tokenizers` library reads, by their names."""
     image: ImageSpec | None
     generation: GenerationSpec | None
     classification: ClassificationSpec | None
@@ -74,17 +70,20 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     """
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory; name the folder that holds config.json")
-    config = _read(directory, "config.json", lambda: AutoConfig.from_pretrained(directory, local_files_only=True))
+    config = read(directory, "config.json", lambda: AutoConfig.from_pretrained(directory, local_files_only=True))
     family = family_of(config.model_type)
     task, model_class = _task_of(config, family, directory.name)
     weights = _weight_file(directory)
     model, missing = _model(directory, weights.name, model_class)
     sees = model.main_input_name == "pixel_values"
     generates = task is not Task.CLASSIFICATION
-    tokenizer = _tokenizer(directory) if generates or not sees else None
+    tokenizer = load_tokenizer(directory) if generates or not sees else None
     if languages != ANY_LANGUAGES or task is Task.TRANSLATION:
         choose_languages(tokenizer, model.generation_config, languages)
-    text = _text(tokenizer, model, family, reads=not sees) if tokenizer is not None else None
+    text, files = None, TokenizerFiles({})
+    if tokenizer is not None:
+        files = tokenizer_files(directory, tokenizer, marked=languages.source is not None)
+        text = _text(tokenizer, files, model, family, reads=not sees)
     image = _image(directory, model, family) if sees else None
     inputs = _inputs(model, text, image)
     if missing and not _runs_without(missing, model, inputs, family if generates else None):
@@ -101,7 +100,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
             architecture=type(model).__name__, model_type=config.model_type, weights_sha256=sha256_of(weights)
         ),
         text=text,
-        tokenizer_json=_tokenizer_json(directory, tokenizer, languages),
+        tokenizer_files=files.contents,
         image=image,
         generation=_generation(model, family, decoder) if decoder else None,
         classification=None if generates else _classification(config),
@@ -110,7 +109,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
 
 def _model(directory: Path, file: str, model_class: Any) -> tuple[transformers.PreTrainedModel, list[str]]:
     """Load the model, and name the weights that the file lacks."""
-    model, loading = _read(
+    model, loading = read(
         directory,
         file,
         lambda: model_class.from_pretrained(
@@ -140,29 +139,17 @@ def _runs_without(
     return logits is not None and bool(logits.isfinite().all())
 
 
-def _tokenizer(directory: Path) -> Any:
-    if not (directory / TOKENIZER_FILE).is_file():
-        raise CheckpointError(
-            f"{directory.name} has no {TOKENIZER_FILE}; save it with a fast tokenizer (tokenizer.save_pretrained)"
-        )
-    return _read(directory, TOKENIZER_FILE, lambda: AutoTokenizer.from_pretrained(directory, local_files_only=True))
-
-
-def _tokenizer_json(directory: Path, tokenizer: Any, languages: Languages) -> str | None:
-    if tokenizer is None:
-        return None
-    if languages.source is not None:
-        return str(tokenizer.backend_tokenizer.to_str(pretty=True))
-    return (directory / TOKENIZER_FILE).read_text("utf-8")
-
-
-def _text(tokenizer: Any, model: transformers.PreTrainedModel, family: Family, *, reads: bool) -> TextSpec:
+def _text(
+    tokenizer: Any, files: TokenizerFiles, model: transformers.PreTrainedModel, family: Family, *, reads: bool
+) -> TextSpec:
     return TextSpec(
         tokenizer_file=TOKENIZER_FILE,
         max_source_tokens=_limit(_positions(model.config, model, family), tokenizer.model_max_length)
         if reads
         else None,
         pad_token_id=_pad_token(model.config, tokenizer),
+        source_pieces_file=files.source_pieces,
+        target_pieces_file=files.target_pieces,
     )
 
 
@@ -171,7 +158,7 @@ def _image(directory: Path, model: transformers.PreTrainedModel, family: Family)
         raise CheckpointError(
             f"{directory.name} has no {images.PROCESSOR_FILE}; save it with image_processor.save_pretrained"
         )
-    spec = images.describe(_read(directory, images.PROCESSOR_FILE, lambda: images.read_processor(directory)))
+    spec = images.describe(read(directory, images.PROCESSOR_FILE, lambda: images.read_processor(directory)))
     pixels = torch.zeros(1, 3, spec.height, spec.width)
     try:
         with torch.no_grad():
@@ -207,18 +194,6 @@ def _weight_file(directory: Path) -> Path:
         if (directory / name).is_file():
             return directory / name
     raise CheckpointError(f"{directory.name} has no model.safetensors; save it with model.save_pretrained")
-
-
-def _read(directory: Path, file: str, load: Callable[[], Loaded]) -> Loaded:
-    """Load quietly, and turn whatever a damaged file raises into one clear error."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return load()
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{directory.name}/{file} can't be loaded: {reason}") from error
 
 
 def _task_of(config: transformers.PretrainedConfig, family: Family, name: str) -> tuple[Task, Any]:

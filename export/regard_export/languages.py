@@ -51,21 +51,26 @@ def choose_languages(tokenizer: Any, generation: GenerationConfig, languages: La
 
 
 def _token_of(tokenizer: Any, code: str, option: str) -> int:
-    token = tokenizer.convert_tokens_to_ids(code)
+    token = tokenizer.convert_tokens_to_ids(_marks(tokenizer).get(code, code))
     if not _is_mark(tokenizer, token):
         raise CheckpointError(f"{option}: the tokenizer knows no language {code!r}, but {_examples(tokenizer)}")
     return int(token)
 
 
 def _is_mark(tokenizer: Any, token: int | None) -> bool:
-    return token is not None and tokenizer.convert_ids_to_tokens(token) in _codes(tokenizer)
+    return token is not None and tokenizer.convert_ids_to_tokens(token) in _marks(tokenizer).values()
 
 
-def _codes(tokenizer: Any) -> list[str]:
-    """Return the languages' marks: the special tokens that don't look like `<s>`, as the others do."""
-    return [token for token in tokenizer.all_special_tokens if not token.startswith("<")]
+def _marks(tokenizer: Any) -> dict[str, str]:
+    """Return the tokens that mark languages, by their codes.
+
+    M2M100 has a table of them; elsewhere they are the special tokens that don't look like `<s>`, as
+    the others do.
+    """
+    marks: dict[str, str] | None = getattr(tokenizer, "lang_code_to_token", None)
+    return marks or {token: token for token in tokenizer.all_special_tokens if not token.startswith("<")}
 
 
 def _examples(tokenizer: Any) -> str:
-    codes = _codes(tokenizer)
+    codes = list(_marks(tokenizer))
     return ", ".join(codes[:3]) + (f" and {len(codes) - 3} more" if len(codes) > 3 else "")

@@ -86,8 +86,8 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
         parity = measure(checkpoint, {name: staging / graph.file for name, graph in graphs.items()}, taps)
         if options.precision == "fp32":  # int8 is lossy by nature: its figures are reported
             parity.require(FP32_TOLERANCE)
-        if checkpoint.text is not None and checkpoint.tokenizer_json is not None:
-            (staging / checkpoint.text.tokenizer_file).write_text(checkpoint.tokenizer_json, "utf-8")
+        for name, content in checkpoint.tokenizer_files.items():
+            (staging / name).write_text(content, "utf-8")
         tolerance = FP32_TOLERANCE if options.precision == "fp32" else None
         (staging / PARITY_FILE).write_text(json.dumps(parity.report(tolerance), indent=2) + "\n")
         progress("writing the manifest")

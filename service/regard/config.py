@@ -29,8 +29,12 @@ class EngineSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    provider: Literal["auto", "cpu"] = "auto"
-    """The execution provider; `auto` takes the best that there is."""
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """The execution provider; `auto` takes the best that there is, of those that a package was exported for."""
+    device_id: int = Field(default=0, ge=0, le=1023)
+    """Which of the GPUs to use; a server uses one."""
+    device_memory_bytes: int = Field(default=0, ge=0)
+    """Bytes of the GPU's memory that each graph may take; 0 is no limit."""
     instances: int = Field(default=1, ge=1, le=64)
     """Threads that run the model side by side; they share its weights."""
     intra_op_threads: int = Field(default=0, ge=0, le=256)

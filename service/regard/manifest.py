@@ -149,12 +149,16 @@ class CrossStateSpec(_Part):
 class TextSpec(_Part):
     """How text becomes tokens: the tokenizer's file and the limits of the model's positions.
 
-    `max_source_tokens` is None for a model that writes text but reads none.
+    `max_source_tokens` is None for a model that writes text but reads none. Where `tokenizer_file`
+    doesn't cut texts itself, the pieces' files name the tokenizers that do, for sources and for
+    targets: the pieces that they cut are looked up in its vocabulary, by their spelling.
     """
 
     tokenizer_file: str
     max_source_tokens: int | None
     pad_token_id: int
+    source_pieces_file: str | None = None
+    target_pieces_file: str | None = None
 
 
 class ImageSpec(_Part):

@@ -21,6 +21,8 @@
 | `regard_run_seconds` | histogram | model, version, graph | the time of one run of a graph |
 | `regard_model_ready` | gauge | model, version | 1 while the model takes requests |
 
+Where there are GPUs, those of `regard.devices` stand beside them.
+
 Labels are bounded: a request for a model that is not there has empty `model` and `version`.
 """
 

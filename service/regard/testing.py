@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regard.engine.memory import HostMemory, Memory, Tensor
 from regard.manifest import (
     CrossStateSpec,
     GenerationSpec,
@@ -59,16 +60,24 @@ class FakeSession:
         self._compute = compute
         self.inputs = frozenset(inputs)
         self.provider = "FakeExecutionProvider"
+        self.memory: Memory = HostMemory()
         self.calls: list[dict[str, Array]] = []
 
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+    def run(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> list[Array]:
         """Call the function and return the outputs named in `fetches`."""
-        known = {name: array for name, array in feeds.items() if name in self.inputs}
+        known = {name: _array(tensor) for name, tensor in feeds.items() if name in self.inputs}
         self.calls.append({name: array.copy() for name, array in known.items()})
         outputs = self._compute(known)
         return [outputs[name] for name in fetches]
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], fetches: Sequence[str]) -> FakeBinding:
+    def run_keeping(
+        self, feeds: Mapping[str, Tensor], kept: Sequence[str], fetches: Sequence[str]
+    ) -> tuple[list[Tensor], list[Array]]:
+        """Call the function; what is kept is arrays too."""
+        outputs = self.run(feeds, [*kept, *fetches])
+        return list(outputs[: len(kept)]), outputs[len(kept) :]
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], fetches: Sequence[str]) -> FakeBinding:
         """Tie the function to buffers."""
         return FakeBinding(self, inputs, outputs, fetches)
 
@@ -79,13 +88,13 @@ class FakeBinding:
     def __init__(
         self,
         session: FakeSession,
-        inputs: Mapping[str, Array],
-        outputs: Mapping[str, Array],
+        inputs: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
         fetches: Sequence[str],
     ) -> None:
         self._session = session
         self._inputs = inputs
-        self._outputs = outputs
+        self._outputs = {name: _array(tensor) for name, tensor in outputs.items()}
         self._fetches = fetches
 
     def run(self) -> list[Array]:
@@ -95,6 +104,11 @@ class FakeBinding:
         for name, buffer in self._outputs.items():
             buffer[...] = arrays[name]
         return [arrays[name] for name in self._fetches]
+
+
+def _array(tensor: Tensor) -> Array:
+    assert isinstance(tensor, np.ndarray), "fakes compute on the host"
+    return tensor
 
 
 def echo_package(*, max_tokens: int = 64) -> Package:

@@ -18,9 +18,10 @@ from regard.config import EngineSettings
 from regard.engine.classifier import Classifier
 from regard.engine.generator import Generator
 from regard.engine.observer import Observer
+from regard.engine.providers import Choice, choose, device_of
 from regard.engine.request import Classification, Event, GenerateRequest, Generation, Request, TokenEvent
 from regard.engine.scheduler import Clock, Scheduler, Ticket
-from regard.engine.session import OnnxSession, Session
+from regard.engine.session import OnnxSession, Session, TapsOnDemand, why_not
 from regard.errors import EngineError, PackageError, RegardError, UnavailableError
 from regard.manifest import Package, Task
 
@@ -51,8 +52,28 @@ class Engine(Protocol):
 
 
 def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
-    """Load a graph of a package with ONNX Runtime."""
-    return OnnxSession(package.path(package.manifest.graphs[graph].file), settings)
+    """Load a graph of a package with ONNX Runtime, and its twin that gives taps if it has one.
+
+    The log tells what each runs on, and warns of a better provider that can't be had. Raises
+    `ConfigurationError` for a provider that is asked for and not there, `PackageError` for a graph
+    that was exported for none of those that are.
+    """
+    spec = package.manifest.graphs[graph]
+    label = f"{package.manifest.name}/{package.manifest.version}"
+    choice = choose(f"package {label}", spec.providers, settings.provider, lambda name: why_not(name, settings))
+    for provider, reason in choice.passed_over.items():
+        log.warning("provider passed over", model=label, graph=graph, provider=provider, why=reason)
+    plain = _load(package, graph, settings, choice)
+    return TapsOnDemand(plain, _load(package, spec.tap_graph, settings, choice)) if spec.tap_graph else plain
+
+
+def _load(package: Package, graph: str, settings: EngineSettings, choice: Choice) -> OnnxSession:
+    spec = package.manifest.graphs[graph]
+    device = device_of(choice.provider, settings)
+    session = OnnxSession(package.path(spec.file), settings, choice.provider, device, spec)
+    label = f"{package.manifest.name}/{package.manifest.version}"
+    log.info("graph loaded", model=label, graph=graph, provider=session.provider, nodes=session.nodes)
+    return session
 
 
 class Worker:

@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"config", "manifest", "errors"},
     "worker": {"engine", "config", "manifest", "errors"},
     "metrics": {"engine"},
+    "devices": set(),
     "log": {"config"},
     "testing": {"engine", "config", "manifest", "errors"},
     "catalog": {"worker", "metrics", "text", "vision", "engine", "config", "manifest", "errors"},
@@ -50,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
         "catalog",
         "worker",
         "metrics",
+        "devices",
         "attention",
         "text",
         "log",
@@ -66,7 +68,8 @@ ONLY: dict[str, set[str]] = {
     "grpc_health": {"regard.rpc", "regard.client", "regard.cli"},
     "grpc_reflection": {"regard.rpc"},
     "google.protobuf": {"regard.rpc", "regard.client", "regard.cli", "regard.v1"},
-    "prometheus_client": {"regard.metrics", "regard.rpc.http", "regard.cli.demo"},
+    "pynvml": {"regard.devices"},
+    "prometheus_client": {"regard.metrics", "regard.devices", "regard.rpc.http", "regard.cli.demo"},
     "PIL": {"regard.vision", "regard.report.pictures", "regard.cli.pictures", "regard_export"},
     "tokenizers": {"regard.text", "regard_export"},
     "torch": {"regard_export"},
@@ -74,6 +77,7 @@ ONLY: dict[str, set[str]] = {
     "onnx": {"regard_export"},
     "onnxscript": {"regard_export"},
     "safetensors": {"regard_export"},
+    "sentencepiece": {"regard_export"},
     "regard_export": {"regard_export"},
 }
 

@@ -168,6 +168,33 @@ def test_models_come_from_where_the_values_say(chart: Chart, given: str, volume:
     assert [one["image"] for one in pod.get("initContainers", [])] == ["models:1"] * ("image" in given)
 
 
+def test_a_gpu_is_asked_for_where_there_shall_be_one(chart: Chart) -> None:
+    """The pod's limits get the GPUs beside what they hold already, and its containers the class that sees them."""
+    pod = chart.render("--values", str(CHART / "ci" / "gpu-values.yaml"))[DEPLOYMENT]["spec"]["template"]["spec"]
+
+    assert pod["containers"][0]["resources"] == {
+        "requests": {"cpu": "2", "memory": "1Gi"},
+        "limits": {"memory": "2Gi", "nvidia.com/gpu": 1},
+    }
+    assert pod["runtimeClassName"] == "nvidia"
+
+
+def test_a_gpu_of_another_name_is_asked_for_by_it(chart: Chart) -> None:
+    """Slices of a GPU, or another device plugin's GPUs, have names of their own."""
+    pod = chart.render(*MODELS, "--set", "gpu.count=1,gpu.resource=nvidia.com/mig-1g.10gb")[DEPLOYMENT]
+
+    limits = pod["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {"memory": "2Gi", "nvidia.com/mig-1g.10gb": 1}
+
+
+def test_no_gpu_is_asked_for_otherwise(chart: Chart) -> None:
+    """A pod on CPUs has neither the limit nor the class."""
+    pod = chart.render(*MODELS)[DEPLOYMENT]["spec"]["template"]["spec"]
+
+    assert pod["containers"][0]["resources"]["limits"] == {"memory": "2Gi"}
+    assert "runtimeClassName" not in pod
+
+
 @pytest.mark.parametrize("given", ["replicas=1", "models.claim=a,models.image=b"])
 def test_models_must_come_from_one_place(chart: Chart, given: str) -> None:
     """None, or two of them, is refused in words."""
@@ -182,6 +209,7 @@ def test_models_must_come_from_one_place(chart: Chart, given: str) -> None:
         ("settings.max_inputs=many", "/settings/max_inputs"),
         ("settings.engine.max_rows=0", "/settings/engine/max_rows"),
         ("settings.engine.max_encode_share=1", "/settings/engine/max_encode_share"),
+        ("settings.engine.provider=abacus", "/settings/engine/provider"),
         ("settings.log_level=loud", "/settings/log_level"),
         ("settings.max_row=3", "max_row"),
         ("replicas=-1", "/replicas"),
@@ -190,6 +218,8 @@ def test_models_must_come_from_one_place(chart: Chart, given: str) -> None:
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
         ("models.hostPath=models", "/models/hostPath"),
         ("resources.limits.memory=lots", "/resources/limits/memory"),
+        ("gpu.count=-1", "/gpu/count"),
+        ("gpu.resource=gpus", "/gpu/resource"),
         ("probes.liveness.period=3", "period"),
         ("podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"),
         ("service.type=ExternalName", "/service/type"),

@@ -27,15 +27,14 @@ def test_a_package_marks_its_source_and_begins_with_its_target(multilingual: Pat
     checkpoint = load_checkpoint(multilingual, Languages("deu_Latn", "fra_Latn"))
     assert checkpoint.generation is not None
     assert checkpoint.generation.forced_bos_token_id == FRENCH
-    assert checkpoint.tokenizer_json is not None
-    assert Tokenizer.from_str(checkpoint.tokenizer_json).encode("a b").ids[0] == GERMAN
+    assert Tokenizer.from_str(checkpoint.tokenizer_files["tokenizer.json"]).encode("a b").ids[0] == GERMAN
 
 
 def test_the_source_is_the_checkpoints_own_if_only_the_target_is_chosen(multilingual: Path) -> None:
     """The tokenizer's file is taken as it is."""
     checkpoint = load_checkpoint(multilingual, Languages(None, "deu_Latn"))
-    assert checkpoint.tokenizer_json == (multilingual / "tokenizer.json").read_text()
-    assert Tokenizer.from_str(checkpoint.tokenizer_json).encode("a b").ids[0] == ENGLISH
+    assert checkpoint.tokenizer_files["tokenizer.json"] == (multilingual / "tokenizer.json").read_text()
+    assert Tokenizer.from_str(checkpoint.tokenizer_files["tokenizer.json"]).encode("a b").ids[0] == ENGLISH
 
 
 @pytest.mark.parametrize(

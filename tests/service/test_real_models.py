@@ -17,6 +17,7 @@ import pytest
 from regard.catalog import load_catalog
 from regard.config import EngineSettings, ServerSettings
 from regard.engine.generator import Generator
+from regard.engine.memory import Memory, Tensor
 from regard.engine.session import Array, Binding, Session
 from regard.manifest import Package
 from regard.metrics import Metrics
@@ -46,11 +47,22 @@ class Steps:
         """The session's provider."""
         return self.session.provider
 
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+    @property
+    def memory(self) -> Memory:
+        """The session's memory."""
+        return self.session.memory
+
+    def run(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> list[Array]:
         """Run as the session does."""
         return self.session.run(feeds, fetches)
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], fetches: Sequence[str]) -> Binding:
+    def run_keeping(
+        self, feeds: Mapping[str, Tensor], kept: Sequence[str], fetches: Sequence[str]
+    ) -> tuple[list[Tensor], list[Array]]:
+        """Run as the session does."""
+        return self.session.run_keeping(feeds, kept, fetches)
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], fetches: Sequence[str]) -> Binding:
         """Bind as the session does, and remember how many rows each run has."""
         return _SlowBinding(self, self.session.bind(inputs, outputs, fetches), len(inputs["token_ids"]))
 

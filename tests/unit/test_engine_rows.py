@@ -101,7 +101,7 @@ def test_a_fork_copies_one_rows_state_and_leaves_the_rest() -> None:
     rows.inputs()["past_key.0"][:, 0, 0, 0] = range(6)
     rows.prepare()
     rows.advance(np.zeros(6, np.int64))
-    rows.fork(1, 0, 2)
+    rows.fork([(1, 0, 2)])
     assert rows.inputs()["past_key.0"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3]
 
 

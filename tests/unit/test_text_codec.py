@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from regard.errors import InvalidInputError, PackageError
 from regard.manifest import Task
@@ -100,13 +100,58 @@ def test_special_tokens_stand_nowhere(tmp_path: Path) -> None:
     assert (last.text, last.start, last.end, last.special) == ("[SEP]", 7, 7, True)
 
 
-def test_a_special_token_spelled_out_stands_in_the_text(tmp_path: Path) -> None:
-    """What the caller wrote is not special, even where it reads like a special token."""
-    text = "the </s> cat"
-    segments = codec_of(tmp_path, unigram()).encode(text, truncate=False, field="text").segments
+@pytest.mark.parametrize(("make", "spelling"), [(unigram, "</s>"), (word_piece, "[SEP]"), (byte_level, "</s>")])
+def test_a_special_token_spelled_out_is_no_special_token(
+    tmp_path: Path, make: Callable[[], Tokenizer], spelling: str
+) -> None:
+    """What the caller wrote can't end the text, open another or be padding: it is cut up, or unknown."""
+    text = f"the {spelling} cat"
+    codec = codec_of(tmp_path, make())
 
-    written = [segment for segment in segments if segment.text == "</s>"]
-    assert [(segment.start, segment.end, segment.special) for segment in written] == [(4, 8, False), (12, 12, True)]
+    encoded = codec.encode(text, truncate=False, field="text")
+
+    special = codec.special_token(spelling)
+    assert encoded.token_ids.tolist().count(special) == 1
+    assert encoded.token_ids[-1] == special
+    assert spelling in "".join(text[segment.start : segment.end] for segment in encoded.segments)
+    assert special not in codec.pieces(text)
+
+
+def test_pieces_are_looked_up_in_the_vocabulary(tmp_path: Path) -> None:
+    """A piece has the id of its spelling, whatever its own; one without is unknown, as is a special token's."""
+    vocabulary = Tokenizer(models.WordLevel({"<unk>": 7, "</s>": 3, "▁the": 5, "▁": 2, "s": 9}, unk_token="<unk>"))
+    vocabulary.add_special_tokens(["<unk>", "</s>"])
+    pieces = Tokenizer(models.Unigram([("<unk>", 0), ("▁", -1), ("▁the", -1), ("c", -1), ("</s>", -1)], unk_id=0))
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    pieces.add_special_tokens(["</s>"])
+    pieces.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 4)])
+    manifest = manifest_of(Task.TRANSLATION)
+    assert manifest.text is not None
+    files = {"source_pieces_file": "pieces.json", "target_pieces_file": "pieces.json"}
+    manifest = manifest.model_copy(update={"text": manifest.text.model_copy(update=files)})
+    pieces.save(str(tmp_path / "pieces.json"))
+    codec = TextCodec(package_of(tmp_path, vocabulary, manifest))
+
+    encoded = codec.encode("the cs </s>", truncate=False, field="text")
+
+    assert encoded.token_ids.tolist() == [5, 2, 7, 9, 2, 7, 3]
+    assert [(s.start, s.end) for s in encoded.segments] == [(0, 3), (4, 4), (4, 5), (5, 6), (7, 7), (7, 11), (11, 11)]
+    assert codec.pieces("the s") == [5, 2, 9]
+
+
+def test_a_special_token_that_nothing_can_stand_for_is_left_out(tmp_path: Path) -> None:
+    """A vocabulary without an unknown token gives none for it."""
+    tokenizer = Tokenizer(models.WordLevel({"</s>": 0, "a": 1}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["</s>"])
+    codec = codec_of(tmp_path, tokenizer)
+
+    encoded = codec.encode("a </s> a", truncate=False, field="text")
+
+    assert encoded.token_ids.tolist() == [1, 1]
+    assert [(segment.start, segment.end) for segment in encoded.segments] == [(0, 1), (7, 8)]
+    with pytest.raises(InvalidInputError, match="nothing that the model's vocabulary knows"):
+        codec.encode("</s>", truncate=False, field="text")
 
 
 def test_a_text_of_unknown_tokens_is_taken(tmp_path: Path) -> None:

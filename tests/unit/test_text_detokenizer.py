@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Regex, Tokenizer, decoders, models
 
 from regard.manifest import Task
 from regard.text.codec import TextCodec
@@ -24,6 +24,16 @@ def suffix_bpe() -> Tokenizer:
     return tokenizer
 
 
+def stripped() -> Tokenizer:
+    """Return a tokenizer whose decoder leaves out the spaces around a text, however many, as Marian's."""
+    pieces = ["<unk>", "▁", "▁a", "b", "▁▁"]
+    tokenizer = Tokenizer(models.WordLevel({piece: index for index, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Replace(Regex(r"\A +| +\z"), "")]
+    )
+    return tokenizer
+
+
 def undecoded() -> Tokenizer:
     """Return a tokenizer without a decoder, whose tokens are put together with spaces."""
     return Tokenizer(models.WordLevel({"<unk>": 0, "a": 1, "b": 2, "\N{REPLACEMENT CHARACTER}": 3}, unk_token="<unk>"))
@@ -31,7 +41,7 @@ def undecoded() -> Tokenizer:
 
 EVERY_TOKENIZER = pytest.mark.parametrize(
     "make",
-    [unigram, word_piece, byte_level, byte_fallback, suffix_bpe, undecoded],
+    [unigram, word_piece, byte_level, byte_fallback, suffix_bpe, stripped, undecoded],
     ids=lambda make: make.__name__,
 )
 

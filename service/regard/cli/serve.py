@@ -52,6 +52,8 @@ def serve(
     log_format: Annotated[str | None, _option("log_format", "--log-format")] = None,
     log_level: Annotated[str | None, _option("log_level", "--log-level")] = None,
     provider: Annotated[str | None, _option("engine.provider", "--provider")] = None,
+    device_id: Annotated[int | None, _option("engine.device_id", "--device-id")] = None,
+    device_memory_bytes: Annotated[int | None, _option("engine.device_memory_bytes", "--device-memory-bytes")] = None,
     instances: Annotated[int | None, _option("engine.instances", "--instances")] = None,
     intra_op_threads: Annotated[int | None, _option("engine.intra_op_threads", "--intra-op-threads")] = None,
     max_queue: Annotated[int | None, _option("engine.max_queue", "--max-queue")] = None,
@@ -83,6 +85,7 @@ def _run(flags: Mapping[str, Any], config: Path | None) -> int:
 
 async def _serve(settings: ServerSettings) -> None:
     from regard.catalog import load_catalog
+    from regard.devices import watch_devices
     from regard.log import configure_logging
     from regard.metrics import Metrics
     from regard.rpc.server import Server
@@ -90,6 +93,7 @@ async def _serve(settings: ServerSettings) -> None:
 
     configure_logging(settings)
     metrics = Metrics()
+    watch_devices(metrics.registry)
     stopping = _stopped_by_signals()
     catalog = await asyncio.to_thread(
         load_catalog,

@@ -121,15 +121,18 @@ class Generator:
         taps, asking = self._asked_of("encoder", [ticket.request for ticket in batch])
         feeds = pack([ticket.request.source for ticket in batch], self._pad_token_id)
         feeds["self_tap_rows"] = np.array(asking, np.int64)
-        states = [(spec.encoder_output, spec.step_input) for spec in self._manifest.cross_state]
-        states += [(spec.encoder_output, spec.input) for spec in self._manifest.state if spec.encoder_output]
-        outputs = self._encoder.run(feeds, [output for output, _ in states] + [tap.output for tap in taps])
+        states = self._manifest.cross_state
+        first = {spec.input: spec.encoder_output for spec in self._manifest.state if spec.encoder_output is not None}
+        cross, fetched = self._encoder.run_keeping(
+            feeds, [spec.encoder_output for spec in states], [*first.values(), *(tap.output for tap in taps)]
+        )
+        maps = fetched[len(first) :]
         encoded = self._clock()
         self._observer.ran("encoder", len(batch), len(batch) * batch[0].length, encoded - started)
         self._encode_share.encoded(encoded - started)
-        encoded_states, maps = outputs[: len(states)], outputs[len(states) :]
         for row, ticket in enumerate(batch):
-            state = {name: tensor[row] for (_, name), tensor in zip(states, encoded_states, strict=True)}
+            state = {spec.step_input: tensor[row] for spec, tensor in zip(states, cross, strict=True)}
+            state |= {name: vectors[row] for name, vectors in zip(first, fetched, strict=False)}
             request = ticket.request
             assert isinstance(request, GenerateRequest)
             own = {

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regard.engine.memory import Tensor
 from regard.engine.request import (
     FloatArray,
     GeneratedSequence,
@@ -79,10 +80,10 @@ class Lane:
         self._taps = {tap.name: tap for tap in manifest.taps if tap.graph == "step"}
         self._bound: _Bound | None = None
         self._logits = np.zeros((0, self._spec.vocabulary_size), np.float32)
-        self.rows = Rows(manifest, max_rows, width)
+        self.rows = Rows(manifest, max_rows, width, step.memory)
         self.running: list[Running] = []
 
-    def admit(self, running: Running, encoded: Mapping[str, Array]) -> None:
+    def admit(self, running: Running, encoded: Mapping[str, Tensor]) -> None:
         """Take a request in; `encoded` is what its rows begin with, as `Rows.admit` takes it."""
         running.search = search_of(running.request.options, self._spec)
         self.rows.admit(encoded, running.ticket.length, self._spec.start_token_id)
@@ -114,9 +115,9 @@ class Lane:
         self._collect(bound, maps)
         outcomes, fed = self._search(bound.scores)
         self.rows.advance(np.array(fed))
-        for index, running in enumerate(self.running):
-            for source, target in running.search.copies:
-                self.rows.fork(index, source, target)
+        forks = [(index, *copy) for index, running in enumerate(self.running) for copy in running.search.copies]
+        if forks:
+            self.rows.fork(forks)
         now = self._clock()
         for index in reversed(range(len(self.running))):
             error, running = outcomes[index], self.running[index]
@@ -171,15 +172,15 @@ class Lane:
             tapped += [self._taps[name] for name in sorted(wanted)]
         inputs = self.rows.inputs() | {"num_candidates": np.array([candidates])}
         inputs |= {f"{kind}_tap_rows": np.array(rows, np.int64) for kind, rows in asking.items()}
-        outputs: dict[str, Array] = {
+        scores: dict[str, Array] = {
             "candidate_ids": np.zeros((count, candidates), np.int64),
             "candidate_scores": np.zeros((count, candidates), np.float32),
             "log_sum_exp": np.zeros((count, 1), np.float32),
         }
         if any(running.search.needs_logits for running in self.running):
-            outputs["logits"] = self._logits_buffer()
-        binding = self._step.bind(inputs, self.rows.outputs() | outputs, [tap.output for tap in tapped])
-        self._bound = _Bound(self.rows.layout, binding, StepScores(**outputs), asking, tapped)
+            scores["logits"] = self._logits_buffer()
+        binding = self._step.bind(inputs, self.rows.outputs() | scores, [tap.output for tap in tapped])
+        self._bound = _Bound(self.rows.layout, binding, StepScores(**scores), asking, tapped)
         return self._bound
 
     def _of(self, row: int) -> Running:

@@ -3,23 +3,23 @@
 A row is one hypothesis that is being decoded; a request has `width` of them, side by side. Active
 rows are the prefix [0, count) of every tensor, so that a step binds views of `count` rows without a
 copy; a request that leaves is filled by the last one. Cache tensors [N, H, P, D] are written in
-place by the step; recurrent states [N, D] are read from one buffer, written to another, and copied
-back; cross-attention tensors [R, H, S, D] are held once for each request and written once, when it
-is admitted. Capacities grow by blocks: of requests and of positions P by doubling, of
-source positions S to just what the longest request needs, because the cross-attention reads all of
-it.
+place by the step; recurrent states [N, D], which are small, stay on the host, are read from one
+array, written to another and copied back; cross-attention tensors [R, H, S, D] are held once for
+each request and written once, when it is admitted. Capacities grow by blocks: of requests and of
+positions P by doubling, of source positions S to just what the longest request needs, because the
+cross-attention reads all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from regard.engine.session import zeros
-from regard.manifest import Manifest
+from regard.engine.memory import HostMemory, Memory, Move, Tensor, numpy_dtype
+from regard.manifest import CrossStateSpec, Manifest, StateSpec
 
 Array = npt.NDArray[Any]
 
@@ -31,8 +31,9 @@ SOURCE_BLOCK = 8
 class Rows:
     """Rows of one width. `layout` changes whenever a buffer that was bound no longer holds."""
 
-    def __init__(self, manifest: Manifest, max_rows: int, width: int = 1) -> None:
+    def __init__(self, manifest: Manifest, max_rows: int, width: int = 1, memory: Memory | None = None) -> None:
         self._manifest = manifest
+        self._memory = memory or HostMemory()
         self._width = width
         self._max_requests = max_rows // width
         self._max_positions = manifest.generation.max_target_tokens if manifest.generation else 0
@@ -49,7 +50,7 @@ class Rows:
         self._total_length = np.zeros((), np.int32)
         self._state = {spec.input: self._cache(spec) for spec in manifest.state if spec.kind == "kv"}
         self._recurrent = {spec.input: self._vectors(spec) for spec in manifest.state if spec.kind == "recurrent"}
-        self._written = {name: buffer.copy() for name, buffer in self._recurrent.items()}
+        self._written = {name: vectors.copy() for name, vectors in self._recurrent.items()}
         self._cross = {spec.step_input: self._cross_buffer(spec) for spec in manifest.cross_state}
 
     @property
@@ -72,21 +73,20 @@ class Rows:
         """The source positions of each active request, int32 [requests]."""
         return self._source_length[: self.requests]
 
-    def admit(self, encoded: Mapping[str, Array], source_length: int, first_token: int) -> int:
+    def admit(self, encoded: Mapping[str, Tensor], source_length: int, first_token: int) -> int:
         """Append a request's rows and return the request's index.
 
         `encoded` maps a step's input to the request's cross-attention state [H, S, D], S at least
-        `source_length`, or to the value [D] that a recurrent state begins with.
+        `source_length`, or to the array [D] that a recurrent state begins with.
         """
         self._reserve_requests(self.requests + 1)
         self._reserve_sources(source_length)
         request = self.requests
-        for name, buffer in self._cross.items():
-            buffer[request, :, :source_length] = encoded[name][:, :source_length]
-            buffer[request, :, source_length:] = 0
+        buffers, states = list(self._cross.values()), [encoded[name] for name in self._cross]
+        self._memory.place(buffers, request, states, source_length)
         rows = self._rows_of(request)
-        for name, buffer in self._recurrent.items():
-            buffer[rows] = encoded[name]
+        for name, vectors in self._recurrent.items():
+            vectors[rows] = encoded[name]
         self._token_ids[rows], self._row_length[rows], self._source_length[request] = first_token, 0, source_length
         self.requests += 1
         self.layout += 1
@@ -99,45 +99,40 @@ class Rows:
         through masked positions to the next one that is put there.
         """
         last = self.requests - 1
-        rows = self._rows_of(request)
+        rows, state, cross = self._rows_of(request), list(self._state.values()), list(self._cross.values())
         if clear:
-            for buffers in (self._state, self._recurrent, self._written):
-                for buffer in buffers.values():
-                    buffer[rows] = 0
-            for buffer in self._cross.values():
-                buffer[request] = 0
+            self._memory.clear(state, rows.start, self._width)
+            self._memory.clear(cross, request, 1)
+            self._clear_vectors(rows)
         if request != last:
             moved = self._rows_of(last)
-            length, source = self._row_length[moved].max(), self._source_length[last]
-            for buffer in self._state.values():
-                buffer[rows, :, :length] = buffer[moved, :, :length]
-            for buffer in self._cross.values():
-                buffer[request, :, :source] = buffer[last, :, :source]
-                buffer[request, :, source:] = 0
-            for vector in self._recurrent.values():
-                vector[rows] = vector[moved]
-            for vector in (self._token_ids, self._row_length):
-                vector[rows] = vector[moved]
-            self._source_length[request] = source
+            longest = int(self._row_length[moved].max())
+            self._memory.copy(state, [Move(moved.start, rows.start, self._width, longest)])
+            self._memory.copy(cross, [Move(last, request, 1, self._sources)])
+            per_row: list[Array] = [self._token_ids, self._row_length, *self._recurrent.values()]
+            for vectors in per_row:
+                vectors[rows] = vectors[moved]
+            self._source_length[request] = self._source_length[last]
         self.requests = last
         self.layout += 1
         return last if request != last else None
 
-    def fork(self, request: int, source: int, target: int) -> None:
-        """Let a request's row `target` go on from where its row `source` is."""
-        first = request * self._width
-        length = self._row_length[first + source]
-        self._row_length[first + target] = length
-        for buffer in self._state.values():
-            buffer[first + target, :, :length] = buffer[first + source, :, :length]
-        for buffer in self._recurrent.values():
-            buffer[first + target] = buffer[first + source]
+    def fork(self, copies: Sequence[tuple[int, int, int]]) -> None:
+        """Let rows go on from where others are: for each (request, source, target), its row `target` from `source`."""
+        moves, lengths = [], self._row_length.tolist()
+        for request, source, target in copies:
+            first = request * self._width
+            length = self._row_length[first + target] = lengths[first + source]
+            moves.append(Move(first + source, first + target, 1, length))
+            for vectors in self._recurrent.values():
+                vectors[first + target] = vectors[first + source]
+        self._memory.copy(list(self._state.values()), moves)
 
     def reset(self) -> None:
         """Remove and wipe every row."""
-        for buffers in (self._state, self._recurrent, self._written, self._cross):
-            for buffer in buffers.values():
-                buffer[...] = 0
+        self._memory.clear(list(self._state.values()), 0, self._capacity * self._width)
+        self._memory.clear(list(self._cross.values()), 0, self._capacity)
+        self._clear_vectors(slice(None))
         self.requests = 0
         self.layout += 1
 
@@ -147,49 +142,55 @@ class Rows:
         self._total_length[...] = longest
         if longest > self._positions:
             self._positions = min(max(2 * self._positions, longest), self._max_positions)
-            self._resize(self._state, axis=2, size=self._positions)
+            self._state = self._resized(self._state, 2, self._positions, self.count)
 
     def advance(self, token_ids: Array) -> None:
         """Note that every active row has one position more and feeds `token_ids` [count] next."""
         self._token_ids[: self.count, 0] = token_ids
         self._row_length[: self.count] += 1
-        for name, buffer in self._recurrent.items():
-            buffer[: self.count] = self._written[name][: self.count]
+        for name, vectors in self._recurrent.items():
+            vectors[: self.count] = self._written[name][: self.count]
 
-    def inputs(self) -> dict[str, Array]:
+    def inputs(self) -> dict[str, Tensor]:
         """Return views of the active rows, by the names of the step's inputs."""
-        views = {
+        views: dict[str, Tensor] = {
             "token_ids": self._token_ids[: self.count],
             "row_length": self.row_length,
             "total_length": self._total_length,
             "source_length": self.source_length,
         }
-        views |= {name: buffer[: self.count] for name, buffer in (self._state | self._recurrent).items()}
+        views |= {name: buffer[: self.count] for name, buffer in self._state.items()}
+        views |= {name: vectors[: self.count] for name, vectors in self._recurrent.items()}
         return views | {name: buffer[: self.requests] for name, buffer in self._cross.items()}
 
-    def outputs(self) -> dict[str, Array]:
+    def outputs(self) -> dict[str, Tensor]:
         """Return the views that a step writes its state to, by the names of its outputs."""
-        buffers = self._state | self._written
+        buffers: dict[str, Tensor] = {**self._state, **self._written}
         return {spec.output: buffers[spec.input][: self.count] for spec in self._manifest.state}
 
     def _rows_of(self, request: int) -> slice:
         return slice(request * self._width, (request + 1) * self._width)
 
-    def _cache(self, spec: Any) -> Array:
-        return zeros((self._capacity * self._width, spec.heads, self._positions, spec.head_size), spec.dtype)
+    def _cache(self, spec: StateSpec) -> Tensor:
+        shape = (self._capacity * self._width, spec.heads, self._positions, spec.head_size)
+        return self._memory.zeros(shape, spec.dtype)
 
-    def _vectors(self, spec: Any) -> Array:
-        return zeros((self._max_requests * self._width, spec.head_size), spec.dtype)
+    def _vectors(self, spec: StateSpec) -> Array:
+        return np.zeros((self._max_requests * self._width, spec.head_size), numpy_dtype(spec.dtype))
 
-    def _cross_buffer(self, spec: Any) -> Array:
-        return zeros((self._capacity, spec.heads, self._sources, spec.head_size), spec.dtype)
+    def _clear_vectors(self, rows: slice) -> None:
+        for vectors in (*self._recurrent.values(), *self._written.values()):
+            vectors[rows] = 0
+
+    def _cross_buffer(self, spec: CrossStateSpec) -> Tensor:
+        return self._memory.zeros((self._capacity, spec.heads, self._sources, spec.head_size), spec.dtype)
 
     def _reserve_requests(self, requests: int) -> None:
         if requests <= self._capacity:
             return
         self._capacity = min(max(2 * self._capacity, requests), self._max_requests)
-        self._resize(self._state, axis=0, size=self._capacity * self._width)
-        self._resize(self._cross, axis=0, size=self._capacity)
+        self._state = self._resized(self._state, 0, self._capacity * self._width, self.count)
+        self._cross = self._resized(self._cross, 0, self._capacity, self.requests)
 
     def _reserve_sources(self, source_length: int) -> None:
         """Fit S to the longest of the active requests and the one to come."""
@@ -197,16 +198,9 @@ class Rows:
         needed = self._fixed_sources or -(-longest // SOURCE_BLOCK) * SOURCE_BLOCK
         if self._sources < needed or self._sources >= 2 * needed:
             self._sources = needed
-            self._resize(self._cross, axis=2, size=needed)
+            self._cross = self._resized(self._cross, 2, needed, self.requests)
 
-    def _resize(self, buffers: dict[str, Array], *, axis: int, size: int) -> None:
-        """Give every buffer another size along one axis, keeping what fits of the active rows."""
-        for name, old in buffers.items():
-            shape = list(old.shape)
-            shape[axis] = size
-            new = np.zeros(shape, old.dtype)
-            active = self.requests if buffers is self._cross else self.count
-            kept = min(old.shape[2], shape[2])
-            new[:active, :, :kept] = old[:active, :, :kept]
-            buffers[name] = new
+    def _resized(self, buffers: Mapping[str, Tensor], axis: int, size: int, active: int) -> dict[str, Tensor]:
+        """Return buffers of another size along one axis that keep what fits of the active entries."""
         self.layout += 1
+        return dict(zip(buffers, self._memory.resized(list(buffers.values()), axis, size, active), strict=True))

@@ -1,24 +1,36 @@
 """ONNX Runtime: the only place that knows it.
 
 A `Session` runs a graph on arrays. A `Binding` runs it again and again on the same buffers: a
-decoding step reads its inputs where the rows keep them and appends to the cache in place.
+decoding step reads its inputs where the rows keep them and appends to the cache in place. On a
+device the rows' state stays there; what goes to the host is what was asked for.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
+
+# It would report its runs to its makers, from its import on: see docs/Privacy.md of its repository.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from regard.config import EngineSettings
-from regard.errors import EngineError, PackageError
+from regard.engine import moves, providers
+from regard.engine.device import DeviceMemory
+from regard.engine.libraries import can_be_loaded, missing_libraries
+from regard.engine.memory import Array, Device, DeviceTensor, HostMemory, Memory, Tensor
+from regard.errors import ConfigurationError, EngineError, PackageError
+from regard.manifest import GraphSpec, Provider
 
-Array = npt.NDArray[Any]
+_DTYPES: Mapping[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
 
 class Binding(Protocol):
@@ -39,32 +51,58 @@ class Session(Protocol):
     def provider(self) -> str:
         """The execution provider that the graph really runs on, as ONNX Runtime names it."""
 
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+    @property
+    def memory(self) -> Memory:
+        """Where the graph wants the state of rows to lie."""
+
+    def run(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> list[Array]:
         """Run on `feeds`, of which those that the graph lacks are left out."""
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], fetches: Sequence[str]) -> Binding:
+    def run_keeping(
+        self, feeds: Mapping[str, Tensor], kept: Sequence[str], fetches: Sequence[str]
+    ) -> tuple[list[Tensor], list[Array]]:
+        """Run as `run` does; return the outputs `kept` where the session's memory is, and the `fetches`."""
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], fetches: Sequence[str]) -> Binding:
         """Tie the graph to contiguous buffers; an output may be the buffer of an input."""
 
 
 class OnnxSession:
     """A `Session` of ONNX Runtime."""
 
-    def __init__(self, path: Path, settings: EngineSettings) -> None:
-        """Load the graph at `path`.
+    def __init__(
+        self,
+        model: Path | bytes,
+        settings: EngineSettings,
+        provider: Provider = "cpu",
+        device: Device | None = None,
+        spec: GraphSpec | None = None,
+    ) -> None:
+        """Load the graph at the path `model`, or given as ONNX bytes.
 
-        Raises `PackageError` if ONNX Runtime can't load it.
+        Rows stay on `device`; None leaves them in the host's arrays. Raises `PackageError` if ONNX
+        Runtime can't load it or leaves attention to another provider, and `ConfigurationError` if it
+        takes another provider altogether.
         """
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = settings.intra_op_threads or max(1, _cores() // settings.instances)
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Threads of the pool may spin within a run, but between runs the cores belong to others.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise PackageError(f"{path.name} can't be loaded by ONNX Runtime; export it again") from error
+        self._name = model.name if isinstance(model, Path) else "a graph of the engine"
+        self._session = self._load(model, _options(settings), providers.onnx_providers(provider, settings, spec))
+        if self.provider != providers.ONNX_NAMES[provider]:
+            raise ConfigurationError(f"provider {provider} can't be had: ONNX Runtime took {self.provider} instead")
+        self._operators = _operators(self._session)
+        providers.check_placement(self._name, provider, self._operators)
         self._inputs = frozenset(value.name for value in self._session.get_inputs())
+        self.outputs = frozenset(value.name for value in self._session.get_outputs())
+        self._device = device
+        self._memory: Memory = HostMemory()
+        if device is not None:
+            self._memory = DeviceMemory(lambda graph: OnnxSession(graph, settings, provider, device))
+
+    def _load(self, model: Path | bytes, options: ort.SessionOptions, wanted: Sequence[Any]) -> ort.InferenceSession:
+        try:
+            content = str(model) if isinstance(model, Path) else model
+            return ort.InferenceSession(content, options, providers=wanted, enable_fallback=0)
+        except Exception as error:
+            raise PackageError(f"{self._name} can't be loaded by ONNX Runtime; export it again") from error
 
     @property
     def inputs(self) -> frozenset[str]:
@@ -76,7 +114,17 @@ class OnnxSession:
         """The execution provider that ONNX Runtime really chose first."""
         return str(self._session.get_providers()[0])
 
-    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+    @property
+    def nodes(self) -> dict[str, int]:
+        """How many of the graph's nodes each execution provider runs."""
+        return {provider: len(operators) for provider, operators in self._operators.items()}
+
+    @property
+    def memory(self) -> Memory:
+        """Where the graph wants the state of rows to lie."""
+        return self._memory
+
+    def run(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> list[Array]:
         """Run on `feeds`, of which those that the graph lacks are left out."""
         known = {name: array for name, array in feeds.items() if name in self._inputs}
         try:
@@ -85,33 +133,91 @@ class OnnxSession:
             raise EngineError("the model failed on this input") from error
         return outputs
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], fetches: Sequence[str]) -> Binding:
+    def run_keeping(
+        self, feeds: Mapping[str, Tensor], kept: Sequence[str], fetches: Sequence[str]
+    ) -> tuple[list[Tensor], list[Array]]:
+        """Run as `run` does; what is `kept` stays on the device."""
+        if self._device is None:
+            outputs = self.run(feeds, [*kept, *fetches])
+            return list(outputs[: len(kept)]), outputs[len(kept) :]
+        binding = self._session.io_binding()
+        for name, tensor in feeds.items():
+            if name in self._inputs:
+                _bind(binding.bind_input, name, tensor)
+        for name in kept:
+            binding.bind_output(name, *self._device)
+        for name in fetches:
+            binding.bind_output(name)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise EngineError("the model failed on this input") from error
+        values = binding.get_outputs()
+        return [_tensor(value, self._device) for value in values[: len(kept)]], [
+            value.numpy() for value in values[len(kept) :]
+        ]
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], fetches: Sequence[str]) -> Binding:
         """Tie the graph to contiguous buffers; an output may be the buffer of an input."""
-        known = {name: array for name, array in inputs.items() if name in self._inputs}
-        return _OnnxBinding(self._session, known, outputs, fetches)
+        known = {name: tensor for name, tensor in inputs.items() if name in self._inputs}
+        return _OnnxBinding(self._session, known, outputs, fetches, on_device=self._device is not None)
+
+
+class TapsOnDemand:
+    """A graph and its twin that gives taps as well, as one `Session`: whoever fetches a tap runs the twin."""
+
+    def __init__(self, plain: OnnxSession, tapped: OnnxSession) -> None:
+        self._plain = plain
+        self._tapped = tapped
+        self.inputs = plain.inputs | tapped.inputs
+        self.provider = plain.provider
+        self.memory = plain.memory
+
+    def run(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> list[Array]:
+        """Run the one that gives the `fetches`."""
+        return self._giving(fetches).run(feeds, fetches)
+
+    def run_keeping(
+        self, feeds: Mapping[str, Tensor], kept: Sequence[str], fetches: Sequence[str]
+    ) -> tuple[list[Tensor], list[Array]]:
+        """Run the one that gives the `fetches`."""
+        return self._giving(fetches).run_keeping(feeds, kept, fetches)
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], fetches: Sequence[str]) -> Binding:
+        """Bind the one that gives the `fetches`."""
+        return self._giving(fetches).bind(inputs, outputs, fetches)
+
+    def _giving(self, fetches: Sequence[str]) -> OnnxSession:
+        return self._plain if self._plain.outputs.issuperset(fetches) else self._tapped
 
 
 class _OnnxBinding:
     def __init__(
         self,
         session: ort.InferenceSession,
-        inputs: Mapping[str, Array],
-        outputs: Mapping[str, Array],
+        inputs: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
         fetches: Sequence[str],
+        *,
+        on_device: bool,
     ) -> None:
         self._session = session
         self._buffers = (inputs, outputs)  # ONNX Runtime holds bare pointers: keep what they point to
         self._fetches = fetches
         self._bound = len(outputs)
         self._binding = session.io_binding()
-        for name, array in inputs.items():
-            self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, _address(array))
-        for name, array in outputs.items():
-            self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, _address(array))
+        # An array is copied to a device when it is bound, not when the graph runs: bind it for each run.
+        self._copied = {name: array for name, array in inputs.items() if on_device and isinstance(array, np.ndarray)}
+        for name, tensor in inputs.items():
+            _bind(self._binding.bind_input, name, tensor)
+        for name, tensor in outputs.items():
+            _bind(self._binding.bind_output, name, tensor)
         for name in fetches:
             self._binding.bind_output(name)
 
     def run(self) -> list[Array]:
+        for name, array in self._copied.items():
+            _bind(self._binding.bind_input, name, array)
         for name in self._fetches:  # their shapes change from run to run: ask for new ones
             self._binding.bind_output(name)
         try:
@@ -123,6 +229,61 @@ class _OnnxBinding:
         return [value.numpy() for value in self._binding.get_outputs()[self._bound :]]
 
 
+@functools.cache
+def why_not(provider: Provider, settings: EngineSettings) -> str | None:
+    """Return what keeps `provider` from being had, in words that name it; None if a graph has run on it."""
+    if provider == "cpu":
+        return None
+    if providers.ONNX_NAMES[provider] not in ort.get_available_providers():
+        return f"onnxruntime {ort.__version__} is built without it"
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
+        ort.preload_dlls()
+    libraries = Path(ort.__file__).parent / "capi"
+    for needed in ("cuda", "tensorrt") if provider == "tensorrt" else ("cuda",):
+        if missing := missing_libraries(libraries / f"libonnxruntime_providers_{needed}.so"):
+            return f"{' and '.join(missing)} can't be loaded"
+    if not can_be_loaded("libcuda.so.1"):
+        return "libcuda.so.1, of the NVIDIA driver, can't be loaded"
+    device = providers.device_of(provider, settings)
+    try:
+        graph = OnnxSession(moves.zeros("float32", 1), settings, provider, device)
+        graph.run({"shape": np.array([1, 1, 1, 1], np.int64)}, ["made.0"])
+    except (PackageError, EngineError, ConfigurationError) as error:
+        return str(error.__cause__ or error).strip().splitlines()[0]
+    return None
+
+
+def _options(settings: EngineSettings) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = settings.intra_op_threads or max(1, _cores() // settings.instances)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads of the pool may spin within a run, but between runs the cores belong to others.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
+
+
+def _operators(session: ort.InferenceSession) -> dict[str, list[str]]:
+    """Return the types of the nodes that each execution provider was given."""
+    operators: dict[str, list[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        operators.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+    return operators
+
+
+def _bind(bind: Any, name: str, tensor: Tensor) -> None:
+    """Bind a name to a tensor's memory, wherever that is."""
+    if isinstance(tensor, DeviceTensor):
+        bind(name, *tensor.device, tensor.dtype, tensor.shape, tensor.address)
+    else:
+        bind(name, "cpu", 0, tensor.dtype, tensor.shape, _address(tensor))
+
+
+def _tensor(value: ort.OrtValue, device: Device) -> DeviceTensor:
+    return DeviceTensor(device, value.data_ptr(), tuple(value.shape()), _DTYPES[value.data_type()], value)
+
+
 def _address(array: Array) -> int:
     if not array.flags.c_contiguous:
         raise ValueError("only a contiguous array can be bound")
@@ -131,8 +292,3 @@ def _address(array: Array) -> int:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def zeros(shape: Sequence[int], dtype: str) -> Array:
-    """Return a buffer for a tensor that a manifest describes, such as "float" or "int64"."""
-    return np.zeros(shape, np.float32 if dtype == "float" else np.dtype(dtype))

@@ -10,10 +10,11 @@ from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from regard.errors import InvalidInputError, PackageError
-from regard.manifest import Package, TextSpec
+from regard.manifest import Package
+from regard.text.cutter import Cut, Cutter
 from regard.text.detokenizer import Detokenizer, Vocabulary, spans_of
 from regard.text.segment import Segment, trim
 from regard.text.stops import StopStrings
@@ -31,13 +32,13 @@ class EncodedText:
     token_ids: npt.NDArray[np.int64]
     truncated: bool
     _text: str
-    _encoding: Encoding
+    _cut: Cut
     _kept: Sequence[int]
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """A segment for each token. Made when first asked for, so that only attention pays for it."""
-        return _source_segments(self._text, self._encoding, self._kept)
+        return _source_segments(self._text, self._cut, self._kept)
 
 
 class TextCodec:
@@ -49,9 +50,16 @@ class TextCodec:
     def __init__(self, package: Package) -> None:
         spec = package.manifest.text
         if spec is None:
-            raise PackageError(f"package {package.manifest.name}/{package.manifest.version} has no tokenizer")
-        self._tokenizer = _load(package, spec)
+            raise PackageError(f"{_label(package)} has no tokenizer")
+        self._tokenizer = _load(package, spec.tokenizer_file)
         self._vocabulary = Vocabulary.of(self._tokenizer)
+        self._sources = self._cutter(package, spec.source_pieces_file)
+        self._targets = self._cutter(package, spec.target_pieces_file)
+        special, limit = self._sources.tokenizer.num_special_tokens_to_add(is_pair=False), spec.max_source_tokens
+        if limit is not None and special >= limit:
+            raise PackageError(
+                f"{_label(package)}: {special} special tokens leave no room for text in {limit} source tokens"
+            )
         self._max_tokens = spec.max_source_tokens or 0
         self._max_characters = _CHARACTERS_PER_TOKEN * self._max_tokens
 
@@ -77,22 +85,23 @@ class TextCodec:
                 "remove them",
                 field=field,
             )
-        encoding = self._tokenizer.encode(text)
-        found = len(encoding.ids)
+        cut = self._sources.cut(text)
+        found = len(cut.token_ids)
         if found > self._max_tokens and not truncate:
             raise InvalidInputError(
                 f"{field} has {found} tokens, special tokens included; the model takes at most {self._max_tokens}; "
                 "shorten it or set truncate",
                 field=field,
             )
-        if found == 0:
+        limited = _kept(cut.encoding.special_tokens_mask, self._max_tokens)
+        kept = [index for index in limited if cut.token_ids[index] is not None]
+        if not kept:
             raise InvalidInputError(f"{field} holds nothing that the model's vocabulary knows", field=field)
-        kept = _kept(encoding.special_tokens_mask, self._max_tokens)
         return EncodedText(
-            token_ids=np.array(encoding.ids, dtype=np.int64)[kept],
+            token_ids=np.array([cut.token_ids[index] for index in kept], dtype=np.int64),
             truncated=beyond or found > self._max_tokens,
             _text=text,
-            _encoding=encoding,
+            _cut=cut,
             _kept=kept,
         )
 
@@ -102,7 +111,8 @@ class TextCodec:
 
     def pieces(self, text: str) -> list[int]:
         """Return the tokens of a part of an output: those of `text` alone, without special tokens."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        token_ids = self._targets.cut(text, add_special_tokens=False).token_ids
+        return [token_id for token_id in token_ids if token_id is not None]
 
     def special_token(self, spelling: str) -> int | None:
         """Return the special token that is spelled so, such as a language's, if there is one."""
@@ -138,21 +148,19 @@ class TextCodec:
         """Return a token as the vocabulary spells it; empty if it has none."""
         return self._tokenizer.id_to_token(token_id) or ""
 
+    def _cutter(self, package: Package, pieces_file: str | None) -> Cutter:
+        return Cutter(self._vocabulary, _load(package, pieces_file) if pieces_file else None)
 
-def _load(package: Package, spec: TextSpec) -> Tokenizer:
-    manifest = package.manifest
-    file, limit = spec.tokenizer_file, spec.max_source_tokens
-    label = f"package {manifest.name}/{manifest.version}"
+
+def _load(package: Package, file: str) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_file(str(package.path(file)))
+        return Tokenizer.from_file(str(package.path(file)))
     except Exception as error:  # the library raises nothing narrower
-        raise PackageError(f"{label}: {file} can't be read as a tokenizer; export it again") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    special = tokenizer.num_special_tokens_to_add(is_pair=False)
-    if limit is not None and special >= limit:
-        raise PackageError(f"{label}: {special} special tokens leave no room for text in {limit} source tokens")
-    return tokenizer
+        raise PackageError(f"{_label(package)}: {file} can't be read as a tokenizer; export it again") from error
+
+
+def _label(package: Package) -> str:
+    return f"package {package.manifest.name}/{package.manifest.version}"
 
 
 def _check_readable(text: str, field: str) -> None:
@@ -180,22 +188,22 @@ def _kept(special_tokens_mask: Sequence[int], limit: int) -> list[int]:
     return [*range(limit - tail), *range(count - tail, count)]
 
 
-def _source_segments(text: str, encoding: Encoding, kept: Sequence[int]) -> tuple[Segment, ...]:
+def _source_segments(text: str, cut: Cut, kept: Sequence[int]) -> tuple[Segment, ...]:
     """Return the segments of the `kept` tokens.
 
     Special are those that the tokenizer added; one that the text itself spells out stands there.
     """
-    ids, tokens, offsets, added = encoding.ids, encoding.tokens, encoding.offsets, encoding.special_tokens_mask
+    tokens, offsets, added = cut.encoding.tokens, cut.encoding.offsets, cut.encoding.special_tokens_mask
     segments: list[Segment] = []
     end = 0
     for index in kept:
         start = end
         if not added[index]:
-            following = index + 1 < len(ids) and not added[index + 1]
+            following = index + 1 < len(tokens) and not added[index + 1]
             limit = offsets[index + 1][0] if following else len(text)
             start, end = offsets[index]
             start, end = trim(text, start, _end_of_character(text, end, limit) if start < end else end)
-        segments.append(Segment(tokens[index], start, end, bool(added[index]), ids[index]))
+        segments.append(Segment(tokens[index], start, end, bool(added[index]), cut.token_ids[index]))
     return tuple(segments)
 
 

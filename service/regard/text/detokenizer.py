@@ -29,22 +29,26 @@ class Vocabulary:
     """What detokenizing needs of a tokenizer.
 
     `special_ids` are left out of every text. `byte_of` gives the byte of each byte-fallback token,
-    such as `<0xE2>`; it is empty unless the decoder joins them.
+    such as `<0xE2>`; it is empty unless the decoder joins them. `unknown_id` stands for what the
+    vocabulary doesn't know; None if it knows everything.
     """
 
     tokenizer: Tokenizer
     special_ids: frozenset[int]
     byte_of: Mapping[int, int]
+    unknown_id: int | None
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> Vocabulary:
         """Read what the tokenizer's own description says."""
         added = tokenizer.get_added_tokens_decoder()
-        decoder = json.loads(tokenizer.to_str())["decoder"]
+        description = json.loads(tokenizer.to_str())
+        decoder = description["decoder"]
         return cls(
             tokenizer=tokenizer,
             special_ids=frozenset(token_id for token_id, token in added.items() if token.special),
             byte_of=_bytes_of(tokenizer) if decoder and "ByteFallback" in _decoder_types(decoder) else {},
+            unknown_id=_unknown_of(tokenizer, description["model"]),
         )
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -54,6 +58,12 @@ class Vocabulary:
     def is_silent(self, token_id: int) -> bool:
         """Whether decoding leaves the token out: it is special, or not in the vocabulary."""
         return token_id in self.special_ids or self.tokenizer.id_to_token(token_id) is None
+
+
+def _unknown_of(tokenizer: Tokenizer, model: Mapping[str, Any]) -> int | None:
+    token_id: int | None = model.get("unk_id")
+    spelling = model.get("unk_token")
+    return token_id if spelling is None else tokenizer.token_to_id(spelling)
 
 
 def _decoder_types(decoder: Mapping[str, Any]) -> Iterator[str]:
@@ -95,9 +105,7 @@ class Detokenizer:
             return ""
         delta = self.end_run() + self._extend([token_id])
         if len(self._window) > 2 * _CONTEXT:
-            self._window = self._window[-_CONTEXT:]
-            text = self._vocabulary.decode(self._window)
-            self._given = len(text) - text.endswith(_REPLACEMENT)
+            self._shorten()
         return delta
 
     def end_run(self) -> str:
@@ -111,6 +119,14 @@ class Detokenizer:
         held = self.length - self.position
         self.position = self.length
         return rest + _REPLACEMENT * held
+
+    def _shorten(self) -> None:
+        """Forget tokens that no longer matter; not before a visible one, as decoders strip a text's white space."""
+        window = self._window[-_CONTEXT:]
+        text = self._vocabulary.decode(window)
+        if text and not text.isspace():
+            self._window = window
+            self._given = len(text) - text.endswith(_REPLACEMENT)
 
     def _extend(self, token_ids: list[int]) -> str:
         self._window += token_ids

@@ -17,6 +17,12 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
+{{- define "regard.resources" -}}
+{{- $gpus := dict -}}
+{{- with .Values.gpu }}{{ if .count }}{{ $gpus = dict "limits" (dict .resource .count) }}{{ end }}{{ end -}}
+{{- toYaml (mergeOverwrite (deepCopy .Values.resources) $gpus) -}}
+{{- end }}
+
 {{- define "regard.modelsVolume" -}}
 {{- with .Values.models -}}
 {{- $given := list .claim .hostPath .image | compact -}}

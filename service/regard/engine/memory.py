@@ -1,0 +1,133 @@
+"""Where the tensors of running rows lie, and how their contents are moved there.
+
+On CPUs they are NumPy's arrays. On a device they are `DeviceTensor`s, which only the device's own
+`Memory` can change: see `regard.engine.device`. Both are cut along their first dimension without a
+copy, which is all that the rows need.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class Device(NamedTuple):
+    """A kind of memory, as ONNX Runtime names it, and which of the devices that have it."""
+
+    kind: Literal["cpu", "cuda"]
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeviceTensor:
+    """A contiguous tensor at an address of a device; `owner` keeps the memory from being freed."""
+
+    device: Device
+    address: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    owner: object
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice) -> DeviceTensor:
+        """Return one entry of the first dimension, or some that follow one another, as an array would."""
+        if isinstance(index, int):
+            return self[index : index + 1].reshaped(self.shape[1:])
+        first, last, _ = index.indices(self.shape[0])
+        offset = first * math.prod(self.shape[1:]) * self.dtype.itemsize
+        shape = (max(0, last - first), *self.shape[1:])
+        return DeviceTensor(self.device, self.address + offset, shape, self.dtype, self.owner)
+
+    def reshaped(self, shape: tuple[int, ...]) -> DeviceTensor:
+        """Return the same memory in another shape of as many elements."""
+        return DeviceTensor(self.device, self.address, shape, self.dtype, self.owner)
+
+
+Tensor = Array | DeviceTensor
+
+
+class Move(NamedTuple):
+    """Some `entries` from `source` on are copied to `target` and on: their first `positions`, at least."""
+
+    source: int
+    target: int
+    entries: int
+    positions: int
+
+
+class Memory(Protocol):
+    """Makes tensors [N, H, P, D] and changes them in place. Several of them, of one N, are changed alike."""
+
+    def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
+        """Return a tensor of zeros; `dtype` is a manifest's, such as "float" or "float16"."""
+
+    def clear(self, tensors: Sequence[Tensor], first: int, count: int) -> None:
+        """Make `count` entries from `first` on zero."""
+
+    def copy(self, tensors: Sequence[Tensor], moves: Sequence[Move]) -> None:
+        """Copy entries within each tensor; none that is copied from is copied to."""
+
+    def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int) -> None:
+        """Write the first `positions` of each value [H, P', D] to entry `index` of its tensor, and zeros behind."""
+
+    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
+        """Return tensors of another size along axis 0 or 2 that keep what fits of the first `kept` entries."""
+
+
+class HostMemory:
+    """The `Memory` of arrays."""
+
+    def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
+        """Return an array of zeros."""
+        return np.zeros(shape, numpy_dtype(dtype))
+
+    def clear(self, tensors: Sequence[Tensor], first: int, count: int) -> None:
+        """Make `count` entries from `first` on zero."""
+        for array in _arrays(tensors):
+            array[first : first + count] = 0
+
+    def copy(self, tensors: Sequence[Tensor], moves: Sequence[Move]) -> None:
+        """Copy entries within each array, one move after the other."""
+        for source, target, entries, positions in moves:
+            for array in _arrays(tensors):
+                if entries == 1:  # as forks are: an index is quicker than a slice
+                    array[target, :, :positions] = array[source, :, :positions]
+                else:
+                    array[target : target + entries, :, :positions] = array[source : source + entries, :, :positions]
+
+    def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int) -> None:
+        """Write the first `positions` of each value, and zeros behind them."""
+        for array, value in zip(_arrays(tensors), _arrays(values), strict=True):
+            array[index, :, :positions] = value[:, :positions]
+            array[index, :, positions:] = 0
+
+    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
+        """Return arrays of another size."""
+        new: list[Tensor] = []
+        for old in _arrays(tensors):
+            shape = list(old.shape)
+            shape[axis] = size
+            array = np.zeros(shape, old.dtype)
+            positions = min(old.shape[2], shape[2])
+            array[:kept, :, :positions] = old[:kept, :, :positions]
+            new.append(array)
+        return new
+
+
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """Return NumPy's name of a manifest's type."""
+    return np.dtype(np.float32 if dtype == "float" else dtype)
+
+
+def _arrays(tensors: Sequence[Tensor]) -> Sequence[Array]:
+    """Say that these are arrays: an engine whose rows are on the host is given nothing else."""
+    return tensors  # type: ignore[return-value]

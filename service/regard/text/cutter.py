@@ -1,0 +1,51 @@
+"""Texts to tokens of a vocabulary: nothing that a text says is taken for a special token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tokenizers import Encoding, Tokenizer
+
+from regard.text.detokenizer import Vocabulary
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A text in tokens: the tokenizer's own account of it, and each token's id, None for one to leave out."""
+
+    encoding: Encoding
+    token_ids: list[int | None]
+
+
+class Cutter:
+    """Cuts texts into tokens.
+
+    `pieces` is a tokenizer whose tokens are looked up in the vocabulary by their spelling, as with
+    SentencePiece models whose vocabulary is a file of its own; None if the vocabulary's tokenizer
+    cuts texts itself. A text that spells a special token, such as `</s>`, is cut up like any other;
+    where the tokenizer can't help finding the special token, the unknown one stands for it, or none
+    if there is no such.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, pieces: Tokenizer | None = None) -> None:
+        self.tokenizer = pieces or vocabulary.tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.tokenizer.encode_special_tokens = True
+        self._special_ids = vocabulary.special_ids
+        self._unknown_id = vocabulary.unknown_id
+        self._id_of: Mapping[str, int] | None = vocabulary.tokenizer.get_vocab() if pieces else None
+
+    def cut(self, text: str, *, add_special_tokens: bool = True) -> Cut:
+        """Return the tokens of `text`."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        if self._id_of is None:
+            found: list[int | None] = list(encoding.ids)
+        else:
+            found = [self._id_of.get(token) for token in encoding.tokens]
+        token_ids = [
+            token_id if added or (token_id is not None and token_id not in self._special_ids) else self._unknown_id
+            for token_id, added in zip(found, encoding.special_tokens_mask, strict=True)
+        ]
+        return Cut(encoding, token_ids)
