@@ -7,9 +7,12 @@ EVALUATED ?= build/evaluated
 BENCH ?=
 LOAD ?=
 IMAGE ?= regard
+PROCESSOR ?= cpu
 BASE ?=
 BUILDER ?= $(shell command -v buildah || command -v docker)
 BUILDER_OPTIONS ?=
+GPU ?=
+GPU_ENVIRONMENT := build/gpu-environment
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +22,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test packages demo serve bench load tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-gpu-environment packages demo serve bench load gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +65,12 @@ test: lint ## Check everything: lint, export of the demonstration checkpoints, t
 	@echo "==> tests"
 	@$(BIN)/pytest --quiet
 
+test-gpu-environment: env ## Test what the runtime for GPUs says where there is none (fetches 200 MB)
+	@echo "==> environment: $(GPU_ENVIRONMENT)"
+	@test -x $(GPU_ENVIRONMENT)/bin/python || $(PYTHON) -m venv $(GPU_ENVIRONMENT)
+	@$(GPU_ENVIRONMENT)/bin/python -m pip install -qq --no-compile --constraint constraints.txt . 'onnxruntime-gpu>=1.31,<2'
+	@$(BIN)/pytest --quiet tests/service/test_gpu_environment.py
+
 packages: $(CHECKPOINTS:%=$(MODELS)/.%.exported) ## Export the demonstration checkpoints into models/
 
 .SECONDEXPANSION:
@@ -86,15 +95,18 @@ tools: env ## Fetch what the tests of deploy/ need: helm, and Kubernetes' schema
 	@deploy/tools.sh build/tools
 	@$(PIP_INSTALL) --group deploy
 
-image: ## Build the server's image with buildah or docker: make image BASE=python:3.12-slim-bookworm
+image: ## Build the server's image with buildah or docker: make image BASE=python:3.12-slim-bookworm PROCESSOR=gpu
 	@test -n "$(BUILDER)" || { echo "make $@ needs buildah or docker"; exit 2; }
-	@$(BUILDER) build $(BUILDER_OPTIONS) $(BASE:%=--build-arg BASE=%) --file deploy/docker/Dockerfile.cpu --tag $(IMAGE) \
+	@$(BUILDER) build $(BUILDER_OPTIONS) $(BASE:%=--build-arg BASE=%) --file deploy/docker/Dockerfile.$(PROCESSOR) --tag $(IMAGE) \
 		--build-arg REVISION=$$(git describe --always --abbrev=40 --dirty 2>/dev/null || echo unknown) .
 
 load: packages ## Let users of all three tasks ask a server, half a minute (LOAD=--help lists the options)
 	@$(PIP_INSTALL) --group load
 	@echo "==> load"
 	@$(BIN)/python -m load_tests.run --models $(MODELS) $(LOAD)
+
+gpu-check: ## Prove and measure everything on a GPU, if there is one (8 minutes at most; GPU=--help lists the options)
+	@PYTHONPATH="service:export:$$PYTHONPATH" $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -m load_tests.gpu.check $(GPU)
 
 train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }

@@ -11,7 +11,7 @@ domain `regard`:
 - `CachedAttention(query, key, value, past_key, past_value, row_length, total_length[, bias])`: one
   new position per row, appended in place to the row's cache;
 - `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])`: the softmax of the
-  scores, for the rows asked for only.
+  scores, in float32 whatever query and key are, for the rows asked for only.
 
 A `bias` [1 or R, 1 or H, Q, T] is added to the scaled scores: masks and relative positions.
 
@@ -223,7 +223,7 @@ class _Call:
             f"{DOMAIN}::AttentionWeights",
             _trimmed([*tensors, rows, *options]),
             {"num_heads": self.heads, "scale": float(self.scale)},
-            dtype=query.dtype,
+            dtype=torch.float32,
             shape=(rows.shape[0], self.heads, query.shape[1], keys),
             version=1,
         )

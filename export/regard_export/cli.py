@@ -19,12 +19,16 @@ class Target(StrEnum):
     """What the graphs are to run on."""
 
     CPU = "cpu"
+    PORTABLE = "portable"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
 
 
 class Precision(StrEnum):
     """How the weights are stored and multiplied."""
 
     FP32 = "fp32"
+    FP16 = "fp16"
     INT8 = "int8"
 
 
@@ -38,9 +42,18 @@ def export(
     ],
     name: Annotated[str | None, typer.Option(help="The model's name. Default: the checkpoint directory's.")] = None,
     version: Annotated[str, typer.Option(help="The model's version: a positive number.")] = "1",
-    target: Annotated[Target, typer.Option(help="What the graphs are to run on.")] = Target.CPU,
+    target: Annotated[
+        Target,
+        typer.Option(
+            help="What the graphs are to run on: portable is any runtime of ONNX' own operators, tensorrt runs its "
+            "decoders on CUDA."
+        ),
+    ] = Target.CPU,
     precision: Annotated[
-        Precision, typer.Option(help="fp32 is exact; int8 is smaller and faster, and loses a little.")
+        Precision,
+        typer.Option(
+            help="fp32 is exact; fp16, for GPUs, and int8, for CPUs, are smaller and faster, and lose a little."
+        ),
     ] = Precision.FP32,
     overwrite: Annotated[bool, typer.Option(help="Replace a package of the same name and version.")] = False,
     source_language: Annotated[

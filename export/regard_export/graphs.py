@@ -87,6 +87,11 @@ class _SourceGraph(TracedGraph):
             source_rows=next(iter(source.values())).shape[0],
         )
 
+    def _arguments(self, source: Tensors) -> dict[str, torch.Tensor]:
+        """Return what the model is called with; pixels come in float32 and go on in its own precision."""
+        arguments = self.checkpoint.inputs.arguments(source)
+        return {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in arguments.items()}
+
     def example(self) -> Example:
         """Return two rows."""
         example = self.checkpoint.inputs.example()
@@ -105,8 +110,8 @@ class ClassifierGraph(_SourceGraph):
     ) -> tuple[torch.Tensor, ...]:
         """Trace the model on right-padded rows."""
         with tracing(self._trace(source, self_tap_rows)) as trace:
-            output = self.model(**self.checkpoint.inputs.arguments(source))
-        return self._finish({"logits": output.logits}, trace)
+            output = self.model(**self._arguments(source))
+        return self._finish({"logits": output.logits.float()}, trace)
 
 
 class EncoderGraph(_SourceGraph):
@@ -124,7 +129,7 @@ class EncoderGraph(_SourceGraph):
         with tracing(trace):
             rows = next(iter(source.values())).shape[0]
             token = torch.zeros(rows, 1, dtype=torch.int64)
-            arguments = self.checkpoint.inputs.arguments(source)
+            arguments = self._arguments(source)
             self.checkpoint.family.decode(self.model, token, source=arguments, cache=cache)
         return self._finish(_named("cross", cache.cross), trace)
 
@@ -160,13 +165,13 @@ class StepGraph(TracedGraph):
             decoder=frozenset(self.model.get_decoder().modules()),
             step=cache,
         )
-        unread = torch.zeros(token_ids.shape[0], 1, self.decoder.encoder_width)
+        unread = torch.zeros(token_ids.shape[0], 1, self.decoder.encoder_width, dtype=self.model.dtype)
         with tracing(trace):
             output = self.checkpoint.family.decode(
                 self.model, token_ids, hidden=unread, cache=cache, positions=cache.get_seq_length()
             )
         assert output.logits is not None
-        logits = output.logits[:, -1]
+        logits = output.logits[:, -1].float()
         outputs = candidates(logits, num_candidates) | {"logits": logits}
         outputs |= _named("present", [pair for _, pair in sorted(cache.present.items())])
         return self._finish(outputs, trace)
@@ -187,11 +192,11 @@ class StepGraph(TracedGraph):
         example.add("num_candidates", torch.tensor([2]), {})
         for half in ("key", "value"):
             for layer, size in enumerate(self.decoder.own):
-                past = torch.zeros(rows, size.heads, positions, size.size)
+                past = torch.zeros(rows, size.heads, positions, size.size, dtype=self.model.dtype)
                 example.add(f"past_{half}.{layer}", past, {0: "N", 2: "P"})
         for half in ("key", "value"):
             for layer, size in enumerate(self.decoder.cross):
-                cross = torch.zeros(requests, size.heads, 5, size.size)
+                cross = torch.zeros(requests, size.heads, 5, size.size, dtype=self.model.dtype)
                 example.add(f"cross_{half}.{layer}", cross, {0: "R", 2: "S"})
         if self.checkpoint.image is None:
             example.add("source_length", torch.tensor([5, 4, 3], dtype=torch.int32), {0: "R"})

@@ -18,12 +18,14 @@ import numpy.typing as npt
 import onnxruntime as ort
 import torch
 
-from regard.manifest import GenerationSpec, TapSpec
+from regard.manifest import GenerationSpec, GraphSpec, Provider, TapSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.errors import ParityError
 from regard_export.generation import GREEDY
+from regard_export.graph_files import GraphFiles
 
-FP32_TOLERANCE = 1e-4
+STAGES = ("encoder", "step", "classifier")
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 TIE_MARGIN = 1e-4
 SAMPLE_TOKENS = 12
 GARBAGE = 7.0
@@ -34,8 +36,15 @@ Feeds = dict[str, Array]
 
 @dataclass
 class Parity:
-    """The largest differences seen, by what was compared, and the agreement of greedy tokens."""
+    """The largest differences seen, by what was compared, and the agreement of greedy tokens.
 
+    `tolerance` is the largest difference that a package may have; None if differences are only
+    reported. Tokens that the eager model sees no further apart are a tie.
+    """
+
+    tolerance: float | None
+    unproven: tuple[Provider, ...]
+    """The providers that the graphs are meant for and that none was run on."""
     differences: dict[str, float] = field(default_factory=dict)
     tokens_compared: int = 0
     tokens_different: int = 0
@@ -50,38 +59,65 @@ class Parity:
             worst = float("inf")
         self.differences[name] = max(self.differences.get(name, 0.0), worst)
 
-    def require(self, tolerance: float) -> None:
-        """Raise `ParityError` if anything differs by more than `tolerance`, or a token does."""
-        over = {name: worst for name, worst in self.differences.items() if not worst <= tolerance}
+    def tied(self, eager: Array, ours: int, theirs: int) -> bool:
+        """Tell whether either of two tokens may come first in the eager model's logits [V]."""
+        return bool(abs(float(eager[ours]) - float(eager[theirs])) <= (self.tolerance or TIE_MARGIN))
+
+    def require(self) -> None:
+        """Raise `ParityError` if anything differs by more than the tolerance, or a token does."""
+        if self.tolerance is None:
+            return
+        over = {name: worst for name, worst in self.differences.items() if not worst <= self.tolerance}
         if over:
             name, worst = max(over.items(), key=lambda item: item[1])
-            raise ParityError(f"{name} differs from the eager model by {worst:.1e}, over {tolerance:.0e}; no package")
+            raise ParityError(
+                f"{name} differs from the eager model by {worst:.1e}, over {self.tolerance:.0e}; no package"
+            )
         if self.tokens_different:
             raise ParityError(
                 f"{self.tokens_different} of {self.tokens_compared} greedy tokens differ from generate(); no package"
             )
 
-    def report(self, tolerance: float | None) -> dict[str, object]:
+    def report(self) -> dict[str, object]:
         """Return what `parity.json` holds."""
         return {
             "reference": "Transformers, eager attention, fp32",
-            "tolerance": tolerance,
+            "compared_on": ["cpu"],
+            "not_compared_on": list(self.unproven),
+            "tolerance": self.tolerance,
             "max_abs_difference": dict(sorted(self.differences.items())),
             "greedy_tokens_compared": self.tokens_compared,
             "greedy_tokens_different": self.tokens_different,
         }
 
 
-def measure(checkpoint: Checkpoint, graphs: Mapping[str, Path], taps: tuple[TapSpec, ...]) -> Parity:
-    """Compare the graphs at `graphs` with the eager model."""
-    sessions = {name: open_session(path) for name, path in graphs.items()}
-    parity = Parity()
+def measure(checkpoint: Checkpoint, directory: Path, files: GraphFiles, tolerance: float | None) -> Parity:
+    """Compare the graphs in `directory` with the eager model; the plain ones first, where others give the taps.
+
+    They run on ONNX Runtime's CPU provider, whatever they are meant for.
+    """
+    meant = {provider for graph in files.graphs.values() for provider in graph.providers}
+    parity = Parity(tolerance, tuple(sorted(meant - {"cpu"})))
+    plain = {name: graph for name, graph in files.graphs.items() if name in STAGES}
+    if any(graph.tap_graph for graph in plain.values()):
+        _compare(checkpoint, _sessions(plain, directory), (), parity)
+    tapped = {name: files.graphs[graph.tap_graph or name] for name, graph in plain.items()}
+    _compare(checkpoint, _sessions(tapped, directory), files.taps, parity)
+    return parity
+
+
+def _compare(
+    checkpoint: Checkpoint, sessions: Mapping[str, ort.InferenceSession], taps: tuple[TapSpec, ...], parity: Parity
+) -> None:
     with torch.no_grad():
         if checkpoint.generation is None:
             _compare_classifier(checkpoint, sessions["classifier"], taps, parity)
         else:
             _Generator(checkpoint, checkpoint.generation, sessions, taps, parity).compare()
-    return parity
+
+
+def _sessions(graphs: Mapping[str, GraphSpec], directory: Path) -> dict[str, ort.InferenceSession]:
+    return {name: open_session(directory / graph.file) for name, graph in graphs.items()}
 
 
 def open_session(path: Path) -> ort.InferenceSession:
@@ -214,7 +250,7 @@ class _Generator:
             for row in sorted(open_rows):
                 token = sequences[row, at + 1]
                 self.parity.tokens_compared += 1
-                if chosen[row] != token and not _tied(eager[row], int(chosen[row]), int(token)):
+                if chosen[row] != token and not self.parity.tied(eager[row], int(chosen[row]), int(token)):
                     self.parity.tokens_different += 1
                 if token in spec.eos_token_ids:
                     open_rows.discard(row)
@@ -231,10 +267,6 @@ def _greedy(logits: Array, spec: GenerationSpec, at: int, steps: int) -> Array:
     return chosen
 
 
-def _tied(eager: Array, ours: int, theirs: int) -> bool:
-    return bool(abs(float(eager[ours]) - float(eager[theirs])) <= TIE_MARGIN)
-
-
 class _Stepper:
     """Runs the step graph with its cache bound in place, all taps asked for."""
 
@@ -248,7 +280,7 @@ class _Stepper:
         self._fixed |= {name: np.arange(rows) for name in ("self_tap_rows", "cross_tap_rows")}
         self._cache = {
             name: ort.OrtValue.ortvalue_from_numpy(
-                np.full((rows, value.shape[1], positions, value.shape[3]), GARBAGE, np.float32)
+                np.full((rows, value.shape[1], positions, value.shape[3]), GARBAGE, DTYPES[value.type])
             )
             for name, value in self._inputs.items()
             if name.startswith("past_")

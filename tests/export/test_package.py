@@ -13,6 +13,7 @@ from regard.manifest import Task, load_package
 from regard_export.cli import app
 from regard_export.errors import ExportError
 from regard_export.package import Options, export
+from regard_export.precision import TOLERANCES
 
 from .checkpoints import save_translator
 
@@ -140,7 +141,7 @@ def test_a_package_that_strays_is_not_written(
     translator: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the graphs differed from the eager model by more than the tolerance, there is no package."""
-    monkeypatch.setattr("regard_export.package.FP32_TOLERANCE", 1e-9)
+    monkeypatch.setitem(TOLERANCES, "fp32", 1e-9)
     with pytest.raises(ExportError, match="differs from the eager model by"):
         export(translator, tmp_path / "models", Options(name="tiny"))
     assert left_behind(tmp_path / "models") == []

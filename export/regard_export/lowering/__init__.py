@@ -1,37 +1,90 @@
 """From Regard's placeholder operators to the operators of a target.
 
-One file for a target; `weights.py` holds what all targets share. A rule takes a placeholder node
-and writes its replacement on a tape; the values that it returns take the node's outputs' places.
+One file for a target; `weights.py` and `candidates.py` hold what all targets share. A rule takes a
+placeholder node and writes its replacement on a tape; the values that it returns take the node's
+outputs' places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+from regard.manifest import Provider
 from regard_export.attention import DOMAIN
-from regard_export.lowering import cpu
+from regard_export.errors import ExportError
+from regard_export.lowering import cpu, cuda, portable, tensorrt
 from regard_export.lowering.residuals import fuse_residuals
 
 Rule = Callable[[ir.Node, Tape], Sequence[ir.Value]]
 
-TARGETS: Mapping[str, Mapping[str, Rule]] = {"cpu": cpu.RULES}
+SINCE = {"RMSNormalization": 23, "Attention": 24, "TensorScatter": 24}
+"""The opset that a rule's operator, as the rule uses it, came with; all others are in the traced graph's."""
 
 
-def lower(model: ir.Model, target: str) -> None:
+@dataclass(frozen=True)
+class Target:
+    """What graphs are made for: how they are lowered, where they run, and what they can be stored in."""
+
+    rules: Mapping[str, Rule]
+    providers: tuple[Provider, ...]
+    """The providers of every graph, best first."""
+    precisions: tuple[str, ...]
+    source_providers: tuple[Provider, ...] = ()
+    """Providers that the graphs which read the source run on rather than on `providers`."""
+    fused: bool = False
+    """Whether operators outside ONNX are allowed."""
+    separate_taps: bool = False
+    """Whether a plain graph stands beside the one with the taps."""
+
+    def providers_of(self, graph: str, precision: str) -> tuple[Provider, ...]:
+        """Return the providers of the graph of this name, best first; only CPUs multiply as int8 graphs do."""
+        if precision == "int8":
+            return ("cpu",)
+        return self.providers if graph == "step" else (*self.source_providers, *self.providers)
+
+
+TARGETS: Mapping[str, Target] = {
+    "cpu": Target(cpu.RULES, ("cpu",), ("fp32", "int8"), fused=True),
+    "portable": Target(portable.RULES, ("cuda", "cpu"), ("fp32", "fp16", "int8")),
+    "cuda": Target(cuda.RULES, ("cuda",), ("fp16", "fp32"), fused=True, separate_taps=True),
+    "tensorrt": Target(
+        tensorrt.RULES, ("cuda", "cpu"), ("fp16", "fp32"), source_providers=("tensorrt",), separate_taps=True
+    ),
+}
+
+
+def target_of(name: str, precision: str) -> Target:
+    """Return the target `name`.
+
+    Raises `ExportError`, naming what to use instead, if it can't be had in `precision`.
+    """
+    target = TARGETS[name]
+    if precision not in target.precisions:
+        others = " or ".join(other for other, one in TARGETS.items() if precision in one.precisions)
+        raise ExportError(
+            f"target {name} has no {precision}: choose --precision {' or '.join(target.precisions)}, or --target "
+            f"{others} for {precision}"
+        )
+    return target
+
+
+def lower(model: ir.Model, target: Target) -> None:
     """Replace, in place, every placeholder of `model` by the operators of `target`."""
-    rules = TARGETS[target]
     for node in list(model.graph):
         if node.domain != DOMAIN:
             continue
         tape = Tape()
-        replacements = rules[node.op_type](node, tape)
+        replacements = target.rules[node.op_type](node, tape)
         names = [output.name for output in node.outputs]
         ir.convenience.replace_nodes_and_values(model.graph, node, [node], tape.nodes, node.outputs, replacements)
         for value, name in zip(replacements, names, strict=True):
             value.name = name
-    fuse_residuals(model)
     model.opset_imports.pop(DOMAIN, None)
-    model.opset_imports["com.microsoft"] = 1
+    model.opset_imports[""] = max([model.opset_imports[""], *(SINCE.get(node.op_type, 0) for node in model.graph)])
+    if target.fused:
+        fuse_residuals(model)
+        model.opset_imports["com.microsoft"] = 1

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+from regard_export.lowering.candidates import candidates, log_sum_exp
 from regard_export.lowering.weights import attention_weights, first_keys
 
 FUSED = "com.microsoft"
@@ -71,26 +72,6 @@ def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Give ONNX Runtime its own operator; ONNX has none before opset 23."""
     attributes = {"epsilon": node.attributes["epsilon"].as_float(), "axis": -1}
     return [tape.op("SimplifiedLayerNormalization", node.inputs, attributes)]
-
-
-def candidates(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Take the K largest logits of every row, in descending order."""
-    scores, ids = tape.op_multi_out("TopK", node.inputs, {"axis": -1}, num_outputs=2)
-    return [scores, ids]
-
-
-def log_sum_exp(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Recover the softmax' denominator from its largest term, which the softmax kernel is fast at.
-
-    With p the largest probability and s its logit, log sum exp = s - log p; p is at least 1 / V.
-    """
-    logits, scores = node.inputs
-    largest_probability = tape.op(
-        "ReduceMax", [tape.op("Softmax", [logits], {"axis": -1}), _int64(tape, [-1])], {"keepdims": 1}
-    )
-    zero, one, axis = _int64(tape, [0]), _int64(tape, [1]), _int64(tape, [1])
-    largest_score = tape.op("Slice", [scores, zero, one, axis])
-    return [tape.op("Sub", [largest_score, tape.op("Log", [largest_probability])])]
 
 
 def _int64(tape: Tape, values: Sequence[int]) -> ir.Value:

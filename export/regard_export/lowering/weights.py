@@ -8,10 +8,13 @@ key, inside an `If`: no row asked for, no node of it runs. Only the asking rows 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
+
+FLOAT = ir.DataType.FLOAT
 
 
 def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
@@ -21,7 +24,8 @@ def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     `key_length` [R] counts the keys that may be attended; beside a `total_length` it counts those
     before this step, and only the first `total_length` keys are looked at. `bias` is added to the
     scores of every row, or is one for each. If the node has a `query_width`, the query is packed with
-    key and value and comes first.
+    key and value and comes first. Whatever the precision of query and key, their weights are computed
+    in float32: they are those that a fused kernel, which accumulates in float32, multiplied with.
     """
     rows = node.inputs[2]
     assert rows is not None
@@ -32,6 +36,7 @@ def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
 
 def _softmax_of_scores(node: ir.Node) -> ir.Graph:
     query, key, rows, length, total, bias = [*node.inputs, None, None, None][:6]
+    assert query is not None
     heads, scale = node.attributes["num_heads"].as_int(), node.attributes["scale"].as_float()
     tape = Tape()
     queries = tape.op("Gather", [query, rows], {"axis": 0})
@@ -44,18 +49,41 @@ def _softmax_of_scores(node: ir.Node) -> ir.Graph:
     keys = tape.op("Gather", [key, requests], {"axis": 0})
     if total is not None:
         keys = first_keys(tape, keys, total, axis=2)
-    scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
-    if scale != 1:
-        scores = tape.op("Mul", [scores, _constant(tape, np.float32(scale))])
     if bias is not None:
         shared = bias.shape is not None and bias.shape[0] == 1
         bias = bias if shared else tape.op("Gather", [bias, rows], {"axis": 0})
-        scores = tape.op("Add", [scores, bias if total is None else first_keys(tape, bias, total)])
+        bias = bias if total is None else first_keys(tape, bias, total)
+    attended = None
     if length is not None:
-        attended = _attended(tape, keys, requests, length, of_cache=total is not None)
-        scores = tape.op("Where", [attended, scores, _constant(tape, np.float32(-np.inf))])
-    weights = tape.op("Softmax", [scores], {"axis": -1})
+        lengths = tape.op("Gather", [length, requests], {"axis": 0})
+        attended = attended_keys(tape, keys, lengths, of_cache=total is not None)
+    if query.dtype != ir.DataType.FLOAT:
+        queries, keys = (tape.op("Cast", [value], {"to": FLOAT}) for value in (queries, keys))
+        bias = bias and tape.op("Cast", [bias], {"to": FLOAT})
+    weights = masked_softmax(tape, queries, keys, bias, attended, np.float32(scale))
     return _branch(tape, weights, f"{node.outputs[0].name}.weights")
+
+
+def masked_softmax(
+    tape: Tape,
+    queries: ir.Value,
+    keys: ir.Value,
+    bias: ir.Value | None,
+    attended: ir.Value | None,
+    scale: np.floating[Any],
+) -> ir.Value:
+    """Return the weights [A, H, Q, T] of queries [A, H, Q, D] over keys [A, H, T, D], all of `scale`'s dtype.
+
+    `attended`, which must broadcast to the weights, is false for the keys whose weight is 0.
+    """
+    scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
+    if scale != 1:
+        scores = tape.op("Mul", [scores, _constant(tape, scale)])
+    if bias is not None:
+        scores = tape.op("Add", [scores, bias])
+    if attended is not None:
+        scores = tape.op("Where", [attended, scores, _constant(tape, scale.dtype.type(-np.inf))])
+    return tape.op("Softmax", [scores], {"axis": -1})
 
 
 def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None, axis: int = 3) -> ir.Value:
@@ -64,13 +92,13 @@ def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None, axis: int = 
     return tape.op("Slice", [value, _constant(tape, np.array([0])), end, _constant(tape, np.array([axis]))])
 
 
-def _attended(tape: Tape, keys: ir.Value, requests: ir.Value, length: ir.Value, *, of_cache: bool) -> ir.Value:
-    """Return bool [A, 1, 1, T]: whether a key may be attended."""
+def attended_keys(tape: Tape, keys: ir.Value, lengths: ir.Value, *, of_cache: bool = False) -> ir.Value:
+    """Return bool [A, 1, 1, T]: whether keys [A, H, T, D] lie within `lengths` [A]; of a cache, one more does."""
     count = tape.op(
         "Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), _constant(tape, np.array([], np.int64))]
     )
     positions = tape.op("Range", [_constant(tape, np.int64(0)), count, _constant(tape, np.int64(1))])
-    limits = tape.op("Cast", [tape.op("Gather", [length, requests], {"axis": 0})], {"to": ir.DataType.INT64})
+    limits = tape.op("Cast", [lengths], {"to": ir.DataType.INT64})
     limits = tape.op("Reshape", [limits, _constant(tape, np.array([-1, 1, 1, 1]))])
     return tape.op("LessOrEqual" if of_cache else "Less", [positions, limits])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,23 @@ import onnxruntime as ort
 import torch
 
 from regard.manifest import TapSpec
+from regard_export.graph_files import GraphFiles
 from regard_export.modules.blueprint import Blueprint
-from regard_export.parity import SAMPLE_TOKENS, TIE_MARGIN, Array, Feeds, Parity, open_session, run
+from regard_export.parity import SAMPLE_TOKENS, Array, Feeds, Parity, open_session, run
+from regard_export.precision import TOLERANCES
 
 
-def measure(blueprint: Blueprint, graphs: Mapping[str, Path], taps: tuple[TapSpec, ...]) -> Parity:
-    """Compare the graphs at `graphs` with the module: alone, ragged, and with four hypotheses a request."""
-    sessions = {name: open_session(path) for name, path in graphs.items()}
-    parity = Parity()
+def measure(blueprint: Blueprint, directory: Path, files: GraphFiles) -> Parity:
+    """Compare the graphs in `directory` with the module: alone, ragged, and with four hypotheses a request."""
+    sessions = {name: open_session(directory / graph.file) for name, graph in files.graphs.items()}
+    meant = {provider for graph in files.graphs.values() for provider in graph.providers}
+    parity = Parity(TOLERANCES["fp32"], tuple(sorted(meant - {"cpu"})))
     with torch.no_grad():
         for sample in blueprint.inputs.samples():
             if not blueprint.generates:
-                _compare_classifier(blueprint, sessions["classifier"], taps, sample, parity)
+                _compare_classifier(blueprint, sessions["classifier"], files.taps, sample, parity)
                 continue
-            generator = _Generator(blueprint, sessions["encoder"], sessions["step"], taps, parity)
+            generator = _Generator(blueprint, sessions["encoder"], sessions["step"], files.taps, parity)
             for hypotheses in (1, 4):
                 generator.compare(sample, hypotheses)
     return parity
@@ -78,8 +80,8 @@ class _Generator:
         for tap in self.taps:
             self.parity.note(tap.name, got[tap.output][row, :, 0, : weights.shape[1]], weights)
         self.parity.tokens_compared += 1
-        chosen, best = int(got["candidate_ids"][row, 0]), logits.topk(2)
-        if chosen != int(best.indices[0]) and float(best.values[0] - best.values[1]) > TIE_MARGIN:
+        chosen = int(got["candidate_ids"][row, 0])
+        if not self.parity.tied(logits.numpy(), chosen, int(logits.argmax())):
             self.parity.tokens_different += 1
 
     def _random_tokens(self, rows: int) -> Array:

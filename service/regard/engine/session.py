@@ -238,10 +238,10 @@ def why_not(provider: Provider, settings: EngineSettings) -> str | None:
         return f"onnxruntime {ort.__version__} is built without it"
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it doesn't find
         ort.preload_dlls()
-    libraries = Path(ort.__file__).parent / "capi"
-    for needed in ("cuda", "tensorrt") if provider == "tensorrt" else ("cuda",):
-        if missing := missing_libraries(libraries / f"libonnxruntime_providers_{needed}.so"):
-            return f"{' and '.join(missing)} can't be loaded"
+    asked = ("cuda", "tensorrt") if provider == "tensorrt" else ("cuda",)  # TensorRT has CUDA behind it
+    files = [Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so" for name in asked]
+    if missing := dict.fromkeys(name for file in files for name in missing_libraries(file)):
+        return f"{', '.join(missing)} can't be loaded"
     if not can_be_loaded("libcuda.so.1"):
         return "libcuda.so.1, of the NVIDIA driver, can't be loaded"
     device = providers.device_of(provider, settings)

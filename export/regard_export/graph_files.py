@@ -1,0 +1,128 @@
+"""Graphs on disk: traced, lowered, saved with their weights beside them, and described."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+
+from regard.manifest import GraphSpec, Provider, TapSpec, Task, TensorSpec
+from regard_export.checkpoint import Checkpoint
+from regard_export.families import exchanged
+from regard_export.graphs import ClassifierGraph, EncoderGraph, StepGraph, TracedGraph
+from regard_export.lowering import Target, lower
+from regard_export.lowering.tensorrt import profiles
+from regard_export.passes import simplify
+from regard_export.passes.taps import remove_taps
+from regard_export.precision import finite
+from regard_export.quantization import quantize
+from regard_export.tracing import trace
+
+GRAPHS: dict[Task, tuple[type[TracedGraph], ...]] = {
+    Task.TRANSLATION: (EncoderGraph, StepGraph),
+    Task.CAPTIONING: (EncoderGraph, StepGraph),
+    Task.CLASSIFICATION: (ClassifierGraph,),
+}
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class GraphFiles:
+    """The graphs of a checkpoint in a directory, by name, and the taps that they give."""
+
+    graphs: dict[str, GraphSpec]
+    taps: tuple[TapSpec, ...]
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes graphs into `directory` for one target and precision."""
+
+    directory: Path
+    target: Target
+    precision: str
+
+    def write(self, checkpoint: Checkpoint, progress: Progress, *, taps: bool) -> GraphFiles:
+        """Write every graph that the checkpoint's task needs."""
+        files = GraphFiles({}, ())
+        for kind in GRAPHS[checkpoint.task]:
+            graph = kind(checkpoint, taps=taps)
+            progress(f"tracing the {graph.name}")
+            with exchanged(checkpoint.model, checkpoint.family), finite():
+                model = trace(graph)
+            simplify(model)
+            lower(model, self.target)
+            progress(f"writing the {graph.name}")
+            files = GraphFiles(
+                files.graphs | self._write(model, graph, checkpoint), (*files.taps, *graph.findings.taps)
+            )
+        return files
+
+    def _write(self, model: ir.Model, graph: TracedGraph, checkpoint: Checkpoint) -> dict[str, GraphSpec]:
+        """Save one graph, or two that share a file of weights, quantised if asked for."""
+        weights, tapped = f"{graph.name}.onnx.data", f"{graph.name}_with_taps"
+        providers = self.target.providers_of(graph.name, self.precision)
+        if not (self.target.separate_taps and graph.findings.taps):
+            path = self._path(graph.name)
+            ir.save(model, path, external_data=weights)
+            if self.precision == "int8":
+                quantize(path)
+            return {graph.name: describe(model, path, providers)}
+        ir.save(model, self._path(tapped), external_data=weights)
+        plain = ir.load(self._path(tapped))
+        remove_taps(plain, graph.findings.taps)
+        ir.save(plain, self._path(graph.name))
+        described = describe(plain, self._path(graph.name), providers)
+        limit = checkpoint.text.max_source_tokens if checkpoint.text is not None else None
+        sizes = profiles(described.inputs, limit) if "tensorrt" in providers else {}
+        return {
+            graph.name: described.model_copy(update={"tap_graph": tapped, "profiles": sizes}),
+            tapped: describe(model, self._path(tapped), self.target.providers),
+        }
+
+    def _path(self, graph: str) -> Path:
+        return self.directory / f"{graph}.onnx"
+
+
+def describe(model: ir.Model, path: Path, providers: tuple[Provider, ...]) -> GraphSpec:
+    """Return what the manifest says of a graph that was saved at `path`."""
+    return GraphSpec(
+        file=path.name,
+        inputs=tuple(map(_tensor, model.graph.inputs)),
+        outputs=tuple(map(_tensor, model.graph.outputs)),
+        operators=_operators(path),
+        optimized_operators=_optimized_operators(path) if "cpu" in providers else {},
+        providers=providers,
+    )
+
+
+def _tensor(value: ir.Value) -> TensorSpec:
+    assert value.name is not None and value.dtype is not None and value.shape is not None
+    shape = tuple(dim if isinstance(dim, int) else str(dim.value) for dim in value.shape)
+    return TensorSpec(name=value.name, dtype=value.dtype.name.lower(), shape=shape)
+
+
+def _operators(path: Path) -> dict[str, int]:
+    """Count the nodes of the graph, by operator; those outside ONNX with their domain."""
+    nodes = onnx.load(path, load_external_data=False).graph.node
+    names = (f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in nodes)
+    return dict(sorted(Counter(names).items()))
+
+
+def _optimized_operators(path: Path) -> dict[str, int]:
+    """Count again after ONNX Runtime's optimiser, as the service's session will run it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        optimized = Path(scratch) / "optimized.onnx"
+        settings = ort.SessionOptions()
+        settings.log_severity_level = 3
+        settings.optimized_model_filepath = str(optimized)
+        settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
+        ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        return _operators(optimized)

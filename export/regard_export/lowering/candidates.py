@@ -1,0 +1,32 @@
+"""The best next tokens of a decoding step and what makes probabilities of their scores: the same for all targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+
+def candidates(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Take the K largest logits of every row, in descending order."""
+    scores, ids = tape.op_multi_out("TopK", node.inputs, {"axis": -1}, num_outputs=2)
+    return [scores, ids]
+
+
+def log_sum_exp(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Recover the softmax' denominator from its largest term, which the softmax kernel is fast at.
+
+    With p the largest probability and s its logit, log sum exp = s - log p; p is at least 1 / V.
+    """
+    logits, scores = node.inputs
+    zero, one, axis, last = (_int64(tape, value) for value in (0, 1, 1, -1))
+    probabilities = tape.op("Softmax", [logits], {"axis": -1})
+    largest_probability = tape.op("ReduceMax", [probabilities, last], {"keepdims": 1})
+    largest_score = tape.op("Slice", [scores, zero, one, axis])
+    return [tape.op("Sub", [largest_score, tape.op("Log", [largest_probability])])]
+
+
+def _int64(tape: Tape, value: int) -> ir.Value:
+    return tape.op("Constant", [], {"value": ir.tensor(np.array([value], dtype=np.int64))})
