@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.models.auto import modeling_auto
 
 from regard.manifest import (
@@ -24,6 +25,7 @@ from regard.manifest import (
 from regard_export import images
 from regard_export.errors import CheckpointError
 from regard_export.families import Decoder, Family, family_of, measure_decoder, unused_positions
+from regard_export.families.proven import unsupported
 from regard_export.generation import generation_defaults, suppressed_tokens
 from regard_export.inputs import ImageInputs, Inputs, TextInputs
 from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
@@ -70,6 +72,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     """
     if not directory.is_dir():
         raise CheckpointError(f"{directory} is not a directory; name the folder that holds config.json")
+    _require_known(directory)
     config = read(directory, "config.json", lambda: AutoConfig.from_pretrained(directory, local_files_only=True))
     family = family_of(config.model_type)
     task, model_class = _task_of(config, family, directory.name)
@@ -105,6 +108,15 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
         generation=_generation(model, family, decoder) if decoder else None,
         classification=None if generates else _classification(config),
     )
+
+
+def _require_known(directory: Path) -> None:
+    """Refuse a model that Transformers doesn't know, which would ask for another version of Transformers."""
+    fields = read(directory, "config.json", lambda: json.loads((directory / "config.json").read_text("utf-8")))
+    kind = fields.get("model_type") if isinstance(fields, dict) else None
+    if isinstance(kind, str) and kind not in CONFIG_MAPPING:
+        architecture = (fields.get("architectures") or ["model of no named class"])[0]
+        raise unsupported(directory.name, architecture, kind)
 
 
 def _model(directory: Path, file: str, model_class: Any) -> tuple[transformers.PreTrainedModel, list[str]]:
@@ -204,11 +216,7 @@ def _task_of(config: transformers.PretrainedConfig, family: Family, name: str) -
         if architecture == known or (isinstance(known, tuple | list) and architecture in known):
             _require_kind(task, family.attends_to_source(config), f"{name} is a {architecture}")
             return task, getattr(transformers, architecture)
-    raise CheckpointError(
-        f"{name} is a {architecture} ({config.model_type}); this version exports encoder-decoder translators, "
-        "captioners (VisionEncoderDecoderModel), and classifiers of texts and images (...ForSequenceClassification, "
-        "...ForImageClassification)"
-    )
+    raise unsupported(name, architecture, config.model_type)
 
 
 def _require_kind(task: Task, attends_to_source: bool, what: str) -> None:

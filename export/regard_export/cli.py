@@ -10,9 +10,32 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+from regard_export.commands import ERR, INTERRUPTED, ExportByDefault, inspect, list_families, refuse, verify
+
+app = typer.Typer(
+    cls=ExportByDefault,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+@app.callback()
+def regard_export() -> None:
+    """Make model packages of checkpoints, and look at them.
+
+    [cyan]regard-export CHECKPOINT --output MODELS[/cyan] is short for [cyan]regard-export export[/cyan] with the
+    same; its options are those of [cyan]regard-export export --help[/cyan].
+
+    [bold]Examples[/bold]
+    [cyan]regard-export ./opus-mt-en-fr --output models/[/cyan]
+    [cyan]regard-export ./nllb --output models/ --source-language eng_Latn --target-language fra_Latn[/cyan]
+    [cyan]regard-export inspect models/opus-mt-en-fr/1[/cyan]
+    [cyan]regard-export verify models/opus-mt-en-fr/1 --against ./opus-mt-en-fr[/cyan]
+    """
 
 
 class Target(StrEnum):
@@ -35,7 +58,7 @@ class Precision(StrEnum):
 @app.command()
 def export(
     checkpoint: Annotated[
-        Path, typer.Argument(help="The directory of the checkpoint: config.json, model.safetensors, tokenizer.json.")
+        Path, typer.Argument(help="The directory of the checkpoint: config.json, model.safetensors, tokenizer files.")
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The models directory; the package is OUTPUT/NAME/VERSION.")
@@ -65,28 +88,25 @@ def export(
         bool, typer.Option(help="Leave out the attention weights, to measure what they cost.")
     ] = False,
 ) -> None:
-    r"""Export a Hugging Face checkpoint to ONNX with fused attention, and prove it.
+    """Export a Hugging Face checkpoint to ONNX with fused attention, and prove it.
 
     The package is compared with the eager model (outputs, generated tokens and every attention
     tensor) before it is put in place; over tolerance, or on any error, nothing is written.
 
-    \b
-    Example:
-      regard-export ./opus-mt-en-fr --output models/
-      regard serve --models models/
+    [bold]Examples[/bold]
+    [cyan]regard-export ./opus-mt-en-fr --output models/[/cyan]
+    [cyan]regard serve --models models/[/cyan]
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    console = Console(stderr=True, highlight=False)
     chosen = name or checkpoint.resolve().name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", chosen):
-        _refuse(
-            console,
+        refuse(
             f"the name {chosen!r} must be letters, digits, '.', '_' and '-', at most 128; choose one with --name",
         )
     if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
-        _refuse(console, f"the version {version!r} must be a positive whole number")
+        refuse(f"the version {version!r} must be a positive whole number")
     started = time.monotonic()
-    with console.status("loading PyTorch and Transformers") as status:
+    with ERR.status("loading PyTorch and Transformers") as status:
         from regard_export.errors import ExportError
         from regard_export.languages import Languages
         from regard_export.package import Options
@@ -94,7 +114,7 @@ def export(
 
         def progress(stage: str) -> None:
             status.update(stage)
-            console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {stage}")
+            ERR.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {stage}")
 
         options = Options(
             chosen,
@@ -108,13 +128,15 @@ def export(
         try:
             package = export_package(checkpoint, output, options, progress)
         except ExportError as error:
-            _refuse(console, str(error))
-    console.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  [bold green]exported[/bold green] {package}")
+            refuse(str(error))
+        except KeyboardInterrupt:
+            refuse("interrupted; nothing was written", INTERRUPTED)
+    ERR.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  [bold green]exported[/bold green] {package}")
 
 
-def _refuse(console: Console, message: str) -> None:
-    console.print(f"[bold red]error:[/bold red] {message}", soft_wrap=True)
-    raise typer.Exit(2)
+app.command()(inspect)
+app.command("list")(list_families)
+app.command()(verify)
 
 
 def main() -> None:

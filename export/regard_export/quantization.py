@@ -9,6 +9,7 @@ import logging
 from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 
@@ -33,6 +34,14 @@ def quantize(path: Path) -> None:
         )
     finally:
         logging.disable(logging.NOTSET)
+    _sort(path)
+
+
+def _sort(path: Path) -> None:
+    """Put the nodes in order: the quantiser leaves those that a branch reads from behind the branch."""
+    model = ir.load(path)
+    model.graph.sort()
+    ir.save(model, path)
 
 
 def _fold_transposed_weights(graph: onnx.GraphProto) -> None:

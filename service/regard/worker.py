@@ -51,7 +51,7 @@ class Engine(Protocol):
         """End everything that is under way with `error`."""
 
 
-def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
+def open_session(package: Package, graph: str, settings: EngineSettings) -> OnnxSession | TapsOnDemand:
     """Load a graph of a package with ONNX Runtime, and its twin that gives taps if it has one.
 
     The log tells what each runs on, and warns of a better provider that can't be had. Raises
@@ -72,7 +72,8 @@ def _load(package: Package, graph: str, settings: EngineSettings, choice: Choice
     device = device_of(choice.provider, settings)
     session = OnnxSession(package.path(spec.file), settings, choice.provider, device, spec)
     label = f"{package.manifest.name}/{package.manifest.version}"
-    log.info("graph loaded", model=label, graph=graph, provider=session.provider, nodes=session.nodes)
+    nodes = {provider: len(operators) for provider, operators in session.operators.items()}
+    log.info("graph loaded", model=label, graph=graph, provider=session.provider, nodes=nodes)
     return session
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
+from typer.testing import CliRunner
 
 from regard.manifest import Manifest, Package, SourceSpec, Task, TextSpec, load_package
 from regard.text.codec import TextCodec
 from regard_export.checkpoint import load_checkpoint
+from regard_export.cli import app
 from regard_export.errors import CheckpointError
 from regard_export.languages import Languages
 from regard_export.package import Options, export
@@ -209,9 +212,15 @@ def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_marian(directory)
 
 
-def test_a_marian_checkpoint_becomes_a_package(marian: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def marian_package(marian: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its package."""
+    return export(marian, tmp_path_factory.mktemp("models"), Options(name="tiny"))
+
+
+def test_a_marian_checkpoint_becomes_a_package(marian: Path, marian_package: Path) -> None:
     """It holds a vocabulary and a cutter for each language."""
-    package = load_package(export(marian, tmp_path, Options(name="tiny")))
+    package = load_package(marian_package)
     text = package.manifest.text
     assert text is not None
     assert (text.source_pieces_file, text.target_pieces_file) == ("source_pieces.json", "target_pieces.json")
@@ -220,6 +229,21 @@ def test_a_marian_checkpoint_becomes_a_package(marian: Path, tmp_path: Path) -> 
     theirs = load_tokenizer(marian)
     encoded = TextCodec(package).encode("Hello, world!", truncate=False, field="text")
     assert encoded.token_ids.tolist() == theirs("Hello, world!").input_ids
+
+
+def test_a_translator_is_verified_with_its_own_settings_alone(
+    marian: Path, marian_package: Path, tmp_path: Path
+) -> None:
+    """It equals the checkpoint that it was made from, and is not compared with one of other settings."""
+    same = CliRunner().invoke(app, ["verify", str(marian_package), "--against", str(marian)])
+    assert same.exit_code == 0, same.output
+    assert "greedy tokens that differ" in same.stdout
+    other = Path(shutil.copytree(marian, tmp_path / "other"))
+    settings = json.loads((other / "generation_config.json").read_text())
+    (other / "generation_config.json").write_text(json.dumps(settings | {"num_beams": 3}))
+    differs = CliRunner().invoke(app, ["verify", str(marian_package), "--against", str(other)])
+    assert differs.exit_code == 2
+    assert "made with other settings or languages" in " ".join(differs.stderr.split())
 
 
 def test_a_language_code_in_front_chooses_the_target(marian: Path, tmp_path: Path) -> None:

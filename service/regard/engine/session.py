@@ -25,7 +25,7 @@ import onnxruntime as ort
 from regard.config import EngineSettings
 from regard.engine import moves, providers
 from regard.engine.device import DeviceMemory
-from regard.engine.libraries import can_be_loaded, missing_libraries
+from regard.engine.libraries import missing_libraries
 from regard.engine.memory import Array, Device, DeviceTensor, HostMemory, Memory, Tensor
 from regard.errors import ConfigurationError, EngineError, PackageError
 from regard.manifest import GraphSpec, Provider
@@ -88,8 +88,9 @@ class OnnxSession:
         self._session = self._load(model, _options(settings), providers.onnx_providers(provider, settings, spec))
         if self.provider != providers.ONNX_NAMES[provider]:
             raise ConfigurationError(f"provider {provider} can't be had: ONNX Runtime took {self.provider} instead")
-        self._operators = _operators(self._session)
-        providers.check_placement(self._name, provider, self._operators)
+        self.operators = _operators(self._session)
+        """The types of the nodes that each execution provider runs."""
+        providers.check_placement(self._name, provider, self.operators)
         self._inputs = frozenset(value.name for value in self._session.get_inputs())
         self.outputs = frozenset(value.name for value in self._session.get_outputs())
         self._device = device
@@ -113,11 +114,6 @@ class OnnxSession:
     def provider(self) -> str:
         """The execution provider that ONNX Runtime really chose first."""
         return str(self._session.get_providers()[0])
-
-    @property
-    def nodes(self) -> dict[str, int]:
-        """How many of the graph's nodes each execution provider runs."""
-        return {provider: len(operators) for provider, operators in self._operators.items()}
 
     @property
     def memory(self) -> Memory:
@@ -172,6 +168,7 @@ class TapsOnDemand:
         self.inputs = plain.inputs | tapped.inputs
         self.provider = plain.provider
         self.memory = plain.memory
+        self.operators = plain.operators
 
     def run(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> list[Array]:
         """Run the one that gives the `fetches`."""
@@ -242,8 +239,6 @@ def why_not(provider: Provider, settings: EngineSettings) -> str | None:
     files = [Path(ort.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so" for name in asked]
     if missing := dict.fromkeys(name for file in files for name in missing_libraries(file)):
         return f"{', '.join(missing)} can't be loaded"
-    if not can_be_loaded("libcuda.so.1"):
-        return "libcuda.so.1, of the NVIDIA driver, can't be loaded"
     device = providers.device_of(provider, settings)
     try:
         graph = OnnxSession(moves.zeros("float32", 1), settings, provider, device)

@@ -1,0 +1,246 @@
+"""Packages for other targets than this machine: what they hold, what was compared, and who may serve them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx.external_data_helper import ExternalDataInfo
+from typer.testing import CliRunner
+
+from regard.config import EngineSettings
+from regard.engine.observer import SilentObserver
+from regard.engine.request import GeneratedSequence, GenerateRequest, Generation
+from regard.engine.search.options import GenerationOptions
+from regard.engine.source import Tokens
+from regard.errors import RegardError
+from regard.manifest import GraphSpec, Package, load_package
+from regard.worker import Worker
+from regard_export.cli import app
+from regard_export.package import Options, export
+
+from .checkpoints import save_captioner, save_classifier, save_translator
+
+CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
+    "translator": save_translator,
+    "captioner": save_captioner,
+    "classifier": save_classifier,
+}
+STANDARD = (
+    ("translator", "portable", "fp32"),
+    ("translator", "tensorrt", "fp32"),
+    ("captioner", "portable", "fp16"),
+    ("captioner", "tensorrt", "fp16"),
+    ("classifier", "portable", "int8"),
+    ("classifier", "tensorrt", "fp32"),
+)
+CUDA = (("translator", "cuda", "fp16"), ("captioner", "cuda", "fp32"), ("classifier", "cuda", "fp16"))
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": None}
+
+Exported = Callable[[str, str, str], Package]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """Return the package of a kind of model for a target and a precision; each is made once."""
+    root, packages = tmp_path_factory.mktemp("targets"), dict[tuple[str, str, str], Package]()
+
+    def package(kind: str, target: str, precision: str) -> Package:
+        checkpoint, name = root / kind, f"{kind}-{target}-{precision}"
+        if not checkpoint.exists():
+            CHECKPOINTS[kind](checkpoint)
+        if (kind, target, precision) not in packages:
+            directory = export(checkpoint, root / "models", Options(name=name, target=target, precision=precision))
+            packages[kind, target, precision] = load_package(directory)
+        return packages[kind, target, precision]
+
+    return package
+
+
+def plain_graphs(package: Package) -> dict[str, GraphSpec]:
+    """Return the graphs that give no taps."""
+    return {name: graph for name, graph in package.manifest.graphs.items() if graph.tap_graph is not None}
+
+
+def nodes(package: Package, graph: GraphSpec, operator: str) -> list[onnx.NodeProto]:
+    """Return the nodes of one operator."""
+    model = onnx.load(package.path(graph.file), load_external_data=False)
+    return [node for node in model.graph.node if node.op_type == operator]
+
+
+def weights(package: Package, graph: GraphSpec) -> dict[str, tuple[str, int | None, int | None]]:
+    """Return the place of every weight outside the graph's own file: file, offset and length."""
+    initializers = onnx.load(package.path(graph.file), load_external_data=False).graph.initializer
+    places = {tensor.name: ExternalDataInfo(tensor) for tensor in initializers if tensor.external_data}
+    return {name: (place.location, place.offset, place.length) for name, place in places.items()}
+
+
+@pytest.mark.parametrize("what", STANDARD, ids="-".join)
+def test_portable_and_tensorrt_graphs_hold_operators_of_onnx_alone(
+    what: tuple[str, str, str], exported: Exported
+) -> None:
+    """No operator of another domain, and ONNX' checker, types and shapes included, has nothing to say."""
+    package = exported(*what)
+    for graph in package.manifest.graphs.values():
+        assert not [operator for operator in graph.operators if "::" in operator]
+        model = onnx.load(package.path(graph.file), load_external_data=False)
+        assert [entry.domain for entry in model.opset_import] == [""]
+        onnx.checker.check_model(package.path(graph.file), full_check=True)
+
+
+@pytest.mark.parametrize("what", CUDA, ids="-".join)
+def test_cuda_graphs_pass_the_checker(what: tuple[str, str, str], exported: Exported) -> None:
+    """Fused operators of ONNX Runtime beside those of ONNX."""
+    package = exported(*what)
+    for graph in package.manifest.graphs.values():
+        assert graph.operators["com.microsoft::MultiHeadAttention"] == 2
+        onnx.checker.check_model(package.path(graph.file))
+
+
+@pytest.mark.parametrize("what", STANDARD + CUDA, ids="-".join)
+def test_the_report_says_what_was_compared_and_where(what: tuple[str, str, str], exported: Exported) -> None:
+    """Figures of this machine's CPU within the precision's tolerance, and the providers that nobody tried."""
+    package = exported(*what)
+    _, target, precision = what
+    report = json.loads(package.path("parity.json").read_text())
+    worst = max(report["max_abs_difference"].values())
+    assert report["tolerance"] == TOLERANCES[precision]
+    assert 0 < worst < (TOLERANCES[precision] or np.inf)
+    assert {tap.name for tap in package.manifest.taps} <= report["max_abs_difference"].keys()
+    assert report["greedy_tokens_different"] == 0
+    assert report["compared_on"] == ["cpu"]
+    untried = {"tensorrt": ["cuda", "tensorrt"]}.get(target, ["cuda"] if precision != "int8" else [])
+    assert report["not_compared_on"] == untried
+
+
+@pytest.mark.parametrize("what", [*CUDA, STANDARD[1], STANDARD[3]], ids="-".join)
+def test_the_plain_graph_is_the_other_without_its_taps(what: tuple[str, str, str], exported: Exported) -> None:
+    """The tap graph takes rows and gives weights besides; the same file holds every weight of both, once."""
+    package = exported(*what)
+    for name, plain in plain_graphs(package).items():
+        assert plain.tap_graph is not None
+        tapped = package.manifest.graphs[plain.tap_graph]
+        taps = [tap for tap in package.manifest.taps if tap.graph == name]
+        assert {t.name for t in tapped.inputs} - {t.name for t in plain.inputs} == {tap.rows_input for tap in taps}
+        assert {t.name for t in tapped.outputs} - {t.name for t in plain.outputs} == {tap.output for tap in taps}
+        assert "If" in tapped.operators and "If" not in plain.operators
+        assert weights(package, plain) == weights(package, tapped) != {}
+        (file,) = {location for location, _, _ in weights(package, plain).values()}
+        stored = sum(length or 0 for _, _, length in weights(package, plain).values())
+        assert stored <= package.path(file).stat().st_size < 1.5 * stored
+    assert plain_graphs(package).keys() == {tap.graph for tap in package.manifest.taps}
+
+
+@pytest.mark.parametrize("what", CUDA, ids="-".join)
+def test_attention_of_the_plain_cuda_graph_can_be_flash_attention(
+    what: tuple[str, str, str], exported: Exported
+) -> None:
+    """No scores are connected, no bias, and of masks the key lengths of texts alone, of one dimension."""
+    package = exported(*what)
+    for graph in plain_graphs(package).values():
+        for node in nodes(package, graph, "MultiHeadAttention"):
+            inputs = [*node.input, "", "", ""]
+            assert len(node.output) == 1
+            assert inputs[4] in ("", "source_length")
+            assert inputs[5] == ""
+        for node in nodes(package, graph, "GroupQueryAttention"):
+            assert len(node.output) == 3
+    lengths = [t.shape for g in package.manifest.graphs.values() for t in g.inputs if t.name == "source_length"]
+    assert set(lengths) <= {("R",)}
+
+
+def test_the_cache_of_a_cuda_decoder_suits_its_precision(exported: Exported) -> None:
+    """In fp16 the fused operator appends in place; in fp32, which it doesn't take, ONNX' own do."""
+    half, full = exported("translator", "cuda", "fp16"), exported("captioner", "cuda", "fp32")
+    assert half.manifest.graphs["step"].operators["com.microsoft::GroupQueryAttention"] == 2
+    assert {state.dtype for state in half.manifest.state + half.manifest.cross_state} == {"float16"}
+    assert full.manifest.graphs["step"].operators["TensorScatter"] == 4
+    assert full.manifest.graphs["step"].operators["Attention"] == 2
+    assert {state.dtype for state in full.manifest.state + full.manifest.cross_state} == {"float"}
+    for package in (half, full):
+        spec = {tensor.name: tensor.dtype for graph in package.manifest.graphs.values() for tensor in graph.outputs}
+        shown = {name: dtype for name, dtype in spec.items() if not name.startswith(("cross_", "present_"))}
+        assert set(shown.values()) == {"float", "int64"}
+
+
+def test_tensorrt_reads_the_source_and_cuda_decodes(exported: Exported) -> None:
+    """The manifest says which graph is whose, and which sizes TensorRT is to build its engine for."""
+    graphs = exported("translator", "tensorrt", "fp32").manifest.graphs
+    assert {name: graph.providers for name, graph in graphs.items()} == {
+        "encoder": ("tensorrt", "cuda", "cpu"),
+        "encoder_with_taps": ("cuda", "cpu"),
+        "step": ("cuda", "cpu"),
+        "step_with_taps": ("cuda", "cpu"),
+    }
+    sizes = {letter: (profile.min, profile.opt, profile.max) for letter, profile in graphs["encoder"].profiles.items()}
+    assert sizes == {"R": (1, 8, 64), "S": (1, 64, 90)}
+    assert "Attention" not in graphs["encoder"].operators
+    assert graphs["encoder_with_taps"].profiles == graphs["step"].profiles == {}
+    images = exported("captioner", "tensorrt", "fp16").manifest.graphs["encoder"]
+    assert images.profiles.keys() == {"R"}
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "instead"),
+    [
+        ("cpu", "fp16", "choose --precision fp32 or int8, or --target portable or cuda or tensorrt for fp16"),
+        ("cuda", "int8", "choose --precision fp16 or fp32, or --target cpu or portable for int8"),
+        ("tensorrt", "int8", "choose --precision fp16 or fp32, or --target cpu or portable for int8"),
+    ],
+)
+def test_a_precision_that_a_target_lacks_is_refused(target: str, precision: str, instead: str, tmp_path: Path) -> None:
+    """One sentence says what to use; nothing is loaded, and nothing is written."""
+    options = ["--output", str(tmp_path / "models"), "--target", target, "--precision", precision]
+    result = CliRunner().invoke(app, [str(tmp_path), *options])
+    assert result.exit_code == 2
+    assert f"target {target} has no {precision}: {instead}" in result.stderr.replace("\n", " ")
+    assert not (tmp_path / "models").exists()
+
+
+def serve(package: Package, provider: str = "cpu") -> Worker:
+    """Return a started worker."""
+    worker = Worker(package, EngineSettings(provider=provider), SilentObserver())
+    worker.start()
+    return worker
+
+
+def answers(package: Package, sources: list[list[int]]) -> list[GeneratedSequence]:
+    """Return what a worker on the CPU generates for sources of tokens, all at once, every tap asked for."""
+    taps = frozenset(tap.name for tap in package.manifest.taps)
+    options = GenerationOptions(max_new_tokens=12)
+    worker = serve(package)
+
+    async def ask() -> list[GeneratedSequence]:
+        requests = [GenerateRequest(Tokens(np.array(source)), options, taps) for source in sources]
+        results = await asyncio.gather(*map(worker.run, requests))
+        return [result.best for result in results if isinstance(result, Generation)]
+
+    try:
+        return asyncio.run(ask())
+    finally:
+        worker.stop()
+
+
+@pytest.mark.parametrize("target", ["portable", "tensorrt"])
+def test_a_package_of_standard_operators_is_served_on_a_cpu(target: str, exported: Exported) -> None:
+    """Its tokens are those of the `cpu` package, and its maps as near as two exact ones are."""
+    sources = [[5, 9, 30, 0], [7, 0], [60, 61, 62, 63, 64, 65, 0]]
+    expected = answers(exported("translator", "cpu", "fp32"), sources)
+    got = answers(exported("translator", target, "fp32"), sources)
+    assert [one.token_ids for one in got] == [one.token_ids for one in expected]
+    assert len(got) == len(sources)
+    for one, other in zip(got, expected, strict=True):
+        assert one.taps.keys() == other.taps.keys() != set()
+        assert all(np.allclose(one.taps[name], other.taps[name], rtol=0, atol=1e-4) for name in one.taps)
+
+
+def test_a_cuda_package_is_refused_by_a_server_without_cuda(exported: Exported) -> None:
+    """The error names the package, what it was exported for, and a way out."""
+    for provider in ("auto", "cpu"):
+        with pytest.raises(RegardError, match=r"translator-cuda-fp16/1 is exported for cuda"):
+            serve(exported("translator", "cuda", "fp16"), provider)
