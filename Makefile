@@ -63,7 +63,7 @@ lint: env protos-check ## Check style, types and protos
 
 test: lint ## Check everything: lint, export of the demonstration checkpoints, tests, the wheel
 	@echo "==> tests"
-	@$(BIN)/pytest --quiet
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses=2 --dist=loadfile
 
 test-gpu-environment: env ## Test what the runtime for GPUs says where there is none (fetches 200 MB)
 	@echo "==> environment: $(GPU_ENVIRONMENT)"

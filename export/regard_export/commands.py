@@ -115,8 +115,7 @@ def verify(
 
 
 def _load(directory: Path) -> Any:
-    from regard.errors import PackageError
-    from regard.manifest import MANIFEST_FILE, load_package
+    from regard.manifest import MANIFEST_FILE, PackageError, load_package
 
     if not (directory / MANIFEST_FILE).is_file():
         inside = sorted(path.parent for path in directory.glob(f"**/{MANIFEST_FILE}"))[:3] if directory.is_dir() else []

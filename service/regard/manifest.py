@@ -47,7 +47,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from regard.errors import PackageError
+from regard.errors import PackageError as PackageError  # part of what `load_package` promises
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1

@@ -257,7 +257,7 @@ def test_an_export_that_fails_midway_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full disk or an interruption, once the graphs are written, is one line and no file."""
-    monkeypatch.setattr("regard_export.package._manifest", failure)
+    monkeypatch.setattr("regard_export.package.manifest_of", failure)
     result = run(str(classifier), "--output", str(tmp_path / "models"))
     assert result.exit_code == code
     assert message in in_one_line(result.stderr)
