@@ -20,6 +20,7 @@ from regard.client import Client
 
 from .conftest import CHART, ROOT, Chart
 
+DOCKER = ROOT / "deploy" / "docker"
 IMAGE = os.environ.get("IMAGE", "regard")
 PATIENCE_S = 60
 RUN = ("run", "--isolation=chroot")  # in this machine's network, so that clients out here reach it
@@ -68,12 +69,22 @@ def container() -> Iterator[Container]:
         _buildah("rm", container.name)
 
 
-def test_image_is_of_the_version_that_everything_has() -> None:
+@pytest.mark.parametrize("processor", ["cpu", "gpu"])
+def test_image_is_of_the_version_that_everything_has(processor: str) -> None:
     """The project, the image's label and the chart's appVersion are one version."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
-    assert f"\nARG VERSION={version}\n" in (ROOT / "deploy" / "docker" / "Dockerfile.cpu").read_text()
+    assert f"\nARG VERSION={version}\n" in (DOCKER / f"Dockerfile.{processor}").read_text()
     assert f'\nappVersion: "{version}"\n' in (CHART / "Chart.yaml").read_text()
+
+
+def test_images_differ_in_what_runs_the_graphs_alone() -> None:
+    """Both Dockerfiles build and run the service in the same way."""
+    cpu, gpu = (
+        [line for line in (DOCKER / f"Dockerfile.{name}").read_text().splitlines() if not line.startswith("#")]
+        for name in ("cpu", "gpu")
+    )
+    assert [line.replace("[cpu]", "[gpu]") for line in cpu] == [line for line in gpu if "NVIDIA" not in line]
 
 
 def test_image_is_run_by_nobody(container: Container) -> None:
