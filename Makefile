@@ -5,6 +5,7 @@ DATA ?=
 MODELS ?= models
 EVALUATED ?= build/evaluated
 BENCH ?=
+PARITY ?=
 LOAD ?=
 IMAGE ?= regard
 PROCESSOR ?= cpu
@@ -22,7 +23,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test test-gpu-environment packages demo serve bench load gpu-check tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-gpu-environment parity-decoding packages demo serve bench load gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +71,9 @@ test-gpu-environment: env ## Test what the runtime for GPUs says where there is 
 	@test -x $(GPU_ENVIRONMENT)/bin/python || $(PYTHON) -m venv $(GPU_ENVIRONMENT)
 	@$(GPU_ENVIRONMENT)/bin/python -m pip install -qq --no-compile --constraint constraints.txt . 'onnxruntime-gpu>=1.31,<2'
 	@$(BIN)/pytest --quiet tests/service/test_gpu_environment.py
+
+parity-decoding: env ## Hold every kind of search, in mixed batches, to generate() (PARITY=--help lists the options)
+	@$(BIN)/python -m tests.parity.decoding $(PARITY)
 
 packages: $(CHECKPOINTS:%=$(MODELS)/.%.exported) ## Export the demonstration checkpoints into models/
 

@@ -1,0 +1,159 @@
+"""`make parity-decoding`: every kind of search, in mixed batches of the engine, against `generate()`.
+
+Each option set is asked for by as many requests of every model; they run in shuffled batches, all
+requests of one at once, so that searches of every width and length come and go side by side.
+Whatever is random is drawn afresh from a seed, which is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import secrets
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import structlog
+from rich.console import Console
+from rich.table import Table
+from tests.export.checkpoints import save_captioner, save_t5, save_translator
+
+from load_tests.peers.results import Figure, write
+from regard_export.package import Options, export
+
+from .family import Family, served
+from .option_sets import OPTION_SETS
+from .verdicts import Verdicts
+
+DEMONSTRATION = Path(__file__).parents[2] / "export" / "checkpoints" / "demo-en-fr"
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "MarianMT": save_translator,
+    "T5": save_t5,
+    "ViT and GPT-2": save_captioner,
+    "demo-en-fr": lambda _: DEMONSTRATION,
+}
+BATCH = 24
+DRAWS = 10_000
+DRAWS_OF_A_REQUEST = 25
+FARTHEST = 6.0
+"""Standard deviations that no share of the draws is away from what is expected."""
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+async def compare(family: Family, requests: int, random: np.random.Generator) -> Verdicts:
+    """Put `requests` of every option set to the engine, in batches that mix them, and judge the answers.
+
+    Samples are asked for once more, alone: a seed's text is the same whatever else is in the batch.
+    """
+    asks = [family.ask(name, random) for name in OPTION_SETS for _ in range(requests)]
+    order = random.permutation(len(asks))
+    verdicts = Verdicts()
+    for start in range(0, len(asks), BATCH):
+        batch = [asks[at] for at in order[start : start + BATCH]]
+        answers = await asyncio.gather(*(family.answer(ask.source, ask.options) for ask in batch))
+        for ask, answer in zip(batch, answers, strict=True):
+            verdicts.judge(ask, answer, family)
+            if ask.options.do_sample:
+                verdicts.judge_again(ask, answer, await family.answer(ask.source, ask.options), family)
+    return verdicts
+
+
+async def deviation(family: Family, random: np.random.Generator) -> float:
+    """Draw a first token 10,000 times; return the greatest deviation of any token's share.
+
+    It is counted in standard deviations of what Transformers' warpers make of the eager scores, of a
+    token that is expected once at least; a token that they leave out must not come.
+    """
+    given = {"do_sample": True, "temperature": 1.3, "top_k": 30, "top_p": 0.95, "max_new_tokens": 2}
+    ask = family.ask_with("frequencies", given | {"num_return_sequences": DRAWS_OF_A_REQUEST}, random)
+    drawn = np.zeros(family.spec.vocabulary_size)
+    for _ in range(DRAWS // DRAWS_OF_A_REQUEST):
+        options = family.options(ask.given | {"seed": int(random.integers(2**63))})
+        for sequence in (await family.answer(ask.source, options)).sequences:
+            drawn[sequence.token_ids[0]] += 1
+    probabilities = family.reference.first_distribution(ask.arguments, given)
+    if drawn[probabilities == 0].any():
+        return np.inf
+    expected = DRAWS * probabilities
+    counted = expected >= 1
+    spread = np.sqrt(expected * (1 - probabilities))
+    return float((np.abs(drawn - expected)[counted] / spread[counted]).max())
+
+
+def main() -> int:
+    """Compare all families, print one table, and return 1 if anything differs."""
+    arguments = _arguments()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    warnings.filterwarnings("ignore")
+    seed = secrets.randbits(32) if arguments.seed is None else arguments.seed
+    console.print(f"seed {seed} (make parity-decoding PARITY='--seed {seed}' repeats it)")
+    found: dict[str, Verdicts] = {}
+    deviations: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, (name, save) in enumerate(FAMILIES.items()):
+            console.print(f"==> {name}")
+            random = np.random.default_rng([seed, number])
+            at = Path(scratch) / str(number)
+            checkpoint = save(at / "checkpoint")
+            with served(checkpoint, export(checkpoint, at / "models", Options(name="model"))) as family:
+                found[name] = asyncio.run(compare(family, arguments.requests, random))
+                deviations[name] = asyncio.run(deviation(family, random))
+    console.print(_table(found, deviations, seed))
+    for name, verdicts in found.items():
+        for explanation in verdicts.explanations:
+            console.print(f"{name}: {explanation}", markup=False)
+    figures = [figure for name in FAMILIES for figure in _figures(name, found[name], deviations[name])]
+    console.print(f"written to {write('parity-decoding', figures)}")
+    return 0 if all(figure.holds is not False for figure in figures) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, help="repeat the run of this seed")
+    parser.add_argument("--requests", type=int, default=BATCH, help=f"requests of each option set (default {BATCH})")
+    return parser.parse_args()
+
+
+def _table(found: dict[str, Verdicts], deviations: dict[str, float], seed: int) -> Table:
+    """Return how many requests of each option set and family are equal, are ties or differ."""
+    title = f"requests equal to generate(), in mixed batches of {BATCH} (seed {seed})"
+    table = Table("", *found, title=title)
+    for name in OPTION_SETS:
+        table.add_row(name, *(_cell(verdicts, name) for verdicts in found.values()))
+    table.add_section()
+    totals = [(sum(one.asked.values()), sum(one.ties.values())) for one in found.values()]
+    table.add_row("all, and ties among them", *(f"{asked}, {ties}" for asked, ties in totals))
+    table.add_row("greatest difference of a score", *(f"{verdicts.worst_score:.1e}" for verdicts in found.values()))
+    table.add_row(f"shares of {DRAWS:,} draws", *(f"within {value:.1f} sigma" for value in deviations.values()))
+    return table
+
+
+def _cell(verdicts: Verdicts, name: str) -> str:
+    asked, ties, differences = verdicts.asked[name], verdicts.ties[name], verdicts.differences[name]
+    parts = [f"{asked - ties - differences}"]
+    parts += [f"{ties} tied"] * bool(ties)
+    parts += [f"[red]{differences} differ[/red]"] * bool(differences)
+    return ", ".join(parts)
+
+
+def _figures(name: str, verdicts: Verdicts, deviation: float) -> list[Figure]:
+    asked, ties, differences = (
+        sum(counter.values()) for counter in (verdicts.asked, verdicts.ties, verdicts.differences)
+    )
+    return [
+        Figure(f"{name}: requests that are equal or tie", "share", [(asked - differences) / asked], 1.0),
+        Figure(f"{name}: requests that tie", "requests", [ties]),
+        Figure(f"{name}: greatest difference of a score", "nats", [verdicts.worst_score]),
+        Figure(f"{name}: room between 10,000 draws and {FARTHEST:g} sigma", "sigma", [FARTHEST - deviation], 0.0),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

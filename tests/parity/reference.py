@@ -1,0 +1,173 @@
+"""What `generate()` of Transformers finds, one request at a time, and by how little it decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from regard.engine.request import FloatArray
+from regard.engine.search.sampling import uniform
+from regard.manifest import GenerationSpec
+
+Arguments = Mapping[str, torch.Tensor]
+"""The source, as the eager model takes it."""
+_IMPOSSIBLE = -1e8
+"""Beams that `generate()` doesn't mean to choose have scores below."""
+_OURS_ALONE = {"seed", "prefix_token_ids", "top_logprobs", "alternatives_position"}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The sequences [n] without the start token, padded; the scores of a beam search.
+
+    `missed` has, for each sequence and position, by how much each token [V] was not the one taken: a
+    difference of scores, or of a draw from the border of the token's share. Beams are decided all
+    together: `margin` is the least difference between two scores that mattered to them.
+    """
+
+    sequences: list[list[int]]
+    scores: list[float] | None
+    missed: list[list[FloatArray]]
+    margin: float = np.inf
+
+    def excuse(self, ours: Sequence[Sequence[int]]) -> float:
+        """Return by how little `ours`, which differ, could have been expected: ties are below 1e-4."""
+        if self.scores is not None:
+            return self.margin
+        return max(
+            self._missed(at, one, other)
+            for at, (one, other) in enumerate(zip(ours, self.sequences, strict=True))
+            if one != other[: len(one)]
+        )
+
+    def _missed(self, sequence: int, ours: Sequence[int], theirs: Sequence[int]) -> float:
+        at = next(at for at, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other)
+        return float(self.missed[sequence][at][ours[at]])
+
+
+class Reference:
+    """An eager model, and how its checkpoint decodes."""
+
+    def __init__(self, model: Any, spec: GenerationSpec, tokenizer: Any) -> None:
+        self._model = model.eval()
+        self._spec = spec
+        self._tokenizer = tokenizer
+
+    def search(self, source: Arguments, given: Mapping[str, Any]) -> Expected:
+        """Return what `generate()` finds for the options that a request has given."""
+        if "alternatives_position" in given:
+            return self._alternatives(source, given)
+        return self._generate(source, given, given.get("prefix_token_ids", ()))
+
+    def log_probabilities(self, source: Arguments, token_ids: Sequence[int]) -> torch.Tensor:
+        """Return the logarithms of all tokens' probabilities at every position [T, V]."""
+        read = torch.tensor([[self._spec.start_token_id, *token_ids[:-1]]])
+        with torch.no_grad():
+            logits: torch.Tensor = self._model(**source, decoder_input_ids=read).logits[0]
+        return logits.log_softmax(-1)
+
+    def first_distribution(self, source: Arguments, given: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+        """Return the probabilities [V] that Transformers' processors and warpers leave for the first token."""
+        answer = self._call(source, given | {"max_new_tokens": 2}, ())  # the last one may be forced
+        return answer.scores[0][0].double().softmax(-1).numpy()
+
+    def _generate(self, source: Arguments, given: Mapping[str, Any], prefix: Sequence[int]) -> Expected:
+        draws: list[FloatArray] = []
+        gaps: list[float] = []
+        with _drawn_like_ours(given.get("seed", 0), len(prefix), draws), self._watched(gaps):
+            answer = self._call(source, given, prefix)
+        sequences = [sequence[1:] for sequence in answer.sequences.tolist()]
+        scores = answer.get("sequences_scores")
+        if scores is not None:
+            gaps.append(_gap(scores, len(scores)))
+            return Expected(sequences, scores.tolist(), [], min(gaps))
+        steps = draws or [(one.max(1, keepdim=True).values - one).numpy() for one in answer.scores]
+        given_before = [np.full(self._spec.vocabulary_size, np.inf, np.float32)] * len(prefix)
+        missed = [[*given_before, *(step[row] for step in steps)] for row in range(len(sequences))]
+        return Expected(sequences, None, missed)
+
+    def _alternatives(self, source: Arguments, given: Mapping[str, Any]) -> Expected:
+        """Return the greedy beginning, behind it each of the best tokens, and behind that a greedy end."""
+        greedy = {name: value for name, value in given.items() if name != "num_return_sequences"}
+        forced = self._spec.forced_bos_token_id is not None
+        position = given["alternatives_position"] + forced
+        start = self._call(source, greedy, ())
+        missed_by_greedy = [(one[0].max() - one[0]).numpy() for one in start.scores]
+        if len(start.scores) <= position:  # it ended before they part
+            return Expected([start.sequences[0, 1:].tolist()], None, [missed_by_greedy])
+        scores, beginning = start.scores[position][0], start.sequences[0, 1 : position + 1].tolist()
+        before = missed_by_greedy[:position]
+        expected = Expected([], None, [])
+        for token in scores.topk(given["num_return_sequences"]).indices.tolist():
+            tokens, missed = [*beginning, token], [*before, (scores - scores[token]).abs().numpy()]
+            if token not in self._spec.eos_token_ids:
+                rest = self._generate(
+                    source, greedy | {"max_new_tokens": given["max_new_tokens"] - len(tokens)}, tokens
+                )
+                tokens, missed = rest.sequences[0], [*missed, *rest.missed[0][len(tokens) :]]
+            expected.sequences.append(tokens)
+            expected.missed.append(missed)
+        return expected
+
+    def _call(self, source: Arguments, given: Mapping[str, Any], prefix: Sequence[int]) -> Any:
+        options = {name: value for name, value in given.items() if name not in _OURS_ALONE}
+        if "stop_strings" in options:
+            options |= {"tokenizer": self._tokenizer, "stop_strings": list(options["stop_strings"])}
+        if "bad_words_ids" in options:
+            own = self._model.generation_config.bad_words_ids or []
+            options["bad_words_ids"] = [*own, *map(list, options["bad_words_ids"])]
+        for name in ("suppress_tokens", "begin_suppress_tokens"):
+            if name in options:
+                options[name] = list(options[name])
+        with torch.no_grad():
+            return self._model.generate(
+                **source,
+                **{"do_sample": False} | options,
+                decoder_input_ids=torch.tensor([[self._spec.start_token_id, *prefix]]),
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
+
+    @contextmanager
+    def _watched(self, gaps: list[float]) -> Iterator[None]:
+        """Note how close the continuations are between which a beam search decides."""
+        inner = self._model._get_top_k_continuations
+
+        def watch(**arguments: Any) -> Any:
+            gaps.extend(_gap(scores, arguments["beams_to_keep"] + 1) for scores in arguments["accumulated_log_probs"])
+            return inner(**arguments)
+
+        with mock.patch.object(self._model, "_get_top_k_continuations", watch):
+            yield
+
+
+def _gap(scores: torch.Tensor, count: int) -> float:
+    """Return the least difference between neighbours among the `count` best of `scores` [n]."""
+    best = scores.topk(min(count, len(scores))).values
+    best = best[best > _IMPOSSIBLE]
+    return float((best[:-1] - best[1:]).min()) if len(best) > 1 else np.inf
+
+
+@contextmanager
+def _drawn_like_ours(seed: int, first_position: int, missed: list[FloatArray]) -> Iterator[None]:
+    """Let `generate()` draw with our numbers: from its own distribution, in the order of the tokens.
+
+    Each draw adds to `missed` how far its numbers were from every token's share, [n, V].
+    """
+
+    def multinomial(probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
+        shares = probabilities.double().numpy()
+        ends = np.cumsum(shares, axis=1)
+        numbers = [uniform(seed, row, first_position + len(missed)) for row in range(len(shares))]
+        at = np.array(numbers)[:, None] * ends[:, -1:]
+        missed.append(np.where(shares > 0, np.maximum(ends - shares - at, at - ends).clip(0), np.inf))
+        return torch.from_numpy((ends <= at).sum(axis=1, keepdims=True))
+
+    with mock.patch.object(torch, "multinomial", multinomial):
+        yield

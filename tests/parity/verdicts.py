@@ -1,0 +1,100 @@
+"""Whether the engine's answers are those of the eager model, or tied with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from regard.engine.request import GeneratedSequence, Generation
+from regard.engine.search.rules import Rules
+
+from .family import Ask, Family
+from .reference import Expected
+
+TOLERANCE = 1e-4
+TIE_MARGIN = 1e-4
+
+
+@dataclass
+class Verdicts:
+    """What became of the requests of one model, by the names of their option sets."""
+
+    asked: Counter[str] = field(default_factory=Counter)
+    ties: Counter[str] = field(default_factory=Counter)
+    differences: Counter[str] = field(default_factory=Counter)
+    explanations: list[str] = field(default_factory=list)
+    worst_score: float = 0.0
+    """The greatest difference of any score or log-probability from the eager model's."""
+
+    def judge(self, ask: Ask, answer: Generation, family: Family) -> None:
+        """Compare an answer's tokens, scores and log-probabilities with those of the eager model."""
+        self.asked[ask.name] += 1
+        expected = family.reference.search(ask.arguments, ask.given)
+        ours = [sequence.token_ids for sequence in answer.sequences]
+        if len(ours) != len(expected.sequences):
+            self._differ(ask, f"{len(ours)} sequences instead of {len(expected.sequences)}")
+        elif not _same(ours, expected.sequences, family.spec.pad_token_id):
+            self._tie_or_differ(ask, expected.excuse(ours), f"{ours} instead of {expected.sequences}")
+        elif (difference := _scores_differ(ask, answer, family, expected)) > TOLERANCE:
+            self._differ(ask, f"scores differ by {difference:.1e}")
+        else:
+            self.worst_score = max(self.worst_score, difference)
+
+    def judge_again(self, ask: Ask, answer: Generation, alone: Generation, family: Family) -> None:
+        """Compare the tokens that a request got in a batch with those that it gets alone."""
+        ours = [sequence.token_ids for sequence in answer.sequences]
+        others = [sequence.token_ids for sequence in alone.sequences]
+        if ours != others:
+            excuse = family.reference.search(ask.arguments, ask.given).excuse(ours)
+            self._tie_or_differ(ask, excuse, f"{ours} in a batch, {others} alone")
+
+    def _tie_or_differ(self, ask: Ask, margin: float, problem: str) -> None:
+        if margin <= TIE_MARGIN:
+            self.ties[ask.name] += 1
+        else:
+            self._differ(ask, f"{problem}, by {margin:.1e}")
+
+    def _differ(self, ask: Ask, problem: str) -> None:
+        self.differences[ask.name] += 1
+        self.explanations.append(f"{ask.name}: {problem}; asked for {dict(ask.given)}")
+
+
+def log_probabilities_differ(sequence: GeneratedSequence, eager: torch.Tensor, forced: Sequence[bool]) -> float:
+    """Return the greatest difference of told log-probabilities from the eager model's [T, V].
+
+    A forced token's is 0. The likeliest tokens are compared with those at the same rank, too.
+    """
+    expected = eager.gather(1, torch.tensor(sequence.token_ids)[:, None])[:, 0]
+    expected[torch.tensor(forced)] = 0.0
+    differences = [(torch.tensor(sequence.log_probabilities) - expected).abs().max()]
+    for listed, row in zip(sequence.top_logprobs, eager, strict=False):
+        told = torch.tensor([one.log_probability for one in listed])
+        differences += [
+            (told - row.topk(len(listed)).values).abs().max(),
+            (told - row[[one.token_id for one in listed]]).abs().max(),
+        ]
+    return float(torch.stack(differences).max())
+
+
+def _same(ours: list[list[int]], theirs: list[list[int]], pad_token_id: int) -> bool:
+    """Whether all sequences are the same, but for what pads the others."""
+    return all(
+        other[: len(one)] == one and set(other[len(one) :]) <= {pad_token_id}
+        for one, other in zip(ours, theirs, strict=True)
+    )
+
+
+def _scores_differ(ask: Ask, answer: Generation, family: Family, expected: Expected) -> float:
+    rules = Rules.of(ask.options, family.spec)
+    differences = []
+    for sequence in answer.sequences:
+        eager = family.reference.log_probabilities(ask.arguments, sequence.token_ids)
+        forced = [rules.forced(at) is not None for at in range(len(sequence.token_ids))]
+        differences.append(log_probabilities_differ(sequence, eager, forced))
+    scores = [sequence.score for sequence in answer.sequences]
+    theirs = expected.scores or [sum(sequence.log_probabilities) for sequence in answer.sequences]
+    return max(*differences, float(np.abs(np.subtract(scores, theirs)).max()))
