@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -35,6 +35,8 @@ from transformers.masking_utils import AttentionMaskInterface, bidirectional_mas
 
 from regard_export.caches import StepCache
 from regard_export.errors import CheckpointError
+
+Operand = TypeVar("Operand")
 
 IMPLEMENTATION = "regard"
 DOMAIN = "regard"
@@ -186,7 +188,7 @@ class _Call:
         lengths = [step.row_length, step.total_length]
         output, present_key, present_value = ops.symbolic_multi_out(
             f"{DOMAIN}::CachedAttention",
-            _trimmed([query, flat_key, flat_value, past_key, past_value, *lengths, self.bias]),
+            trimmed([query, flat_key, flat_value, past_key, past_value, *lengths, self.bias]),
             {"num_heads": self.heads, "scale": float(self.scale)},
             dtypes=[query.dtype] * 3,
             shapes=[query.shape, past_key.shape, past_value.shape],
@@ -201,7 +203,7 @@ class _Call:
         assert query is not None
         return ops.symbolic(
             f"{DOMAIN}::{operator}",
-            _trimmed(inputs),
+            trimmed(inputs),
             {"num_heads": self.heads, "scale": float(self.scale)},
             dtype=query.dtype,
             shape=query.shape,
@@ -221,7 +223,7 @@ class _Call:
         query = tensors[0]
         weights = ops.symbolic(
             f"{DOMAIN}::AttentionWeights",
-            _trimmed([*tensors, rows, *options]),
+            trimmed([*tensors, rows, *options]),
             {"num_heads": self.heads, "scale": float(self.scale)},
             dtype=torch.float32,
             shape=(rows.shape[0], self.heads, query.shape[1], keys),
@@ -231,8 +233,8 @@ class _Call:
         self.trace.taps.append(TracedTap(kind, self.trace.stack_of(self.module), layer, self.heads, weights))
 
 
-def _trimmed(inputs: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
-    """Leave out the absent inputs at the end."""
+def trimmed(inputs: list[Operand | None]) -> list[Operand | None]:
+    """Leave out the absent inputs of an operator at their end."""
     while inputs[-1] is None:
         inputs = inputs[:-1]
     return inputs

@@ -5,6 +5,7 @@ Each wraps the whole, unmodified model; what its outputs don't need is pruned fr
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ class Findings:
     taps: list[TapSpec] = field(default_factory=list)
 
 
-class Graph(torch.nn.Module):
+class Graph(torch.nn.Module, ABC):
     """A graph of a package. `findings` holds its outputs' names and taps once it has been traced."""
 
     name: Literal["encoder", "step", "classifier"]
@@ -40,9 +41,9 @@ class Graph(torch.nn.Module):
         self.model: Any = model
         self.findings = Findings()
 
+    @abstractmethod
     def example(self) -> Example:
         """Return inputs of small, distinct sizes."""
-        raise NotImplementedError
 
 
 class TracedGraph(Graph):

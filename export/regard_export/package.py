@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
@@ -59,9 +59,7 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     `progress` is called with each stage's name as it begins. Raises `ExportError`; whatever
     happens, nothing but a whole, proven package appears below `output`.
     """
-    final = output / options.name / options.version
-    if final.exists() and not options.overwrite:
-        raise ExportError(f"{options.name}/{options.version} exists already; choose another --version, or --overwrite")
+    final = place_of(output, options)
     target = target_of(options.target, options.precision)
     progress("loading the checkpoint")
     checkpoint = load_checkpoint(checkpoint_directory, options.languages)
@@ -71,12 +69,8 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
         progress("proving it against the eager model")
         parity = measure(checkpoint, staging, files, TOLERANCES[options.precision])
         parity.require()
-        for name, content in checkpoint.tokenizer_files.items():
-            (staging / name).write_text(content, "utf-8")
-        (staging / PARITY_FILE).write_text(json.dumps(parity.report(), indent=2) + "\n")
         progress("writing the manifest")
-        manifest = manifest_of(checkpoint, staging, options, files)
-        (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+        seal(staging, checkpoint, options, files, parity.report(), checkpoint.tokenizer_files)
     return final
 
 
@@ -106,6 +100,30 @@ class Origin(Protocol):
     @property
     def classification(self) -> ClassificationSpec | None:
         """The classes, if it names any."""
+
+
+def place_of(output: Path, options: Options) -> Path:
+    """Return the package's directory. Raises `ExportError` if there is one that may not be overwritten."""
+    final = output / options.name / options.version
+    if final.exists() and not options.overwrite:
+        raise ExportError(f"{options.name}/{options.version} exists already; choose another --version, or --overwrite")
+    return final
+
+
+def seal(
+    staging: Path,
+    origin: Origin,
+    options: Options,
+    files: GraphFiles,
+    report: Mapping[str, object],
+    tokenizer_files: Mapping[str, str],
+) -> None:
+    """Write what a package holds beside its graphs: the tokenizer, the proof's report and, last, the manifest."""
+    for name, content in tokenizer_files.items():
+        (staging / name).write_text(content, "utf-8")
+    (staging / PARITY_FILE).write_text(json.dumps(report, indent=2) + "\n")
+    manifest = _manifest_of(origin, staging, options, files)
+    (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
 
 
 @contextmanager
@@ -138,7 +156,7 @@ def staging_directory(output: Path, final: Path) -> Iterator[Path]:
         raise ExportError(f"{output} can't be written: {error.strerror or error}") from error
 
 
-def manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFiles) -> Manifest:
+def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFiles) -> Manifest:
     """Return the manifest of the files in `staging`. Raises `ExportError` if it isn't a valid one."""
     fields = {
         "format_version": FORMAT_VERSION,

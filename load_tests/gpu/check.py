@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -25,8 +26,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from load_tests.gpu.findings import Finding, table_of, write
-from load_tests.peers import results
+from load_tests.peers.results import Figure, table_of, write
 
 MODELS = ("demo-en-fr", "demo-intent", "demo-scenes", "bert-base", "vit-base", "marian-base")
 MEASURED = ("marian-base", "bert-base", "vit-base")
@@ -41,16 +41,16 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 @dataclass
 class Check:
-    """A run of the check, and what it has found so far."""
+    """A run of the check, and what it has measured so far."""
 
     provider: str
     quick: bool
     ends_at: float
-    findings: list[Finding] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
     def run(self, part: Sequence[str], ends_at: float) -> None:
-        """Run one part; keep its findings, or why it has none."""
+        """Run one part; keep its figures, or why it has none."""
         name = " ".join(part)
         left_s = ends_at - time.monotonic()
         if left_s <= 0:
@@ -72,7 +72,7 @@ class Check:
             self.failures[name] = words[-1][-400:] if words else f"ended with {done.returncode}"
             file.with_suffix(".log").write_text(done.stdout + done.stderr)
         else:
-            self.findings += [Finding(**found) for found in json.loads(file.read_text())]
+            self.figures += [Figure(**found) for found in json.loads(file.read_text())]
         console.print(f"{name}: {time.monotonic() - started:.0f} s")
 
     def run_all(self) -> None:
@@ -91,7 +91,7 @@ class Check:
     @property
     def sound(self) -> bool:
         """Whether every part ran and every figure meets its bar."""
-        return not self.failures and all(each.holds is not False for each in self.findings)
+        return not self.failures and all(each.holds is not False for each in self.figures)
 
 
 def main() -> int:
@@ -107,23 +107,17 @@ def main() -> int:
         return 0
     check = Check(arguments.provider, arguments.quick, time.monotonic() + arguments.budget)
     check.run_all()
-    console.print(table_of(check.findings, device or "the CPU, a rehearsal"))
+    console.print(table_of(check.figures, f"on {device or 'the CPU, a rehearsal'}"))
     for part, why in check.failures.items():
         console.print(f"[red]{part} failed:[/red] {escape(why)}", soft_wrap=True)
-    content = {
-        "name": "gpu-check",
-        "machine": results.machine() | {"gpu": device},
-        "versions": results.versions(),
-        "rows": [each.row for each in check.findings],
-        "failures": check.failures,
-    }
-    files = [results.RESULTS / "gpu-check.json"]
-    if arguments.provider == "cpu":
-        files = [results.RESULTS / "gpu-check-rehearsal.json"]
-    elif not arguments.quick:
-        files.append(RECORDS / f"{record_name(str(device), datetime.date.today())}.json")
-    write(files, content)
-    console.print(f"written to {' and '.join(map(str, files))}")
+    rehearses = arguments.provider == "cpu"
+    name = "gpu-check-rehearsal" if rehearses else "gpu-check"
+    file = write(name, check.figures, gpu=device, failures=check.failures)
+    console.print(f"written to {file}")
+    if not rehearses and not arguments.quick:
+        RECORDS.mkdir(parents=True, exist_ok=True)
+        record = RECORDS / f"{record_name(str(device), datetime.date.today())}.json"
+        console.print(f"and to {shutil.copy(file, record)}")
     return 0 if check.sound else 1
 
 

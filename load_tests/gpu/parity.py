@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from load_tests.gpu.course import Course
-from load_tests.gpu.findings import Finding
 from load_tests.gpu.inputs import eager, real_sources, tensors_of
+from load_tests.peers.results import Figure
 from regard.engine.observer import SilentObserver
 from regard.engine.providers import ATTENTION_OPERATORS, ONNX_NAMES
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation, Request
@@ -25,7 +25,7 @@ NEW_TOKENS = 24
 HEAVY = ATTENTION_OPERATORS | {"MatMul", "Gemm", "Conv", "FusedMatMul"}
 
 
-def compare(course: Course, name: str, precision: str) -> list[Finding]:
+def compare(course: Course, name: str, precision: str) -> list[Figure]:
     """Return the largest differences from the eager model, the share of tokens alike, and where the nodes are."""
     package = course.package(name, precision)
     sources = real_sources(package, 4 if course.quick else 24)
@@ -47,9 +47,11 @@ def compare(course: Course, name: str, precision: str) -> list[Finding]:
         else:
             alike += _compare_generation(package, model, tensors, answer, differences)
     title, tolerance = f"{name}, {precision}", TOLERANCES[precision]
-    found = [Finding(f"{title}: {what}", worst, "difference", tolerance) for what, worst in differences.items()]
+    found = [
+        Figure(f"{title}: {what}", "difference", [worst], tolerance, limits=True) for what, worst in differences.items()
+    ]
     if alike:
-        found.append(Finding(f"{title}: tokens alike, forced", sum(alike) / len(alike), "share", AGREEMENT))
+        found.append(Figure(f"{title}: tokens alike, forced", "share", [sum(alike) / len(alike)], AGREEMENT))
     return found + _placement(course, package, title)
 
 
@@ -103,16 +105,16 @@ def _compare_generation(
     return [tokens[at] == best[at] for at in free]
 
 
-def _placement(course: Course, package: Package, title: str) -> list[Finding]:
+def _placement(course: Course, package: Package, title: str) -> list[Figure]:
     """Count the nodes by provider, and the share of attention and products that are where they belong."""
     found = []
     for graph in sorted(GRAPHS[package.manifest.task]):
         operators = open_session(package, graph, course.settings()).operators
         for provider, types in operators.items():
-            found.append(Finding(f"{title}: {graph}, nodes on {provider}", len(types), "nodes"))
+            found.append(Figure(f"{title}: {graph}, nodes on {provider}", "nodes", [len(types)]))
         heavy = {provider: sum(kind in HEAVY for kind in types) for provider, types in operators.items()}
         share = heavy.get(ONNX_NAMES[course.provider], 0) / max(1, sum(heavy.values()))
-        found.append(Finding(f"{title}: {graph}, attention and products on {course.provider}", share, "share", 1.0))
+        found.append(Figure(f"{title}: {graph}, attention and products on {course.provider}", "share", [share], 1.0))
     return found
 
 

@@ -11,11 +11,11 @@ import torch  # noqa: F401 - it brings the CUDA libraries that ONNX Runtime look
 
 from load_tests.gpu import parity, service, throughput
 from load_tests.gpu.course import Course
-from load_tests.gpu.findings import Finding
+from load_tests.peers.results import Figure
 
 
-def find(course: Course, kind: str, arguments: list[str]) -> list[Finding]:
-    """Return what the part `parity NAME PRECISION`, `service` or `throughput NAME` finds."""
+def measure(course: Course, kind: str, arguments: list[str]) -> list[Figure]:
+    """Return what the part `parity NAME PRECISION`, `service` or `throughput NAME` measures."""
     match kind:
         case "parity":
             return parity.compare(course, *arguments)
@@ -27,9 +27,9 @@ def find(course: Course, kind: str, arguments: list[str]) -> list[Finding]:
 
 
 def main() -> None:
-    """Write the findings of the part to a file: FILE PROVIDER full|quick PART..."""
+    """Write the figures of the part to a file: FILE PROVIDER full|quick PART..."""
     file, provider, effort, kind, *arguments = sys.argv[1:]
-    found = find(Course(provider, quick=effort == "quick"), kind, arguments)
+    found = measure(Course(provider, quick=effort == "quick"), kind, arguments)
     Path(file).write_text(json.dumps([asdict(each) for each in found]))
 
 

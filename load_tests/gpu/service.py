@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from load_tests.gpu.course import DEMONSTRATION, Course
-from load_tests.gpu.findings import Finding
 from load_tests.gpu.inputs import TEXTS
+from load_tests.peers.results import Figure
 from load_tests.peers.server import Server
 from regard.client import AttentionOptions, Client
 from regard.manifest import Task
@@ -15,7 +15,7 @@ from regard.manifest import Task
 COUNT = 20
 
 
-def ask(course: Course) -> list[Finding]:
+def ask(course: Course) -> list[Figure]:
     """Return the share of requests that were answered, with attention; the server starts on no other provider."""
     precision = course.precisions[-1]
     os.environ["REGARD_ENGINE__PROVIDER"] = course.provider
@@ -34,7 +34,7 @@ def ask(course: Course) -> list[Finding]:
         Task.CLASSIFICATION: [bool(answer.classes and answer.attention) for answer in classified],
     }
     return [
-        Finding(f"service, {precision}: {task} answered with attention", sum(told) / COUNT, "share", 1.0)
+        Figure(f"service, {precision}: {task} answered with attention", "share", [sum(told) / COUNT], 1.0)
         for task, told in answers.items()
     ]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from load_tests.gpu.course import Course
-from load_tests.gpu.findings import Finding
 from load_tests.gpu.inputs import eager, random_sources
+from load_tests.peers.results import Figure
 from regard.engine.observer import SilentObserver
 from regard.engine.request import ClassifyRequest, GenerateRequest, Request
 from regard.engine.search.options import GenerationOptions
@@ -23,7 +23,7 @@ SHORTEST, LONGEST = 10, 40
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
-def measure(course: Course, name: str) -> list[Finding]:
+def measure(course: Course, name: str) -> list[Figure]:
     """Return the rates of the engine and of Transformers (SDPA), in tokens or inputs per second, and their ratios."""
     precision = course.precisions[-1]
     package = course.package(name, precision)
@@ -40,7 +40,7 @@ def measure(course: Course, name: str) -> list[Finding]:
         attention="sdpa",
     )
     bandwidth = memory_bandwidth(course)
-    found.append(Finding("memory bandwidth", bandwidth / 1e9, "GB/s"))
+    found.append(Figure(f"{name}: memory bandwidth", "GB/s", [bandwidth / 1e9]))
     with asyncio.Runner() as runner:
         for concurrency in course.concurrencies:
             sources = random_sources(package, 2 * concurrency if concurrency > 1 else 8, SHORTEST, LONGEST)
@@ -56,12 +56,12 @@ def measure(course: Course, name: str) -> list[Finding]:
 
             rates = {who: produced / _seconds(run) for who, run in (("engine", engine), ("transformers", transformers))}
             title = f"{name}, {precision}, {concurrency} at a time"
-            found += [Finding(f"{title}: {who}", rate, unit) for who, rate in rates.items()]
-            found.append(Finding(f"{title}: engine / transformers", rates["engine"] / rates["transformers"], "ratio"))
+            found += [Figure(f"{title}: {who}", unit, [rate]) for who, rate in rates.items()]
+            found.append(Figure(f"{title}: engine / transformers", "ratio", [rates["engine"] / rates["transformers"]]))
             if generates:
                 floor = concurrency * bandwidth / bytes_of_a_step(package, concurrency)
-                found.append(Finding(f"{title}: what the memory allows", floor, unit))
-                found.append(Finding(f"{title}: engine / what the memory allows", rates["engine"] / floor, "ratio"))
+                found.append(Figure(f"{title}: what the memory allows", unit, [floor]))
+                found.append(Figure(f"{title}: engine / what the memory allows", "ratio", [rates["engine"] / floor]))
     worker.stop()
     return found
 

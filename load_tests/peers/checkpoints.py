@@ -16,23 +16,29 @@ from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrain
 
 EOS, UNK, PAD = "</s>", "<unk>", "<pad>"
 NEVER = -1e2
-VOCABULARY_SIZE = 58_101
+VOCABULARY_SIZE, TINY_VOCABULARY_SIZE = 58_101, 200
 MAX_POSITIONS = 512
 SEED = 58_101
 
 
 def save_marian_base(directory: Path) -> None:
-    """Write a checkpoint of Marian's base shape (6+6 layers of 512, 8 heads, 2,048) with random weights."""
-    tokenizer = _dummy_tokenizer()
+    """Write a checkpoint of Marian's base shape with random weights."""
+    save_endless(*random_marian(), directory)
+
+
+def random_marian(*, tiny: bool = False) -> tuple[MarianMTModel, PreTrainedTokenizerFast]:
+    """Return a model of random weights: Marian's base shape (6+6 layers of 512, 8 heads, 2,048), or a tiny one."""
+    tokenizer = dummy_tokenizer(TINY_VOCABULARY_SIZE if tiny else VOCABULARY_SIZE)
+    width, layers, heads = (32, 2, 4) if tiny else (512, 6, 8)
     config = MarianConfig(
-        vocab_size=VOCABULARY_SIZE,
-        d_model=512,
-        encoder_layers=6,
-        decoder_layers=6,
-        encoder_attention_heads=8,
-        decoder_attention_heads=8,
-        encoder_ffn_dim=2048,
-        decoder_ffn_dim=2048,
+        vocab_size=len(tokenizer),
+        d_model=width,
+        encoder_layers=layers,
+        decoder_layers=layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=4 * width,
+        decoder_ffn_dim=4 * width,
         activation_function="swish",
         max_position_embeddings=MAX_POSITIONS,
         scale_embedding=True,
@@ -42,7 +48,7 @@ def save_marian_base(directory: Path) -> None:
         forced_eos_token_id=None,
     )
     torch.manual_seed(SEED)
-    _save(MarianMTModel(config), tokenizer, directory)
+    return MarianMTModel(config), tokenizer
 
 
 def save_endless_copy(checkpoint: Path, directory: Path) -> None:
@@ -59,11 +65,12 @@ def save_endless_copy(checkpoint: Path, directory: Path) -> None:
         model.final_logits_bias.copy_(model.final_logits_bias[:, order])
     model.config.pad_token_id = model.config.decoder_start_token_id = last
     model.model.shared.padding_idx = last
-    _save(model, PreTrainedTokenizerFast.from_pretrained(scratch), directory)
+    save_endless(model, PreTrainedTokenizerFast.from_pretrained(scratch), directory)
     shutil.rmtree(scratch)
 
 
-def _save(model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
+def save_endless(model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, directory: Path) -> None:
+    """Write a model whose padding token is the last, so that no sentence ends."""
     config = model.config
     with torch.no_grad():
         model.model.shared.weight[config.pad_token_id] = 0
@@ -79,9 +86,9 @@ def _save(model: MarianMTModel, tokenizer: PreTrainedTokenizerFast, directory: P
     tokenizer.save_pretrained(directory)
 
 
-def _dummy_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a unigram tokenizer of 58,101 pieces, each a word that encodes to itself."""
-    words = [(f"▁word{number}", -10.0) for number in range(VOCABULARY_SIZE - 3)]
+def dummy_tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """Return a unigram tokenizer of `size` pieces, each a word that encodes to itself; the last one is for padding."""
+    words = [(f"▁word{number}", -10.0) for number in range(size - 3)]
     tokenizer = Tokenizer(models.Unigram([(EOS, 0.0), (UNK, 0.0), *words, (PAD, 0.0)], unk_id=1))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()

@@ -19,12 +19,16 @@ LIBRARIES = ("regard", "onnxruntime", "numpy", "torch", "transformers", "ctransl
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What every round measured of one thing. `bar` is the least median that is asked for, or None."""
+    """What every round measured of one thing. `bar` is the median that is asked for, or None.
+
+    It is the least that will do, or the most, as for differences, if it `limits`.
+    """
 
     name: str
     unit: str
     measured: Sequence[float]
     bar: float | None = None
+    limits: bool = False
 
     @property
     def median(self) -> float:
@@ -33,10 +37,21 @@ class Figure:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the median reaches the bar; None without one."""
-        return None if self.bar is None else self.median >= self.bar
+        """Whether the median reaches the bar, or stays below it; None without one."""
+        if self.bar is None:
+            return None
+        return self.median <= self.bar if self.limits else self.median >= self.bar
+
+    @property
+    def asked(self) -> str:
+        """The bar, in words; empty without one."""
+        if self.bar is None:
+            return ""
+        return f"at {'most' if self.limits else 'least'} {_number(self.bar)}"
 
     def __str__(self) -> str:
+        if len(self.measured) == 1:
+            return _number(self.median)
         return f"{_number(self.median)} ({_number(min(self.measured))} to {_number(max(self.measured))})"
 
     def rows(self) -> list[dict[str, object]]:
@@ -53,10 +68,10 @@ class Figure:
         ]
 
 
-def write(target: str, figures: Sequence[Figure]) -> Path:
-    """Write `build/results/TARGET.json`, with the machine and the versions, and return the file."""
+def write(target: str, figures: Sequence[Figure], **more: object) -> Path:
+    """Write `build/results/TARGET.json`, with the machine, the versions and what `more` there is; return the file."""
     rows = [row for figure in figures for row in figure.rows()]
-    content = {"name": target, "machine": machine(), "versions": versions(), "rows": rows}
+    content = {"name": target, "machine": machine(), "versions": versions(), "rows": rows, **more}
     RESULTS.mkdir(parents=True, exist_ok=True)
     file = RESULTS / f"{target}.json"
     file.write_text(json.dumps(content, indent=2) + "\n")
@@ -68,8 +83,7 @@ def table_of(figures: Sequence[Figure], title: str) -> Table:
     table = Table("", "median (lowest to highest)", "unit", "asked", "holds", title=title)
     for figure in figures:
         verdict = {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[figure.holds]
-        asked = "" if figure.bar is None else f"at least {_number(figure.bar)}"
-        table.add_row(figure.name, str(figure), figure.unit, asked, verdict)
+        table.add_row(figure.name, str(figure), figure.unit, figure.asked, verdict)
     return table
 
 
@@ -101,4 +115,6 @@ def versions() -> dict[str, str]:
 
 
 def _number(value: float) -> str:
+    if 0 < abs(value) < 0.01:
+        return f"{value:.1e}"
     return f"{value:,.0f}" if value >= 20 else f"{value:.2f}"

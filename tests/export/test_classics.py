@@ -246,14 +246,15 @@ async def test_the_engine_classifies_as_the_module_does(
 ) -> None:
     """Requests of all lengths in one batch: scores, and the weights of every layer and head."""
     blueprint, package = exported(name)
-    worker, module = start(package), blueprint.module
+    worker = start(package)
+    module: Any = blueprint.module
     names = frozenset(tap.name for tap in package.manifest.taps)
     asked = sources(blueprint)
     answers = await asyncio.gather(*(worker.run(ClassifyRequest(source, taps=names)) for source, _, _ in asked))
     for (_, given, length), answer in zip(asked, answers, strict=True):
         assert isinstance(answer, Classification)
         with torch.no_grad():
-            logits, weights = module.classify(given, length)  # type: ignore[operator]
+            logits, weights = module.classify(given, length)
         assert np.abs(answer.logits - logits[0].numpy()).max() < 10 * TOLERANCE
         for tap in package.manifest.taps:
             ours = answer.taps[tap.name]
@@ -288,8 +289,8 @@ def test_the_service_serves_them(tmp_path: Path) -> None:
 
 def test_local_attention_is_local() -> None:
     """No position sees one that is further away than the window."""
-    module = peaked(CLASSICS["local"]()).module
-    (weights, _) = module.classify(torch.randint(2, VOCABULARY, (1, 9)), torch.tensor([9])).weights  # type: ignore[operator]
+    module: Any = peaked(CLASSICS["local"]()).module
+    (weights, _) = module.classify(torch.randint(2, VOCABULARY, (1, 9)), torch.tensor([9])).weights
     place = np.arange(9)
     near = np.abs(place[:, None] - place) <= 2
     assert (weights[0].detach().numpy() > 0).any(0).tolist() == near.tolist()
@@ -297,8 +298,8 @@ def test_local_attention_is_local() -> None:
 
 def test_sparse_attention_is_sparse() -> None:
     """Every position sees three others, or itself."""
-    module = peaked(CLASSICS["sparse"]()).module
-    (weights, _) = module.classify(torch.randint(2, VOCABULARY, (1, 9)), torch.tensor([9])).weights  # type: ignore[operator]
+    module: Any = peaked(CLASSICS["sparse"]()).module
+    (weights, _) = module.classify(torch.randint(2, VOCABULARY, (1, 9)), torch.tensor([9])).weights
     assert ((weights > 0).sum(-1) == 3).all()
 
 

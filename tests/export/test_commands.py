@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -54,7 +55,7 @@ def in_one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def edit(package: Path, change: Callable[[dict[str, object]], None]) -> None:
+def edit(package: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Change a package's manifest."""
     file = package / MANIFEST_FILE
     fields = json.loads(file.read_text())
@@ -146,12 +147,12 @@ def add_a_file(package: Path) -> None:
 
 def rename_an_output(package: Path) -> None:
     """Let the manifest speak of an output that the graph doesn't have."""
-    edit(package, lambda fields: fields["graphs"]["classifier"]["outputs"][0].update(name="other"))  # type: ignore[index]
+    edit(package, lambda fields: fields["graphs"]["classifier"]["outputs"][0].update(name="other"))
 
 
 def unlist_the_tokenizer(package: Path) -> None:
     """Leave out a checksum."""
-    edit(package, lambda fields: fields["files"].pop("tokenizer.json"))  # type: ignore[attr-defined]
+    edit(package, lambda fields: fields["files"].pop("tokenizer.json"))
 
 
 def misspell_a_field(package: Path) -> None:
@@ -191,7 +192,7 @@ def test_a_package_that_strays_from_its_checkpoint_is_named(
     """What was changed together with its checksum is found by what it computes."""
     damage(package)
     digest = sha256_of(package / "classifier.onnx.data")
-    edit(package, lambda fields: fields["files"].update({"classifier.onnx.data": digest}))  # type: ignore[attr-defined]
+    edit(package, lambda fields: fields["files"].update({"classifier.onnx.data": digest}))
     result = run("verify", str(package), "--against", str(classifier))
     assert result.exit_code == 1
     assert message in in_one_line(result.stderr)
@@ -257,7 +258,7 @@ def test_an_export_that_fails_midway_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full disk or an interruption, once the graphs are written, is one line and no file."""
-    monkeypatch.setattr("regard_export.package.manifest_of", failure)
+    monkeypatch.setattr("regard_export.package.seal", failure)
     result = run(str(classifier), "--output", str(tmp_path / "models"))
     assert result.exit_code == code
     assert message in in_one_line(result.stderr)

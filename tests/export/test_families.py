@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 from regard.manifest import Manifest, Task, load_package
+from regard_export.families.proven import PROVEN
 from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.package import Options, export
 
@@ -74,6 +76,18 @@ def exported(save: Save, at: Path, languages: Languages = ANY_LANGUAGES) -> tupl
     """Export a checkpoint; return the package's manifest and its parity report."""
     directory = export(save(at / "checkpoint"), at / "models", Options(name="tiny", languages=languages))
     return load_package(directory).manifest, json.loads((directory / "parity.json").read_text())
+
+
+def test_regard_export_lists_what_is_exported_here() -> None:
+    """MarianMT and ViT have files of their own, `test_package.py` and `test_images.py`."""
+    classes = {kind.lower(): kind for kind in dir(transformers) if kind.endswith("Config")}
+
+    def model_types(kinds: Iterable[str]) -> set[str]:
+        return {getattr(transformers, classes[f"{kind}config".lower()]).model_type for kind in kinds}
+
+    assert set(PROVEN[Task.TRANSLATION]) == model_types(TRANSLATORS) | {"marian"}
+    assert set(PROVEN[Task.CAPTIONING]) == {"vision-encoder-decoder", "blip"}
+    assert set(PROVEN[Task.CLASSIFICATION]) == model_types([*TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS]) | {"vit"}
 
 
 def names(*kinds: str) -> set[str]:

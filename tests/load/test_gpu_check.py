@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import sys
+import time
 
 import pytest
 
 from load_tests.gpu import check
-from load_tests.gpu.findings import Finding
+from load_tests.peers.results import Figure
 
 
 def test_without_a_gpu_it_says_so_in_one_line(
@@ -22,21 +23,23 @@ def test_without_a_gpu_it_says_so_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("value", "unit", "bar", "holds"),
+    ("value", "bar", "limits", "holds"),
     [
-        (1e-5, "difference", 1e-4, True),
-        (2e-4, "difference", 1e-4, False),
-        (float("inf"), "difference", 1e-4, False),
-        (1.0, "share", 0.99, True),
-        (0.98, "share", 0.99, False),
-        (12.0, "tokens/s", None, None),
+        (1e-5, 1e-4, True, True),
+        (2e-4, 1e-4, True, False),
+        (float("inf"), 1e-4, True, False),
+        (float("nan"), 1e-4, True, False),
+        (1.0, 0.99, False, True),
+        (0.98, 0.99, False, False),
+        (float("nan"), 0.99, False, False),
+        (12.0, None, False, None),
     ],
 )
 def test_a_difference_is_small_and_a_share_is_large_enough(
-    value: float, unit: str, bar: float | None, holds: bool | None
+    value: float, bar: float | None, limits: bool, holds: bool | None
 ) -> None:
     """Differences have an upper bar, everything else a lower one; a mere figure has none."""
-    assert Finding("figure", value, unit, bar).holds is holds
+    assert Figure("figure", "unit", [value], bar, limits).holds is holds
 
 
 def test_a_part_that_fails_or_is_late_is_told_and_ends_no_other() -> None:
@@ -45,7 +48,7 @@ def test_a_part_that_fails_or_is_late_is_told_and_ends_no_other() -> None:
     late.run(["service"], ends_at=0)
     assert late.failures == {"service": "not begun: the time was up"}
     wrong = check.Check("cpu", quick=True, ends_at=float("inf"))
-    wrong.run(["parity", "nobody", "fp32"], ends_at=check.time.monotonic() + 60)
+    wrong.run(["parity", "nobody", "fp32"], ends_at=time.monotonic() + 60)
     assert "nobody" in wrong.failures["parity nobody fp32"]
     assert not late.sound
     assert not wrong.sound

@@ -28,7 +28,7 @@ from regard_export.package import Options, export
 
 from .family import Family, served
 from .option_sets import OPTION_SETS
-from .verdicts import Verdicts
+from .verdicts import TOLERANCE, Verdicts
 
 DEMONSTRATION = Path(__file__).parents[2] / "export" / "checkpoints" / "demo-en-fr"
 FAMILIES: dict[str, Callable[[Path], Path]] = {
@@ -150,8 +150,8 @@ def _figures(name: str, verdicts: Verdicts, deviation: float) -> list[Figure]:
     return [
         Figure(f"{name}: requests that are equal or tie", "share", [(asked - differences) / asked], 1.0),
         Figure(f"{name}: requests that tie", "requests", [ties]),
-        Figure(f"{name}: greatest difference of a score", "nats", [verdicts.worst_score]),
-        Figure(f"{name}: room between 10,000 draws and {FARTHEST:g} sigma", "sigma", [FARTHEST - deviation], 0.0),
+        Figure(f"{name}: greatest difference of a score", "nats", [verdicts.worst_score], TOLERANCE, limits=True),
+        Figure(f"{name}: farthest share of {DRAWS:,} draws", "sigma", [deviation], FARTHEST, limits=True),
     ]
 
 

@@ -17,7 +17,7 @@ from regard.engine.search.options import GenerationOptions
 from regard.engine.session import OnnxSession, Session
 from regard.engine.source import Pixels, Source, Tokens
 from regard.manifest import Package, load_package
-from regard.worker import Worker
+from regard.worker import SessionFactory, Worker
 
 SETTINGS = EngineSettings(max_rows=24, max_batch_tokens=256)
 CHANCE = np.random.default_rng(3)
@@ -48,16 +48,18 @@ def options_of(each: int) -> GenerationOptions:
     return GenerationOptions(**kinds[each % 3])
 
 
-async def generations(package: Package, requests: Sequence[GenerateRequest], open_session: object) -> list[Generation]:
+async def generations(
+    package: Package, requests: Sequence[GenerateRequest], open_session: SessionFactory
+) -> list[Generation]:
     """Return what a worker makes of requests that come side by side."""
-    worker = Worker(package, SETTINGS, SilentObserver(), open_session=open_session)  # type: ignore[arg-type]
+    worker = Worker(package, SETTINGS, SilentObserver(), open_session=open_session)
     worker.start()
     try:
         results = await asyncio.gather(*(worker.run(request) for request in requests))
     finally:
         worker.stop()
     assert all(isinstance(result, Generation) for result in results)
-    return list(results)  # type: ignore[arg-type]
+    return [result for result in results if isinstance(result, Generation)]
 
 
 @pytest.mark.parametrize("name", ["demo-en-fr", "demo-scenes"])

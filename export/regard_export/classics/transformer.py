@@ -10,6 +10,7 @@ masked: it is their weights that are of interest here, not their speed.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
@@ -45,7 +46,7 @@ class _Layer(nn.Module):
         return mixed
 
 
-class _TransformerClassifier(nn.Module):
+class _TransformerClassifier(nn.Module, ABC):
     """Classifies texts by the mean of their last states."""
 
     def __init__(
@@ -74,9 +75,9 @@ class _TransformerClassifier(nn.Module):
         mean = (self.norm(states) * counted).sum(1) / counted.sum(1)
         return Classified(self.output(mean), tuple(maps))
 
+    @abstractmethod
     def _seen(self, scores: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Return, bool [R, H or 1, S, S], which keys each query sees; `real` [R, 1, 1, S] are no padding."""
-        raise NotImplementedError
 
 
 class LocalTransformer(_TransformerClassifier):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from regard_export.attention import IMPLEMENTATION
@@ -87,6 +88,37 @@ def replaced(module: torch.nn.Module, name: str, value: object) -> Iterator[None
         yield
     finally:
         del vars(module)[name]
+
+
+def with_forwards(model: PreTrainedModel, forwards: Mapping[str, Callable[..., Any]]) -> AbstractContextManager[object]:
+    """Let all modules of some classes, by their names, be called as functions of the module until the context ends."""
+    with ExitStack() as stack:
+        for module in model.modules():
+            forward = forwards.get(type(module).__name__)
+            if forward is not None:
+                stack.enter_context(replaced(module, "forward", partial(forward, module)))
+        return stack.pop_all()
+
+
+def keys_and_values(
+    cache: EncoderDecoderCache | None,
+    layer: int,
+    project: Callable[[], tuple[torch.Tensor, torch.Tensor]],
+    *,
+    cross: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a layer's keys and values [R, H, S, D]: those of `project`, through the cache if there is one.
+
+    Across, they are projected once and then stay as they are.
+    """
+    if cache is None:
+        return project()
+    if cross and cache.is_updated.get(layer):
+        cached: Any = cache.cross_attention_cache.layers[layer]
+        return cached.keys, cached.values
+    half = cache.cross_attention_cache if cross else cache.self_attention_cache
+    keys, values = half.update(*project(), layer)
+    return keys, values
 
 
 def unused_positions(stack: torch.nn.Module) -> int:

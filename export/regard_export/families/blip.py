@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 
 from regard_export.attention import attend
-from regard_export.families.base import Family, replaced
+from regard_export.families.base import Family, keys_and_values, with_forwards
 
 
 class Blip(Family):
@@ -71,13 +70,7 @@ class Blip(Family):
 
     def adapted(self, model: PreTrainedModel) -> AbstractContextManager[object]:
         """Let both kinds of attention call Regard's."""
-        kinds: dict[str, Any] = {"BlipTextSelfAttention": _text_attention, "BlipAttention": _image_attention}
-        with ExitStack() as stack:
-            for module in model.modules():
-                attention = kinds.get(type(module).__name__)
-                if attention is not None:
-                    stack.enter_context(replaced(module, "forward", partial(attention, module)))
-            return stack.pop_all()
+        return with_forwards(model, {"BlipTextSelfAttention": _text_attention, "BlipAttention": _image_attention})
 
 
 def _text_attention(
@@ -88,20 +81,17 @@ def _text_attention(
     **_: object,
 ) -> tuple[torch.Tensor, None]:
     """Attend from `states` [R, Q, W] to themselves, or to what was seen; a step needs no mask."""
-    layer, crosses = attention.layer_idx, encoder_hidden_states is not None
+    read = states if encoder_hidden_states is None else encoder_hidden_states
 
     def split(states: torch.Tensor) -> torch.Tensor:
         return states.view(*states.shape[:-1], -1, attention.attention_head_size).transpose(1, 2)
 
-    if crosses and past_key_values is not None and past_key_values.is_updated.get(layer):
-        cached: Any = past_key_values.cross_attention_cache.layers[layer]
-        keys, values = cached.keys, cached.values
-    else:
-        read = encoder_hidden_states if crosses else states
-        keys, values = split(attention.key(read)), split(attention.value(read))
-        if past_key_values is not None:
-            cache = past_key_values.cross_attention_cache if crosses else past_key_values.self_attention_cache
-            keys, values = cache.update(keys, values, layer)
+    keys, values = keys_and_values(
+        past_key_values,
+        attention.layer_idx,
+        lambda: (split(attention.key(read)), split(attention.value(read))),
+        cross=encoder_hidden_states is not None,
+    )
     return attend(attention, split(attention.query(states)), keys, values).flatten(2), None
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, ExitStack
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from regard_export.attention import attend
-from regard_export.families.base import Family, replaced
+from regard_export.families.base import Family, with_forwards
 
 
 class Deberta(Family):
@@ -18,11 +17,7 @@ class Deberta(Family):
 
     def adapted(self, model: PreTrainedModel) -> AbstractContextManager[object]:
         """Let every attention call Regard's."""
-        with ExitStack() as stack:
-            for module in model.modules():
-                if type(module).__name__ == "DisentangledSelfAttention":
-                    stack.enter_context(replaced(module, "forward", partial(_attention, module)))
-            return stack.pop_all()
+        return with_forwards(model, {"DisentangledSelfAttention": _attention})
 
 
 def _attention(

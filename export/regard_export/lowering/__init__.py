@@ -1,6 +1,6 @@
 """From Regard's placeholder operators to the operators of a target.
 
-One file for a target; `weights.py` and `candidates.py` hold what all targets share. A rule takes a
+One file for a target; `weights.py`, `candidates.py` and `operands.py` hold what targets share. A rule takes a
 placeholder node and writes its replacement on a tape; the values that it returns take the node's
 outputs' places.
 """

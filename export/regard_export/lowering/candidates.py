@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
+
+from regard_export.lowering.operands import int64
 
 
 def candidates(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
@@ -21,12 +22,8 @@ def log_sum_exp(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     With p the largest probability and s its logit, log sum exp = s - log p; p is at least 1 / V.
     """
     logits, scores = node.inputs
-    zero, one, axis, last = (_int64(tape, value) for value in (0, 1, 1, -1))
+    zero, one, axis, last = (int64(tape, [value]) for value in (0, 1, 1, -1))
     probabilities = tape.op("Softmax", [logits], {"axis": -1})
     largest_probability = tape.op("ReduceMax", [probabilities, last], {"keepdims": 1})
     largest_score = tape.op("Slice", [scores, zero, one, axis])
     return [tape.op("Sub", [largest_score, tape.op("Log", [largest_probability])])]
-
-
-def _int64(tape: Tape, value: int) -> ir.Value:
-    return tape.op("Constant", [], {"value": ir.tensor(np.array([value], dtype=np.int64))})

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+from regard_export.attention import trimmed
 from regard_export.lowering.candidates import candidates, log_sum_exp
+from regard_export.lowering.operands import int64
 from regard_export.lowering.weights import attention_weights, first_keys
 
 FUSED = "com.microsoft"
@@ -24,7 +25,7 @@ def _attributes(node: ir.Node) -> dict[str, int | float]:
 def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Give MultiHeadAttention the key lengths as its one-dimensional padding mask."""
     query, key, value, length, bias = [*node.inputs, None, None][:5]
-    inputs = _trimmed([query, key, value, None, length, bias])
+    inputs = trimmed([query, key, value, None, length, bias])
     return [tape.op("MultiHeadAttention", inputs, _attributes(node), domain=FUSED)]
 
 
@@ -35,11 +36,11 @@ def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     width = query.shape[2]
     assert isinstance(width, int)
     requests = tape.op("Shape", [key], {"start": 0, "end": 1})
-    per_request = tape.op("Concat", [requests, _int64(tape, [-1, width])], {"axis": 0})
+    per_request = tape.op("Concat", [requests, int64(tape, [-1, width])], {"axis": 0})
     grouped = tape.op("Reshape", [query, per_request])
-    inputs = _trimmed([grouped, key, value, None, length, bias])
+    inputs = trimmed([grouped, key, value, None, length, bias])
     output = tape.op("MultiHeadAttention", inputs, _attributes(node), domain=FUSED)
-    return [tape.op("Reshape", [output, _int64(tape, [-1, 1, width])])]
+    return [tape.op("Reshape", [output, int64(tape, [-1, 1, width])])]
 
 
 def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
@@ -54,28 +55,17 @@ def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
         bias = first_keys(tape, bias, inputs[6])
     return tape.op_multi_out(
         "GroupQueryAttention",
-        _trimmed([*inputs, None, None, None, bias]),
+        trimmed([*inputs, None, None, None, bias]),
         attributes | {"kv_num_heads": attributes["num_heads"]},
         num_outputs=3,
         domain=FUSED,
     )
 
 
-def _trimmed(inputs: list[ir.Value | None]) -> list[ir.Value | None]:
-    """Leave out the absent inputs at the end."""
-    while inputs[-1] is None:
-        inputs = inputs[:-1]
-    return inputs
-
-
 def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Give ONNX Runtime its own operator; ONNX has none before opset 23."""
     attributes = {"epsilon": node.attributes["epsilon"].as_float(), "axis": -1}
     return [tape.op("SimplifiedLayerNormalization", node.inputs, attributes)]
-
-
-def _int64(tape: Tape, values: Sequence[int]) -> ir.Value:
-    return tape.op("Constant", [], {"value": ir.tensor(np.array(values, dtype=np.int64))})
 
 
 RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {

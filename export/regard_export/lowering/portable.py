@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.lowering.candidates import candidates, log_sum_exp
+from regard_export.lowering.operands import int64
 from regard_export.lowering.weights import attention_weights
 
 
@@ -72,11 +72,6 @@ def split_heads(node: ir.Node, tape: Tape, value: ir.Value | None) -> ir.Value:
 def join_heads(tape: Tape, value: ir.Value) -> ir.Value:
     """[R, H, S, D] as [R, S, W]."""
     return tape.op("Reshape", [tape.op("Transpose", [value], {"perm": [0, 2, 1, 3]}), int64(tape, [0, 0, -1])])
-
-
-def int64(tape: Tape, values: Sequence[int]) -> ir.Value:
-    """Return a constant vector."""
-    return tape.op("Constant", [], {"value": ir.tensor(np.array(values, dtype=np.int64))})
 
 
 def _attend(

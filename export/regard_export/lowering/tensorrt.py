@@ -15,6 +15,7 @@ from onnx_ir.tape import Tape
 
 from regard.manifest import ProfileSpec, TensorSpec
 from regard_export.lowering import portable
+from regard_export.lowering.operands import constant, int64
 from regard_export.lowering.weights import attended_keys, masked_softmax
 
 BATCH = ProfileSpec(min=1, opt=8, max=64)
@@ -36,8 +37,8 @@ def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     hidden, weight = node.inputs
     assert hidden is not None
     wide = tape.op("Cast", [hidden], {"to": ir.DataType.FLOAT})
-    mean = tape.op("ReduceMean", [tape.op("Mul", [wide, wide]), portable.int64(tape, [-1])], {"keepdims": 1})
-    epsilon = tape.op("Constant", [], {"value": ir.tensor(np.float32(node.attributes["epsilon"].as_float()))})
+    mean = tape.op("ReduceMean", [tape.op("Mul", [wide, wide]), int64(tape, [-1])], {"keepdims": 1})
+    epsilon = constant(tape, np.float32(node.attributes["epsilon"].as_float()))
     normed = tape.op("Div", [wide, tape.op("Sqrt", [tape.op("Add", [mean, epsilon])])])
     return [tape.op("Mul", [tape.op("CastLike", [normed, weight]), weight])]
 

@@ -14,6 +14,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+from regard_export.lowering.operands import constant
+
 FLOAT = ir.DataType.FLOAT
 
 
@@ -29,7 +31,7 @@ def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """
     rows = node.inputs[2]
     assert rows is not None
-    asked = tape.op("Greater", [tape.op("Size", [rows]), _constant(tape, np.int64(0))])
+    asked = tape.op("Greater", [tape.op("Size", [rows]), constant(tape, np.int64(0))])
     weights = tape.op("If", [asked], {"then_branch": _softmax_of_scores(node), "else_branch": _nothing(node)})
     return [weights]
 
@@ -41,9 +43,9 @@ def _softmax_of_scores(node: ir.Node) -> ir.Graph:
     tape = Tape()
     queries = tape.op("Gather", [query, rows], {"axis": 0})
     if "query_width" in node.attributes:
-        end = _constant(tape, np.array([node.attributes["query_width"].as_int()]))
-        queries = tape.op("Slice", [queries, _constant(tape, np.array([0])), end, _constant(tape, np.array([2]))])
-    queries = tape.op("Reshape", [queries, _constant(tape, np.array([0, 0, heads, -1]))])
+        end = constant(tape, np.array([node.attributes["query_width"].as_int()]))
+        queries = tape.op("Slice", [queries, constant(tape, np.array([0])), end, constant(tape, np.array([2]))])
+    queries = tape.op("Reshape", [queries, constant(tape, np.array([0, 0, heads, -1]))])
     queries = tape.op("Transpose", [queries], {"perm": [0, 2, 1, 3]})
     requests = tape.op("Div", [rows, _rows_per_request(tape, query, key)])
     keys = tape.op("Gather", [key, requests], {"axis": 0})
@@ -78,28 +80,28 @@ def masked_softmax(
     """
     scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
     if scale != 1:
-        scores = tape.op("Mul", [scores, _constant(tape, scale)])
+        scores = tape.op("Mul", [scores, constant(tape, scale)])
     if bias is not None:
         scores = tape.op("Add", [scores, bias])
     if attended is not None:
-        scores = tape.op("Where", [attended, scores, _constant(tape, scale.dtype.type(-np.inf))])
+        scores = tape.op("Where", [attended, scores, constant(tape, scale.dtype.type(-np.inf))])
     return tape.op("Softmax", [scores], {"axis": -1})
 
 
 def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None, axis: int = 3) -> ir.Value:
     """Cut the first `total` [] positions out of those of a cache."""
-    end = tape.op("Reshape", [tape.op("Cast", [total], {"to": ir.DataType.INT64}), _constant(tape, np.array([1]))])
-    return tape.op("Slice", [value, _constant(tape, np.array([0])), end, _constant(tape, np.array([axis]))])
+    end = tape.op("Reshape", [tape.op("Cast", [total], {"to": ir.DataType.INT64}), constant(tape, np.array([1]))])
+    return tape.op("Slice", [value, constant(tape, np.array([0])), end, constant(tape, np.array([axis]))])
 
 
 def attended_keys(tape: Tape, keys: ir.Value, lengths: ir.Value, *, of_cache: bool = False) -> ir.Value:
     """Return bool [A, 1, 1, T]: whether keys [A, H, T, D] lie within `lengths` [A]; of a cache, one more does."""
     count = tape.op(
-        "Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), _constant(tape, np.array([], np.int64))]
+        "Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), constant(tape, np.array([], np.int64))]
     )
-    positions = tape.op("Range", [_constant(tape, np.int64(0)), count, _constant(tape, np.int64(1))])
+    positions = tape.op("Range", [constant(tape, np.int64(0)), count, constant(tape, np.int64(1))])
     limits = tape.op("Cast", [lengths], {"to": ir.DataType.INT64})
-    limits = tape.op("Reshape", [limits, _constant(tape, np.array([-1, 1, 1, 1]))])
+    limits = tape.op("Reshape", [limits, constant(tape, np.array([-1, 1, 1, 1]))])
     return tape.op("LessOrEqual" if of_cache else "Less", [positions, limits])
 
 
@@ -111,7 +113,7 @@ def _rows_per_request(tape: Tape, query: ir.Value | None, key: ir.Value | None) 
 def _nothing(node: ir.Node) -> ir.Graph:
     heads = node.attributes["num_heads"].as_int()
     tape = Tape()
-    empty = _constant(tape, np.zeros((0, heads, 0, 0), np.float32))
+    empty = constant(tape, np.zeros((0, heads, 0, 0), np.float32))
     return _branch(tape, empty, f"{node.outputs[0].name}.nothing")
 
 
@@ -120,7 +122,3 @@ def _branch(tape: Tape, output: ir.Value, name: str) -> ir.Graph:
     for index, value in enumerate(value for node in tape.nodes for value in node.outputs):
         value.name = f"{name}.{index}"
     return ir.Graph([], [output], nodes=tape.nodes, name=name)
-
-
-def _constant(tape: Tape, value: np.ndarray | np.generic) -> ir.Value:
-    return tape.op("Constant", [], {"value": ir.tensor(np.asarray(value))})

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import onnx_ir as ir
 
-from regard.manifest import MANIFEST_FILE
 from regard_export.errors import ExportError
 from regard_export.graph_files import GraphFiles, Progress, describe
 from regard_export.lowering import Target, lower, target_of
 from regard_export.modules.blueprint import TOKENIZER_FILE, Blueprint
 from regard_export.modules.graphs import ModuleClassifier, ModuleEncoder, ModuleGraph, ModuleStep
 from regard_export.modules.parity import measure
-from regard_export.package import PARITY_FILE, Options, manifest_of, staging_directory
+from regard_export.package import Options, place_of, seal, staging_directory
 from regard_export.passes import simplify
 from regard_export.tracing import trace
 
@@ -26,11 +24,9 @@ def export_module(blueprint: Blueprint, output: Path, options: Options, progress
 
     `progress` is called with each stage's name as it begins. Raises `ExportError`; whatever
     happens, nothing but a whole, proven package appears below `output`. A module is exported in
-    fp32, for the targets `cpu` and `portable`.
+    fp32, for the targets `cpu` and `portable`, and left in evaluation mode.
     """
-    final = output / options.name / options.version
-    if final.exists() and not options.overwrite:
-        raise ExportError(f"{options.name}/{options.version} exists already; choose another version, or overwrite it")
+    final = place_of(output, options)
     target = target_of(options.target, options.precision)
     if options.precision != PRECISION or target.separate_taps:
         raise ExportError(
@@ -47,12 +43,9 @@ def export_module(blueprint: Blueprint, output: Path, options: Options, progress
         parity = measure(blueprint, staging, files)
         parity.require()
         report = parity.report() | {"reference": "the module itself, in PyTorch, fp32"}
-        (staging / PARITY_FILE).write_text(json.dumps(report, indent=2) + "\n")
-        if blueprint.tokenizer is not None:
-            (staging / TOKENIZER_FILE).write_text(blueprint.tokenizer.to_str(), "utf-8")
+        tokenizer_files = {} if blueprint.tokenizer is None else {TOKENIZER_FILE: blueprint.tokenizer.to_str()}
         progress("writing the manifest")
-        manifest = manifest_of(blueprint, staging, options, files)
-        (staging / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+        seal(staging, blueprint, options, files, report, tokenizer_files)
     return final
 
 

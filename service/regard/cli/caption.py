@@ -59,6 +59,7 @@ def caption(
     if stream and report:
         refuse("--stream prints tokens and --report writes a page: give one of them")
     name, version = options.name_and_version(model)
+    # mypy takes no supertype's items: an unknown one could have a name of ours, and another type
     wanted = CaptionOptions(model=name, version=version, **search)  # type: ignore[typeddict-item]
     if asked:
         wanted["attention"] = asked

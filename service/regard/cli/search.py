@@ -57,7 +57,7 @@ def searching(command: Callable[..., None]) -> Callable[..., None]:
     kept = [parameter.replace(annotation=hints[name]) for name, parameter in own.parameters.items() if name in hints]
     added = [_parameter(name, kind, help_text) for name, (kind, help_text) in FLAGS.items()]
     run.__annotations__ = hints | {parameter.name: parameter.annotation for parameter in added}
-    run.__signature__ = own.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+    vars(run)["__signature__"] = own.replace(parameters=[*kept, *added])
     return run
 
 

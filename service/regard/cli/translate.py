@@ -63,6 +63,7 @@ def translate(
     if text is None and not as_json and search.get("num_return_sequences", 1) > 1:
         refuse("lines get one sequence each, so that answers keep their numbers; give --json for several")
     name, version = options.name_and_version(model)
+    # mypy takes no supertype's items: an unknown one could have a name of ours, and another type
     wanted = TranslateOptions(model=name, version=version, truncate=truncate, **search)  # type: ignore[typeddict-item]
     if asked:
         wanted["attention"] = asked
