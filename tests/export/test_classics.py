@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from regard.cli.demo.server import serving
 from regard.client import AttentionOptions, Client
@@ -23,101 +21,16 @@ from regard.engine.observer import SilentObserver
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Pixels, Source, Tokens
-from regard.manifest import GenerationSpec, ImageSpec, Package, Task, load_package
+from regard.manifest import Package, load_package
 from regard.worker import Worker
-from regard_export import classics
-from regard_export.errors import CheckpointError, ExportError, ParityError
-from regard_export.modules import Blueprint, Classified, export_module
+from regard_export.modules import Blueprint, export_module
 from regard_export.package import Options
 
-ROOT = Path(__file__).parents[2]
-VOCABULARY, END, START = 60, 0, 1
-POSITIONS = 24
+from .blueprints import CLASSICS, END, LABELS, POSITIONS, START, VOCABULARY, peaked
+
 TOLERANCE = 1e-5
 MOST_TOKENS = 12
-
-
-def tokenizer() -> Tokenizer:
-    """Return a tokenizer of whole words: "w5" is token 5."""
-    words = {"</s>": END, "<s>": START} | {f"w{index}": index for index in range(2, VOCABULARY)}
-    whole_words = Tokenizer(models.WordLevel(words, unk_token="w2"))
-    whole_words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    whole_words.decoder = decoders.WordPiece()
-    return whole_words
-
-
-def image(leading: tuple[str, ...], side: int) -> ImageSpec:
-    """Return the spec of images of 16 by 16, seen as a grid of `side` by `side`."""
-    return ImageSpec(
-        height=16,
-        width=16,
-        resize=(16, 16),
-        resample="bilinear",
-        crop=None,
-        rescale_factor=1 / 255,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        leading=leading,
-        patch_rows=side,
-        patch_columns=side,
-    )
-
-
-GENERATION = GenerationSpec(
-    start_token_id=START,
-    eos_token_ids=(END,),
-    pad_token_id=START,
-    suppressed_token_ids=(),
-    forced_bos_token_id=None,
-    forced_eos_token_id=None,
-    max_target_tokens=POSITIONS,
-    vocabulary_size=VOCABULARY,
-)
-LABELS = ("left", "right", "stay")
-
-
-def translator(module: torch.nn.Module) -> Blueprint:
-    """Return the blueprint of a module that reads and writes text."""
-    return Blueprint(module, tokenizer(), POSITIONS, generation=GENERATION)
-
-
-def captioner(module: torch.nn.Module) -> Blueprint:
-    """Return the blueprint of a module that writes about images."""
-    return Blueprint(module, tokenizer(), image=image((), 4), generation=GENERATION)
-
-
-def text_classifier(module: torch.nn.Module) -> Blueprint:
-    """Return the blueprint of a module that names the class of a text."""
-    return Blueprint(module, tokenizer(), POSITIONS, labels=LABELS)
-
-
-def image_classifier(module: torch.nn.Module) -> Blueprint:
-    """Return the blueprint of a module that names the class of an image."""
-    return Blueprint(module, image=image(("[POOL]",), 4), labels=LABELS)
-
-
-CLASSICS: dict[str, Callable[[], Blueprint]] = {
-    "additive": lambda: translator(classics.AdditiveTranslator(VOCABULARY, 24, 32)),
-    "dot product": lambda: translator(classics.DotProductTranslator(VOCABULARY, 24, 32)),
-    "soft": lambda: captioner(classics.ShowAttendTell(VOCABULARY, width=24)),
-    "hard": lambda: captioner(classics.ShowAttendTell(VOCABULARY, width=24, hard=True)),
-    "local": lambda: text_classifier(classics.LocalTransformer(VOCABULARY, 3, window=2, positions=128)),
-    "sparse": lambda: text_classifier(classics.SparseTransformer(VOCABULARY, 3, strongest=3, positions=128)),
-    "spatial": lambda: image_classifier(classics.SpatialDenseNet(3)),
-    "policy": lambda: image_classifier(classics.AttentivePolicy(3, grid=(4, 4))),
-}
 GENERATORS = [name for name, make in CLASSICS.items() if make().generates]
-
-
-def peaked(blueprint: Blueprint) -> Blueprint:
-    """Draw weights anew, large enough for attention to have peaks."""
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in blueprint.module.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, 2.2 / parameter[0].numel() ** 0.5, generator=generator)
-    blueprint.module.eval()
-    return blueprint
 
 
 @pytest.fixture(scope="module")
@@ -334,57 +247,3 @@ def test_a_classic_learns(name: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0]
-
-
-class Drifting(torch.nn.Module):
-    """A classifier that sees a row's padding: its scores change with the batch that it is in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = torch.nn.Embedding(VOCABULARY, 3)
-
-    def classify(self, source: torch.Tensor, source_length: torch.Tensor | None) -> Classified:
-        """Return the mean over all positions, real or not."""
-        positions = source.shape[1]
-        weights = torch.full((source.shape[0], 1, positions, positions), 1.0) / positions
-        return Classified(self.embedding(source).mean(1), (weights,))
-
-
-def test_a_module_that_sees_padding_gets_no_package(tmp_path: Path) -> None:
-    """Its rows alone don't equal its rows in a batch, and nothing is written."""
-    with pytest.raises(ParityError, match="differs"):
-        export_module(text_classifier(Drifting()), tmp_path / "models", Options(name="drifting"))
-    assert not list((tmp_path / "models").iterdir())
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: text_classifier(torch.nn.Linear(1, 1)), "neither `classify` nor `encode` and `step`"),
-        (lambda: Blueprint(Drifting(), tokenizer(), labels=LABELS), "give `image` .* or `max_source_tokens`"),
-        (lambda: Blueprint(Drifting(), None, POSITIONS, labels=LABELS), "give its `tokenizer`"),
-        (lambda: Blueprint(Drifting(), tokenizer(), POSITIONS), "`labels` for what names classes"),
-    ],
-)
-def test_a_blueprint_that_lacks_a_part_says_which(make: Callable[[], Blueprint], message: str) -> None:
-    """Nothing is traced."""
-    with pytest.raises(CheckpointError, match=message):
-        make()
-
-
-def test_a_module_is_exported_in_fp32_only(tmp_path: Path) -> None:
-    """Another precision is refused."""
-    with pytest.raises(ExportError, match="in fp32, for cpu or portable, not in int8"):
-        export_module(CLASSICS["policy"](), tmp_path, Options(name="policy", precision="int8"))
-
-
-def test_the_readme_s_module_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code that the README shows runs as it stands, and leaves a package of a classifier."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
-    (code,) = (block for block in blocks if "export_module" in block)
-    tokenizer().save(str(tmp_path / "tokenizer.json"))
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
-    package = load_package(next((tmp_path / "models").glob("*/1")))
-    assert package.manifest.task is Task.CLASSIFICATION
-    assert [tap.name for tap in package.manifest.taps] == ["encoder.self.0"]

@@ -1,0 +1,73 @@
+"""Modules of one's own: what becomes a package, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from regard.manifest import Task, load_package
+from regard_export.errors import CheckpointError, ExportError, ParityError
+from regard_export.modules import Blueprint, Classified, export_module
+from regard_export.package import Options
+
+from .blueprints import CLASSICS, LABELS, POSITIONS, VOCABULARY, text_classifier, tokenizer
+
+ROOT = Path(__file__).parents[2]
+
+
+class Drifting(torch.nn.Module):
+    """A classifier that sees a row's padding: its scores change with the batch that it is in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(VOCABULARY, 3)
+
+    def classify(self, source: torch.Tensor, source_length: torch.Tensor | None) -> Classified:
+        """Return the mean over all positions, real or not."""
+        positions = source.shape[1]
+        weights = torch.full((source.shape[0], 1, positions, positions), 1.0) / positions
+        return Classified(self.embedding(source).mean(1), (weights,))
+
+
+def test_a_module_that_sees_padding_gets_no_package(tmp_path: Path) -> None:
+    """Its rows alone don't equal its rows in a batch, and nothing is written."""
+    with pytest.raises(ParityError, match="differs"):
+        export_module(text_classifier(Drifting()), tmp_path / "models", Options(name="drifting"))
+    assert not list((tmp_path / "models").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: text_classifier(torch.nn.Linear(1, 1)), "neither `classify` nor `encode` and `step`"),
+        (lambda: Blueprint(Drifting(), tokenizer(), labels=LABELS), "give `image` .* or `max_source_tokens`"),
+        (lambda: Blueprint(Drifting(), None, POSITIONS, labels=LABELS), "give its `tokenizer`"),
+        (lambda: Blueprint(Drifting(), tokenizer(), POSITIONS), "`labels` for what names classes"),
+    ],
+)
+def test_a_blueprint_that_lacks_a_part_says_which(make: Callable[[], Blueprint], message: str) -> None:
+    """Nothing is traced."""
+    with pytest.raises(CheckpointError, match=message):
+        make()
+
+
+def test_a_module_is_exported_in_fp32_only(tmp_path: Path) -> None:
+    """Another precision is refused."""
+    with pytest.raises(ExportError, match="in fp32, for cpu or portable, not in int8"):
+        export_module(CLASSICS["policy"](), tmp_path, Options(name="policy", precision="int8"))
+
+
+def test_the_readme_s_module_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code that the README shows runs as it stands, and leaves a package of a classifier."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    (code,) = (block for block in blocks if "export_module" in block)
+    tokenizer().save(str(tmp_path / "tokenizer.json"))
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    package = load_package(next((tmp_path / "models").glob("*/1")))
+    assert package.manifest.task is Task.CLASSIFICATION
+    assert [tap.name for tap in package.manifest.taps] == ["encoder.self.0"]
