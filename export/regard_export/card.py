@@ -138,11 +138,15 @@ def parity_table(report: dict[str, Any], now: dict[str, Any] | None = None) -> T
     table = Table(f"difference from eager ({limit})", "as exported", box=box.SIMPLE_HEAD)
     if now is not None:
         table.add_column("now")
+    eager = report.get("eager_max_abs_difference")
+    if eager:
+        table.add_column("eager in fp16")
     for column in table.columns[1:]:
         column.justify = "right"
     reports = [report] if now is None else [report, now]
     for name in sorted({name for each in reports for name in each["max_abs_difference"]}):
-        table.add_row(name, *(_figure(each["max_abs_difference"].get(name)) for each in reports))
+        figures = [each["max_abs_difference"].get(name) for each in reports]
+        table.add_row(name, *map(_figure, [*figures, eager.get(name)] if eager else figures))
     if any(each["greedy_tokens_compared"] for each in reports):
         table.add_row(
             "greedy tokens that differ",

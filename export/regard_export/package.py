@@ -36,6 +36,7 @@ from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.lowering import target_of
 from regard_export.parity import measure
 from regard_export.precision import TOLERANCES, in_precision
+from regard_export.rounding import eager_differences
 
 PARITY_FILE = "parity.json"
 
@@ -67,7 +68,8 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
         writer = Writer(staging, target, options.precision)
         files = writer.write(in_precision(checkpoint, options.precision), progress, taps=options.taps)
         progress("proving it against the eager model")
-        parity = measure(checkpoint, staging, files, TOLERANCES[options.precision])
+        rounding = eager_differences(checkpoint, files.taps, options.precision)
+        parity = measure(checkpoint, staging, files, TOLERANCES[options.precision], rounding)
         parity.require()
         progress("writing the manifest")
         seal(staging, checkpoint, options, files, parity.report(), checkpoint.tokenizer_files)

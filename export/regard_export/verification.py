@@ -16,6 +16,7 @@ from regard_export.graph_files import GraphFiles
 from regard_export.languages import Languages
 from regard_export.parity import measure
 from regard_export.precision import TOLERANCES
+from regard_export.rounding import eager_differences
 
 
 def faults(package: Package) -> Iterator[str]:
@@ -79,7 +80,8 @@ def compare(package: Package, checkpoint_directory: Path, languages: Languages) 
         )
     files = GraphFiles(manifest.graphs, manifest.taps)
     try:
-        parity = measure(checkpoint, package.directory, files, TOLERANCES[manifest.precision])
+        rounding = eager_differences(checkpoint, files.taps, manifest.precision)
+        parity = measure(checkpoint, package.directory, files, TOLERANCES[manifest.precision], rounding)
     except ParityError as error:
         return Comparison(None, str(error))
     except Exception as error:  # the runtime's have no class in common

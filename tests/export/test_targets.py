@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx.external_data_helper import ExternalDataInfo
 from typer.testing import CliRunner
 
@@ -22,7 +23,9 @@ from regard.errors import RegardError
 from regard.manifest import GraphSpec, Package, load_package
 from regard.worker import Worker
 from regard_export.cli import app
+from regard_export.errors import ParityError
 from regard_export.package import Options, export
+from regard_export.parity import Parity
 
 from .checkpoints import save_captioner, save_classifier, save_translator
 
@@ -31,6 +34,7 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "captioner": save_captioner,
     "classifier": save_classifier,
 }
+DEMONSTRATION = Path(__file__).parents[2] / "export" / "checkpoints"
 STANDARD = (
     ("translator", "portable", "fp32"),
     ("translator", "tensorrt", "fp32"),
@@ -116,6 +120,29 @@ def test_the_report_says_what_was_compared_and_where(what: tuple[str, str, str],
     assert report["compared_on"] == ["cpu"]
     untried = {"tensorrt": ["cuda", "tensorrt"]}.get(target, ["cuda"] if precision != "int8" else [])
     assert report["not_compared_on"] == untried
+
+
+def test_a_trained_model_may_be_as_far_off_in_fp16_as_its_eager_model_is(tmp_path: Path) -> None:
+    """Its logits differ by more than a random model's, and the report says by how much PyTorch's own do."""
+    options = Options(name="demo-en-fr", target="cuda", precision="fp16")
+    package = load_package(export(DEMONSTRATION / "demo-en-fr", tmp_path, options))
+    report = json.loads(package.path("parity.json").read_text())
+    ours, eager = report["max_abs_difference"], report["eager_max_abs_difference"]
+    assert ours.keys() == eager.keys() > {"logits", "decoder.cross.0"}
+    assert eager["logits"] > TOLERANCES["fp16"]
+    assert all(ours[name] <= max(eager[name], TOLERANCES["fp16"]) for name in ours)
+    for graph in package.manifest.graphs.values():
+        onnx.checker.check_model(package.path(graph.file))
+
+
+def test_beyond_both_it_is_refused() -> None:
+    """The error names the larger of the two limits."""
+    parity = Parity(2e-2, (), {"logits": 4e-2})
+    parity.note("logits", np.full(3, 0.03, np.float32), torch.zeros(3))
+    parity.require()
+    parity.note("logits", np.full(3, 0.06, np.float32), torch.zeros(3))
+    with pytest.raises(ParityError, match=r"logits differs from the eager model by 6\.0e-02, over 4e-02"):
+        parity.require()
 
 
 @pytest.mark.parametrize("what", [*CUDA, STANDARD[1], STANDARD[3]], ids="-".join)

@@ -1,0 +1,56 @@
+"""How far eager PyTorch itself goes from fp32 when it runs the same weights in fp16.
+
+Every operator of every layer rounds to eleven bits, and the logits of a trained model end up further off
+than one tolerance for all models can allow. A graph in fp16 may be as far from fp32 as its model is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from regard.manifest import TapSpec
+from regard_export.checkpoint import Checkpoint
+from regard_export.parity import Parity, Source, random_tokens
+from regard_export.precision import in_precision
+
+
+def eager_differences(checkpoint: Checkpoint, taps: tuple[TapSpec, ...], precision: str) -> dict[str, float]:
+    """Return the largest differences of the eager model in fp16 from fp32, on the samples of the proof.
+
+    There are none in fp32, and none to compare with in int8, which PyTorch doesn't compute alike.
+    """
+    if precision != "fp16":
+        return {}
+    found, half = Parity(None, ()), in_precision(checkpoint, "fp16")
+    with torch.no_grad():
+        for sample in checkpoint.inputs.samples():
+            source = Source.of(checkpoint, sample)
+            outputs = zip(_outputs(half, source.halved(), taps), _outputs(checkpoint, source, taps), strict=True)
+            for (name, rounded), (_, exact) in outputs:
+                found.note(name, rounded.float().numpy(), exact)
+    return found.differences
+
+
+def _outputs(checkpoint: Checkpoint, source: Source, taps: tuple[TapSpec, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield what the eager model answers, by the names of the proof; maps are cut to their real positions."""
+    reading = [tap for tap in taps if tap.graph != "step"]
+    if checkpoint.generation is None:
+        read: Any = checkpoint.model(**source.arguments, output_attentions=True)
+        yield "logits", read.logits
+    else:
+        read = checkpoint.family.encode(checkpoint.model, source.arguments, output_attentions=True)
+        tokens = torch.from_numpy(random_tokens(checkpoint.generation, len(source.lengths)))
+        written: Any = checkpoint.family.decode(
+            checkpoint.model, tokens, source=source.arguments, output_attentions=True
+        )
+        yield "logits", written.logits
+        yield "log_sum_exp", written.logits.logsumexp(-1)
+        for tap in (tap for tap in taps if tap.graph == "step"):
+            maps = written.cross_attentions if tap.kind == "cross" else written.decoder_attentions
+            yield tap.name, maps[tap.layer]
+    for tap in reading:
+        for row, length in enumerate(source.lengths):
+            yield tap.name, read.attentions[tap.layer][row, :, :length]
