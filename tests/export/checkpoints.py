@@ -20,7 +20,7 @@ TEXT_SIZES = {
     "num_attention_heads": 4,
     "intermediate_size": 48,
     "vocab_size": VOCABULARY,
-    "max_position_embeddings": 96,
+    "max_position_embeddings": 160,
     "pad_token_id": PAD,
     "bos_token_id": EOS,
     "eos_token_id": EOS,
@@ -54,7 +54,7 @@ def save_translator(directory: Path, model_class: str = "MarianMTModel", **optio
         "decoder_attention_heads": 4,
         "encoder_ffn_dim": 48,
         "decoder_ffn_dim": 48,
-        "max_position_embeddings": 96,
+        "max_position_embeddings": 160,
         "pad_token_id": PAD,
         "bos_token_id": EOS,
         "eos_token_id": EOS,
@@ -69,7 +69,7 @@ def save_translator(directory: Path, model_class: str = "MarianMTModel", **optio
         pad_token_id=PAD,
         bad_words_ids=[[PAD]],
         forced_eos_token_id=EOS,
-        max_length=96,
+        max_length=160,
     )
     return _save(model, directory)
 
@@ -81,11 +81,11 @@ def save_multilingual_translator(directory: Path) -> Path:
         vocab=vocabulary,
         merges=[("▁", "a")],
         extra_special_tokens=["eng_Latn", "fra_Latn", "deu_Latn"],
-        model_max_length=90,
+        model_max_length=144,
     )
     ends = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
     save_translator(directory, "M2M100ForConditionalGeneration", **ends)
-    GenerationConfig(**ends, max_length=96).save_pretrained(directory)
+    GenerationConfig(**ends, max_length=160).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 
@@ -95,7 +95,7 @@ def save_fsmt(directory: Path) -> Path:
     languages = {"langs": ["en", "de"], "src_vocab_size": 100, "tgt_vocab_size": VOCABULARY}
     save_translator(directory, "FSMTForConditionalGeneration", decoder_start_token_id=EOS, **languages)
     generation = GenerationConfig(
-        decoder_start_token_id=EOS, eos_token_id=EOS, forced_eos_token_id=EOS, pad_token_id=PAD, max_length=96
+        decoder_start_token_id=EOS, eos_token_id=EOS, forced_eos_token_id=EOS, pad_token_id=PAD, max_length=160
     )
     generation.save_pretrained(directory)
     return directory
@@ -203,5 +203,5 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", EOS)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", model_max_length=90
+        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>", model_max_length=144
     )

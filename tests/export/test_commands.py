@@ -94,7 +94,7 @@ def test_inspect_prints_the_card(exported: Path) -> None:
         "tiny/1",
         "task classification",
         "BertForSequenceClassification (bert)",
-        "text of at most 90 tokens",
+        "text of at most 144 tokens",
         "3: LABEL_0, LABEL_1, LABEL_2",
         "encoder self: 2 layers of 4 heads",
         "MultiHeadAttention 2 2",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +15,17 @@ from regard_export.families.proven import PROVEN
 from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.package import Options, export
 
-from .checkpoints import (
-    SWIN_SIZES,
-    save_blip,
-    save_captioner,
-    save_classifier,
-    save_fsmt,
-    save_image_classifier,
-    save_multilingual_translator,
-    save_t5,
-    save_translator,
-)
+from .checkpoints import SWIN_SIZES, save_classifier, save_image_classifier
+from .families import CAPTIONERS, IMAGE_CLASSIFIERS, LANGUAGES, TEXT_CLASSIFIERS, TRANSLATORS, Save
 
-Save = Callable[[Path], Path]
 LAYERS = 2
+ELSEWHERE = {"Marian", "ViT", "ViT and GPT-2"}
+"""Families with a file of their own: `test_package.py`, `test_images.py`."""
 
-TRANSLATORS: dict[str, Save] = {
-    "BART": lambda at: save_translator(at, "BartForConditionalGeneration"),
-    "mBART": lambda at: save_translator(at, "MBartForConditionalGeneration"),
-    "M2M100": save_multilingual_translator,
-    "Pegasus": lambda at: save_translator(at, "PegasusForConditionalGeneration"),
-    "T5": save_t5,
-    "mT5": lambda at: save_t5(at, "MT5ForConditionalGeneration"),
-    "FSMT": save_fsmt,
-}
 
-TEXT_CLASSIFIERS: dict[str, dict[str, Any]] = {
-    "Bert": {},
-    "Roberta": {},
-    "XLMRoberta": {},
-    "Albert": {"embedding_size": 16},
-    "Electra": {"embedding_size": 16},
-    "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
-    "DebertaV2": {
-        "relative_attention": True,
-        "pos_att_type": ["c2p", "p2c"],
-        "position_buckets": 16,
-        "norm_rel_ebd": "layer_norm",
-        "share_att_key": True,
-        "position_biased_input": False,
-    },
-}
-
-IMAGE_CLASSIFIERS: dict[str, dict[str, Any]] = {
-    "DeiT": {},
-    "Beit": {"image_size": 16, "use_relative_position_bias": True, "use_mean_pooling": True},
-    "Dinov2": {"image_size": 16},
-    "Swin": {},
-}
-
-CAPTIONERS: dict[str, Save] = {
-    "ViT and BERT": lambda at: save_captioner(at, "ViT", "Bert"),
-    "DeiT and RoBERTa": lambda at: save_captioner(at, "DeiT", "Roberta"),
-    "Swin and GPT-2": lambda at: save_captioner(at, "Swin", "GPT2"),
-    "BLIP": save_blip,
-}
+def here(names: Iterable[str]) -> list[str]:
+    """Return the families that are exported in this file."""
+    return [name for name in names if name not in ELSEWHERE]
 
 
 def exported(save: Save, at: Path, languages: Languages = ANY_LANGUAGES) -> tuple[Manifest, dict[str, Any]]:
@@ -79,15 +35,15 @@ def exported(save: Save, at: Path, languages: Languages = ANY_LANGUAGES) -> tupl
 
 
 def test_regard_export_lists_what_is_exported_here() -> None:
-    """MarianMT and ViT have files of their own, `test_package.py` and `test_images.py`."""
+    """Every family of a task, and no other."""
     classes = {kind.lower(): kind for kind in dir(transformers) if kind.endswith("Config")}
 
     def model_types(kinds: Iterable[str]) -> set[str]:
         return {getattr(transformers, classes[f"{kind}config".lower()]).model_type for kind in kinds}
 
-    assert set(PROVEN[Task.TRANSLATION]) == model_types(TRANSLATORS) | {"marian"}
+    assert set(PROVEN[Task.TRANSLATION]) == model_types(TRANSLATORS)
     assert set(PROVEN[Task.CAPTIONING]) == {"vision-encoder-decoder", "blip"}
-    assert set(PROVEN[Task.CLASSIFICATION]) == model_types([*TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS]) | {"vit"}
+    assert set(PROVEN[Task.CLASSIFICATION]) == model_types([*TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS])
 
 
 def names(*kinds: str) -> set[str]:
@@ -115,18 +71,17 @@ def check_generator(manifest: Manifest, report: dict[str, Any], *, encoder_taps:
     assert report["greedy_tokens_compared"] > 20
 
 
-@pytest.mark.parametrize("name", TRANSLATORS)
+@pytest.mark.parametrize("name", here(TRANSLATORS))
 def test_a_translator_equals_its_eager_model(name: str, tmp_path: Path) -> None:
     """Greedy tokens, logits and every map; the residual connections are fused with their norms."""
-    languages = Languages("deu_Latn", "fra_Latn") if name == "M2M100" else ANY_LANGUAGES
-    manifest, report = exported(TRANSLATORS[name], tmp_path, languages)
+    manifest, report = exported(TRANSLATORS[name], tmp_path, LANGUAGES.get(name, ANY_LANGUAGES))
     assert manifest.task is Task.TRANSLATION
     check_generator(manifest, report)
     norm = "SkipSimplifiedLayerNormalization" if "T5" in name else "SkipLayerNormalization"
     assert manifest.graphs["step"].operators[f"com.microsoft::{norm}"] >= 3 * LAYERS
 
 
-@pytest.mark.parametrize("model_class", TEXT_CLASSIFIERS)
+@pytest.mark.parametrize("model_class", here(TEXT_CLASSIFIERS))
 def test_a_text_classifier_equals_its_eager_model(model_class: str, tmp_path: Path) -> None:
     """One graph with fused attention and residual connections, its labels, and every map."""
     sizes = TEXT_CLASSIFIERS[model_class]
@@ -139,7 +94,7 @@ def test_a_text_classifier_equals_its_eager_model(model_class: str, tmp_path: Pa
     check(report, names("encoder.self") | {"logits"})
 
 
-@pytest.mark.parametrize("model_class", IMAGE_CLASSIFIERS)
+@pytest.mark.parametrize("model_class", here(IMAGE_CLASSIFIERS))
 def test_an_image_classifier_equals_its_eager_model(model_class: str, tmp_path: Path) -> None:
     """One graph with fused attention, and every map; windows of an image are no map of it."""
     sizes = IMAGE_CLASSIFIERS[model_class]
@@ -151,7 +106,7 @@ def test_an_image_classifier_equals_its_eager_model(model_class: str, tmp_path: 
     check(report, (set() if windows else names("encoder.self")) | {"logits"})
 
 
-@pytest.mark.parametrize("name", CAPTIONERS)
+@pytest.mark.parametrize("name", here(CAPTIONERS))
 def test_a_captioner_equals_its_eager_model(name: str, tmp_path: Path) -> None:
     """Greedy tokens, logits and every map over the patches."""
     manifest, report = exported(CAPTIONERS[name], tmp_path)

@@ -53,7 +53,7 @@ def test_a_translator_becomes_a_package_that_says_everything(translator_package:
     ]
     assert manifest.generation is not None
     assert manifest.generation.suppressed_token_ids == (2,)
-    assert manifest.generation.max_target_tokens == 95
+    assert manifest.generation.max_target_tokens == 159
 
 
 def test_the_parity_report_has_measured_figures(translator_package: Path) -> None:

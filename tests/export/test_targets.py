@@ -205,7 +205,7 @@ def test_tensorrt_reads_the_source_and_cuda_decodes(exported: Exported) -> None:
         "step_with_taps": ("cuda", "cpu"),
     }
     sizes = {letter: (profile.min, profile.opt, profile.max) for letter, profile in graphs["encoder"].profiles.items()}
-    assert sizes == {"R": (1, 8, 64), "S": (1, 64, 90)}
+    assert sizes == {"R": (1, 8, 64), "S": (1, 64, 144)}
     assert "Attention" not in graphs["encoder"].operators
     assert graphs["encoder_with_taps"].profiles == graphs["step"].profiles == {}
     images = exported("captioner", "tensorrt", "fp16").manifest.graphs["encoder"]

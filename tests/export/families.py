@@ -1,0 +1,79 @@
+"""Small random checkpoints of every family that the export knows, by the names that people call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from regard_export.languages import Languages
+
+from .checkpoints import (
+    save_blip,
+    save_captioner,
+    save_classifier,
+    save_fsmt,
+    save_image_classifier,
+    save_multilingual_translator,
+    save_t5,
+    save_translator,
+)
+
+Save = Callable[[Path], Path]
+"""Writes a checkpoint into a directory, and returns it."""
+
+TRANSLATORS: dict[str, Save] = {
+    "Marian": save_translator,
+    "BART": lambda at: save_translator(at, "BartForConditionalGeneration"),
+    "mBART": lambda at: save_translator(at, "MBartForConditionalGeneration"),
+    "M2M100": save_multilingual_translator,
+    "Pegasus": lambda at: save_translator(at, "PegasusForConditionalGeneration"),
+    "T5": save_t5,
+    "mT5": lambda at: save_t5(at, "MT5ForConditionalGeneration"),
+    "FSMT": save_fsmt,
+}
+
+TEXT_CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "Bert": {},
+    "Roberta": {},
+    "XLMRoberta": {},
+    "Albert": {"embedding_size": 16},
+    "Electra": {"embedding_size": 16},
+    "DistilBert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
+    "DebertaV2": {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 16,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+    },
+}
+
+IMAGE_CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "ViT": {},
+    "DeiT": {},
+    "Beit": {"image_size": 16, "use_relative_position_bias": True, "use_mean_pooling": True},
+    "Dinov2": {"image_size": 16},
+    "Swin": {},
+}
+
+CAPTIONERS: dict[str, Save] = {
+    "ViT and GPT-2": save_captioner,
+    "ViT and BERT": lambda at: save_captioner(at, "ViT", "Bert"),
+    "DeiT and RoBERTa": lambda at: save_captioner(at, "DeiT", "Roberta"),
+    "Swin and GPT-2": lambda at: save_captioner(at, "Swin", "GPT2"),
+    "BLIP": save_blip,
+}
+
+FAMILIES: dict[str, Save] = {
+    **TRANSLATORS,
+    **CAPTIONERS,
+    **{kind: partial(save_classifier, model_class=kind, **sizes) for kind, sizes in TEXT_CLASSIFIERS.items()},
+    **{kind: partial(save_image_classifier, model_class=kind, **sizes) for kind, sizes in IMAGE_CLASSIFIERS.items()},
+}
+"""All of them: whatever is added above is a row of the certificate, too."""
+
+LANGUAGES: dict[str, Languages] = {"M2M100": Languages("deu_Latn", "fra_Latn")}
+"""Of those that speak many, the two that they are exported for."""
