@@ -188,6 +188,7 @@ def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFi
 
 def _state(graphs: dict[str, GraphSpec]) -> tuple[StateSpec, ...]:
     step = graphs.get("step")
+    given = {tensor.name for name in ("encoder", "prefill") if name in graphs for tensor in graphs[name].outputs}
     return tuple(
         StateSpec(
             kind="recurrent" if tensor.name.startswith("past_state.") else "kv",
@@ -196,7 +197,7 @@ def _state(graphs: dict[str, GraphSpec]) -> tuple[StateSpec, ...]:
             heads=int(tensor.shape[1]) if len(tensor.shape) == 4 else 1,
             head_size=int(tensor.shape[-1]),
             dtype=tensor.dtype,
-            encoder_output=tensor.name.replace("past_", "first_") if tensor.name.startswith("past_state.") else None,
+            first_output=next(iter(given & {tensor.name.replace("past_", "first_")}), None),
         )
         for tensor in (step.inputs if step else ())
         if tensor.name.startswith("past_")

@@ -18,6 +18,10 @@ P cache positions, K candidates, A asking rows):
   [A, H, 1, total_length] (self).
 - a step without self-attention, as of a recurrent decoder: `past_state.i` [N, D] -> `present_state.i`
   in the place of the cache, and `first_state.i` [R, D] of the encoder.
+- prefill, in the place of the encoder of a model that has only a decoder, whose step has no
+  cross-attention: `input_ids` [R, S] int64, `self_tap_rows` [A] -> `first_key.i`, `first_value.i`
+  [R, H, S, D], with which the rows' caches begin; taps [A, H, S, S]. A prompt's last token is left to
+  the first step, an image's positions come before the start token: `row_length` counts them.
 - classifier: the encoder's inputs -> `logits` [R, C]; taps [A, H, S, S].
 
 Where the source is an image, `pixel_values` [R, C, height, width] float32 stands in for `input_ids`
@@ -63,6 +67,7 @@ class Task(StrEnum):
     TRANSLATION = "translation"
     CAPTIONING = "captioning"
     CLASSIFICATION = "classification"
+    COMPLETION = "completion"
 
 
 class _Part(BaseModel):
@@ -105,7 +110,7 @@ class GraphSpec(_Part):
 class TapSpec(_Part):
     """An attention tensor that the package can give: one layer's weights for every head."""
 
-    graph: Literal["encoder", "step", "classifier"]
+    graph: Literal["encoder", "prefill", "step", "classifier"]
     kind: Literal["self", "cross"]
     stack: Literal["encoder", "decoder"]
     layer: int
@@ -116,14 +121,19 @@ class TapSpec(_Part):
     @property
     def name(self) -> str:
         """A name that is unique within the package, such as `decoder.cross.3`."""
-        return f"{self.stack}.{self.kind}.{self.layer}"
+        return f"{'prompt' if self.of_prompt else self.stack}.{self.kind}.{self.layer}"
+
+    @property
+    def of_prompt(self) -> bool:
+        """Whether its queries are those with which a decoder reads what it is to go on from."""
+        return self.graph == "prefill" and self.stack == "decoder"
 
 
 class StateSpec(_Part):
     """A tensor that a row carries from step to step.
 
     `kv` [N, heads, P, head_size] is bound in place and only appended to. `recurrent` [N, head_size]
-    is replaced by every step; the encoder gives its first value [R, head_size].
+    is replaced by every step.
     """
 
     kind: Literal["kv", "recurrent"]
@@ -132,8 +142,11 @@ class StateSpec(_Part):
     heads: int
     head_size: int
     dtype: str
-    encoder_output: str | None = None
-    """The encoder's output that a `recurrent` state begins with."""
+    first_output: str | None = None
+    """What it begins with: an output of the encoder, [R, head_size], or the prefill, [R, heads, S, head_size].
+
+    None for a cache that begins empty.
+    """
 
 
 class CrossStateSpec(_Part):
@@ -149,7 +162,8 @@ class CrossStateSpec(_Part):
 class TextSpec(_Part):
     """How text becomes tokens: the tokenizer's file and the limits of the model's positions.
 
-    `max_source_tokens` is None for a model that writes text but reads none. Where `tokenizer_file`
+    `max_source_tokens` is None for a model that writes text but reads none; `empty_token_id` is the token
+    that stands for an empty text, None if there must be something in it. Where `tokenizer_file`
     doesn't cut texts itself, the pieces' files name the tokenizers that do, for sources and for
     targets: the pieces that they cut are looked up in its vocabulary, by their spelling.
     """
@@ -157,6 +171,7 @@ class TextSpec(_Part):
     tokenizer_file: str
     max_source_tokens: int | None
     pad_token_id: int
+    empty_token_id: int | None = None
     source_pieces_file: str | None = None
     target_pieces_file: str | None = None
 
@@ -192,7 +207,8 @@ class ImageSpec(_Part):
 class GenerationDefaults(_Part):
     """What the checkpoint asks of a search that is asked for nothing else; the names are Transformers'.
 
-    `min_length` counts the start token; `bad_words_ids` holds the words of several tokens only.
+    `min_length` and `max_length` count the start token, or the prompt in its place; `bad_words_ids` holds
+    the words of several tokens only.
     """
 
     num_beams: int = 1
@@ -206,12 +222,17 @@ class GenerationDefaults(_Part):
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
     min_length: int = 0
+    max_length: int | None = None
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     begin_suppress_tokens: tuple[int, ...] = ()
 
 
 class GenerationSpec(_Part):
-    """What a search needs to equal the checkpoint's `generate()`."""
+    """What a search needs to equal the checkpoint's `generate()`.
+
+    The decoder reads `start_token_id` before anything else, unless a completion's prompt takes its place.
+    `max_target_tokens` counts what may follow it, the other tokens of such a prompt included.
+    """
 
     start_token_id: int
     eos_token_ids: tuple[int, ...]
@@ -264,6 +285,11 @@ class Manifest(_Part):
     exported_with: dict[str, str]
     files: dict[str, str]
     """SHA-256, in hexadecimal, of every file of the package but the manifest."""
+
+    @property
+    def reader(self) -> Literal["encoder", "prefill"]:
+        """The graph that reads a generation's source: the prefill, of a model that has only a decoder."""
+        return "prefill" if "prefill" in self.graphs else "encoder"
 
     @property
     def reads_text(self) -> bool:

@@ -2,7 +2,8 @@
 
 `FakeSession` runs a Python function as a graph. `echo_package`, `echo_encoder` and `echo_step`
 together are a translator that answers with its input, and notices when the engine mixes up the
-rows' caches.
+rows' caches. `sum_package`, `sum_prefill` and `sum_step` are a decoder-only model, each of whose answers
+depends on every token before it.
 """
 
 from __future__ import annotations
@@ -221,3 +222,64 @@ def echo_step() -> FakeSession:
 
     inputs = ["token_ids", "row_length", "total_length", "source_length", "num_candidates", "past_key.0", "cross_key.0"]
     return FakeSession(step, [*inputs, "self_tap_rows", "cross_tap_rows"])
+
+
+def sum_package(*, max_tokens: int = 64) -> Package:
+    """Return the package of a decoder-only model: one layer, two heads, tokens from 3 to 99."""
+    echo = echo_package(max_tokens=max_tokens).manifest
+    manifest = echo.model_copy(
+        update={
+            "name": "sum",
+            "task": Task.COMPLETION,
+            "graphs": {"prefill": echo.graphs["encoder"], "step": echo.graphs["step"]},
+            "taps": tuple(
+                tap.model_copy(update={"graph": "prefill" if tap.graph == "encoder" else "step", "stack": "decoder"})
+                for tap in echo.taps
+                if tap.kind == "self"
+            ),
+            "state": tuple(state.model_copy(update={"first_output": "first_key.0"}) for state in echo.state),
+            "cross_state": (),
+        }
+    )
+    return Package(directory=Path("sum/1"), manifest=manifest, sha256="0" * 64)
+
+
+def next_of_sum(token_ids: Sequence[int]) -> int:
+    """Return what the model of `sum_package` answers to all tokens so far: a function of each and its place."""
+    return 3 + sum((place + 1) * token_id for place, token_id in enumerate(token_ids)) % (VOCABULARY - 3)
+
+
+def sum_prefill() -> FakeSession:
+    """Return a prefill whose keys are its tokens."""
+
+    def read(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        tokens, rows = feeds["input_ids"].astype(np.float32), feeds["self_tap_rows"]
+        length = tokens.shape[1]
+        weights = np.broadcast_to(np.tri(length, dtype=np.float32), (len(rows), HEADS, length, length))
+        return {"first_key.0": np.repeat(tokens[:, None, :, None], HEADS, axis=1), "self_attention.0": weights}
+
+    return FakeSession(read, ["input_ids", "self_tap_rows"])
+
+
+def sum_step() -> FakeSession:
+    """Return a step that gives `next_of_sum` of what its row's cache holds; other tokens' scores are below -9."""
+
+    def step(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        cache = feeds["past_key.0"]
+        logits = np.tile(-9 - np.arange(VOCABULARY, dtype=np.float32) / VOCABULARY, (len(cache), 1))
+        for row, at in enumerate(feeds["row_length"]):
+            cache[row, :, at, 0] = feeds["token_ids"][row, 0]
+            logits[row, next_of_sum(cache[row, 0, : at + 1, 0].astype(np.int64).tolist())] = 0
+        ids = np.argsort(-logits, axis=1, kind="stable")[:, : int(feeds["num_candidates"][0])]
+        rows, keys = feeds["self_tap_rows"], int(feeds["total_length"])
+        return {
+            "candidate_ids": ids,
+            "candidate_scores": np.take_along_axis(logits, ids, axis=1),
+            "log_sum_exp": np.zeros((len(cache), 1), np.float32),
+            "logits": logits,
+            "present_key.0": cache,
+            "self_attention.0": np.repeat(rows + 1, HEADS * keys).reshape(-1, HEADS, 1, keys).astype(np.float32),
+        }
+
+    inputs = ["token_ids", "row_length", "total_length", "num_candidates", "past_key.0", "self_tap_rows"]
+    return FakeSession(step, inputs)

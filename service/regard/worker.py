@@ -30,9 +30,10 @@ log = structlog.get_logger(__name__)
 GRAPHS = {
     Task.TRANSLATION: {"encoder", "step"},
     Task.CAPTIONING: {"encoder", "step"},
+    Task.COMPLETION: {"prefill", "step"},
     Task.CLASSIFICATION: {"classifier"},
 }
-"""The graphs that an engine of each task runs."""
+"""The graphs that an engine of each task runs; where a prefill is, it takes the encoder's place."""
 
 SessionFactory = Callable[[Package, str, EngineSettings], Session]
 
@@ -193,15 +194,16 @@ class Worker:
 
     def _build(self) -> list[Engine]:
         manifest, settings = self.package.manifest, self._settings
-        missing = GRAPHS[manifest.task] - manifest.graphs.keys()
+        graphs = {manifest.reader if graph == "encoder" else graph for graph in GRAPHS[manifest.task]}
+        missing = graphs - manifest.graphs.keys()
         if missing:
             label = f"{manifest.name}/{manifest.version}"
             raise PackageError(f"package {label}: its manifest has no graph {min(missing)!r}; export it again")
-        sessions = {graph: self._open_session(self.package, graph, settings) for graph in GRAPHS[manifest.task]}
+        sessions = {graph: self._open_session(self.package, graph, settings) for graph in graphs}
         self._provider = next(iter(sessions.values())).provider
         shared = (self._scheduler, settings, self._clock, self._observer)
         if "step" in sessions:
-            encoder, step = sessions["encoder"], sessions["step"]
+            encoder, step = sessions[manifest.reader], sessions["step"]
             return [Generator(manifest, encoder, step, *shared) for _ in range(settings.instances)]
         return [Classifier(manifest, sessions["classifier"], *shared) for _ in range(settings.instances)]
 

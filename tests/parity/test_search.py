@@ -77,7 +77,7 @@ def table_of(seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 def searched(table: Any, given: dict[str, Any], spec: GenerationSpec = SPEC) -> list[Hypothesis]:
     """Return what our search finds in a table, from as many candidates as it says that it needs."""
     options = options_of(spec, given)
-    search = search_of(options, spec)
+    search = search_of(options, spec, [START])
     assert search is not None
     while not search.done:
         sequences = [[START, START, *hypothesis.token_ids][-2:] for hypothesis in search.hypotheses]

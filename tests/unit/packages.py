@@ -99,7 +99,7 @@ def byte_fallback() -> Tokenizer:
 
 
 def taps_of(
-    graph: Literal["encoder", "step", "classifier"],
+    graph: Literal["encoder", "prefill", "step", "classifier"],
     kind: Literal["self", "cross"],
     stack: Literal["encoder", "decoder"],
     heads: Sequence[int],

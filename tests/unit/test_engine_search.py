@@ -19,7 +19,7 @@ assert SPEC is not None
 def rules(**options: object) -> Rules:
     """Return the rules of a request of ten tokens to a checkpoint that forces its first and its last."""
     forced = {"forced_bos_token_id": 7, "forced_eos_token_id": END, "max_new_tokens": 10}
-    return Rules.of(GenerationOptions(**forced | options), SPEC)  # type: ignore[arg-type]
+    return Rules.of(GenerationOptions(**forced | options), SPEC, [0])  # type: ignore[arg-type]
 
 
 def test_greedy_takes_the_best_token_that_is_not_suppressed() -> None:

@@ -63,7 +63,7 @@ def test_a_prefix_takes_of_the_models_positions() -> None:
         ({"suppress_tokens": (5,) * 1025}, "suppress_tokens has 1025 tokens; at most 1024"),
         ({"bad_words_ids": ((),)}, "bad_words holds a word without tokens"),
         ({"forced_bos_token_id": 100}, "forced_bos_token_id names token 100"),
-        ({"prefix_token_ids": (5,) * 64}, "target_prefix has 64 tokens; the model's limit is 63"),
+        ({"prefix_token_ids": (5,) * 64}, "target_prefix has 64 tokens; the most that leaves room for more is 63"),
     ],
 )
 def test_a_value_out_of_range_is_refused(given: dict[str, Any], message: str) -> None:

@@ -44,12 +44,16 @@ class DeviceMemory:
 
     def copy(self, tensors: Sequence[Tensor], moved: Sequence[Move]) -> None:
         """Copy entries within each tensor, whole ones, all of them in one run."""
+        if not tensors:
+            return
         pairs = [(source + each, target + each) for source, target, entries, _ in moved for each in range(entries)]
         sources = np.array([source for source, _ in pairs], np.int64)
         self._change(moves.copy, tensors, {"sources": sources, "targets": _column([target for _, target in pairs])})
 
     def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int) -> None:
         """Write the first `positions` of each value, and zeros behind them."""
+        if not tensors:
+            return
         behind = tensors[0].shape[2] - positions
         feeds: dict[str, Tensor] = {
             "ends": np.array([positions], np.int64),

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 class Generator:
-    """One instance: an encoder, a decoder step, and the lanes of rows between them.
+    """One instance: an encoder, or the prefill in its place, a decoder step, and the lanes of rows between them.
 
     Requests of one width, such as beam searches of four beams, share a lane and every run of its
     step; all lanes share `max_rows`.
@@ -118,21 +118,21 @@ class Generator:
     def _encode(self, batch: Sequence[Ticket]) -> None:
         """Run the encoder on a batch, longest first, and turn each request into a row."""
         started = self._clock()
-        taps, asking = self._asked_of("encoder", [ticket.request for ticket in batch])
+        reader = self._manifest.reader
+        taps, asking = self._asked_of(reader, [ticket.request for ticket in batch])
         feeds = pack([ticket.request.source for ticket in batch], self._pad_token_id)
         feeds["self_tap_rows"] = np.array(asking, np.int64)
-        states = self._manifest.cross_state
-        first = {spec.input: spec.encoder_output for spec in self._manifest.state if spec.encoder_output is not None}
-        cross, fetched = self._encoder.run_keeping(
-            feeds, [spec.encoder_output for spec in states], [*first.values(), *(tap.output for tap in taps)]
+        states, vectors = self._given_to_rows()
+        kept, fetched = self._encoder.run_keeping(
+            feeds, list(states.values()), [*vectors.values(), *(tap.output for tap in taps)]
         )
-        maps = fetched[len(first) :]
+        maps = fetched[len(vectors) :]
         encoded = self._clock()
-        self._observer.ran("encoder", len(batch), len(batch) * batch[0].length, encoded - started)
+        self._observer.ran(reader, len(batch), len(batch) * batch[0].length, encoded - started)
         self._encode_share.encoded(encoded - started)
         for row, ticket in enumerate(batch):
-            state = {spec.step_input: tensor[row] for spec, tensor in zip(states, cross, strict=True)}
-            state |= {name: vectors[row] for name, vectors in zip(first, fetched, strict=False)}
+            state = {name: tensor[row] for name, tensor in zip(states, kept, strict=True)}
+            state |= {name: array[row] for name, array in zip(vectors, fetched, strict=False)}
             request = ticket.request
             assert isinstance(request, GenerateRequest)
             own = {
@@ -142,6 +142,15 @@ class Generator:
             }
             running = Running(ticket, request, started - ticket.submitted_at, encoded - started, encoded, own)
             self._lane(ticket.width).admit(running, state)
+
+    def _given_to_rows(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the outputs that rows begin with, by the step's inputs: those that stay in its memory, and others."""
+        states = {spec.step_input: spec.encoder_output for spec in self._manifest.cross_state}
+        vectors: dict[str, str] = {}
+        for spec in self._manifest.state:
+            if spec.first_output is not None:
+                (states if spec.kind == "kv" else vectors)[spec.input] = spec.first_output
+        return states, vectors
 
     def _lane(self, width: int) -> Lane:
         if width not in self.lanes:

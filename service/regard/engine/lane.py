@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.engine.memory import Tensor
+from regard.engine.prompt import prompt_of
 from regard.engine.request import (
     FloatArray,
     GeneratedSequence,
@@ -85,8 +86,9 @@ class Lane:
 
     def admit(self, running: Running, encoded: Mapping[str, Tensor]) -> None:
         """Take a request in; `encoded` is what its rows begin with, as `Rows.admit` takes it."""
-        running.search = search_of(running.request.options, self._spec)
-        self.rows.admit(encoded, running.ticket.length, self._spec.start_token_id)
+        prompt = prompt_of(running.request.source, self._manifest)
+        running.search = search_of(running.request.options, self._spec, prompt.token_ids)
+        self.rows.admit(encoded, running.ticket.length, prompt.token_ids[-1], prompt.cached)
         self.running.append(running)
 
     def drop_overdue(self, now: float) -> None:

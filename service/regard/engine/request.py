@@ -82,10 +82,10 @@ class GeneratedSequence:
     `token_ids` holds the prefix and every generated token, the end of the sentence included;
     `log_probabilities` is 0 for a token that was forced. `score` is what beam search ranks by, and
     otherwise the sum of the log-probabilities. `taps` maps a tap's name to its weights: [H, S, S]
-    for the encoder's, [H, T, S] for cross and [H, T, T] for the decoder's self-attention, where
-    query t is the step that produced token t and key t of the last is that step's input; later
-    keys are 0. `top_logprobs` holds the likeliest tokens of each of the T positions, if they were
-    asked for.
+    for the encoder's and the prompt's, [H, T, S] for cross and [H, T, C + T] for the decoder's
+    self-attention, where query t is the step that produced token t and key C + t of the last is that
+    step's input; later keys are 0. The C keys before are the positions that a prefill gave, if there was
+    one. `top_logprobs` holds the likeliest tokens of each of the T positions, if they were asked for.
     """
 
     token_ids: list[int]

@@ -5,7 +5,8 @@ rows are the prefix [0, count) of every tensor, so that a step binds views of `c
 copy; a request that leaves is filled by the last one. Cache tensors [N, H, P, D] are written in
 place by the step; recurrent states [N, D], which are small, stay on the host, are read from one
 array, written to another and copied back; cross-attention tensors [R, H, S, D] are held once for
-each request and written once, when it is admitted. Capacities grow by blocks: of requests and of
+each request and written once, when it is admitted. Where a prefill has read the source, there are
+none, and each row's cache begins with what it gave. Capacities grow by blocks: of requests and of
 positions P by doubling, of source positions S to just what the longest request needs, because the
 cross-attention reads all of it.
 """
@@ -36,7 +37,7 @@ class Rows:
         self._memory = memory or HostMemory()
         self._width = width
         self._max_requests = max_rows // width
-        self._max_positions = manifest.generation.max_target_tokens if manifest.generation else 0
+        self._max_positions = _most_positions(manifest)
         self._capacity = min(max(FIRST_ROWS // width, 1), self._max_requests)
         self._positions = min(FIRST_POSITIONS, self._max_positions)
         # Every image makes as many positions, so its step has no mask, and they must not be padded.
@@ -52,6 +53,7 @@ class Rows:
         self._recurrent = {spec.input: self._vectors(spec) for spec in manifest.state if spec.kind == "recurrent"}
         self._written = {name: vectors.copy() for name, vectors in self._recurrent.items()}
         self._cross = {spec.step_input: self._cross_buffer(spec) for spec in manifest.cross_state}
+        self._prefilled = [spec.input for spec in manifest.state if spec.kind == "kv" and spec.first_output]
 
     @property
     def count(self) -> int:
@@ -73,21 +75,27 @@ class Rows:
         """The source positions of each active request, int32 [requests]."""
         return self._source_length[: self.requests]
 
-    def admit(self, encoded: Mapping[str, Tensor], source_length: int, first_token: int) -> int:
+    def admit(self, encoded: Mapping[str, Tensor], source_length: int, first_token: int, cached: int = 0) -> int:
         """Append a request's rows and return the request's index.
 
         `encoded` maps a step's input to the request's cross-attention state [H, S, D], S at least
-        `source_length`, or to the array [D] that a recurrent state begins with.
+        `source_length`, to the array [D] that a recurrent state begins with, or to the state
+        [H, S, D] whose first `cached` positions every row's cache begins with.
         """
         self._reserve_requests(self.requests + 1)
         self._reserve_sources(source_length)
+        self._reserve_positions(cached)
         request = self.requests
         buffers, states = list(self._cross.values()), [encoded[name] for name in self._cross]
         self._memory.place(buffers, request, states, source_length)
         rows = self._rows_of(request)
+        if cached:
+            caches, beginnings = ([owner[name] for name in self._prefilled] for owner in (self._state, encoded))
+            for row in range(rows.start, rows.stop):
+                self._memory.place(caches, row, beginnings, cached)
         for name, vectors in self._recurrent.items():
             vectors[rows] = encoded[name]
-        self._token_ids[rows], self._row_length[rows], self._source_length[request] = first_token, 0, source_length
+        self._token_ids[rows], self._row_length[rows], self._source_length[request] = first_token, cached, source_length
         self.requests += 1
         self.layout += 1
         return request
@@ -140,9 +148,7 @@ class Rows:
         """Make room for one more position in every active row's cache."""
         longest = int(self.row_length.max()) + 1
         self._total_length[...] = longest
-        if longest > self._positions:
-            self._positions = min(max(2 * self._positions, longest), self._max_positions)
-            self._state = self._resized(self._state, 2, self._positions, self.count)
+        self._reserve_positions(longest)
 
     def advance(self, token_ids: Array) -> None:
         """Note that every active row has one position more and feeds `token_ids` [count] next."""
@@ -192,6 +198,11 @@ class Rows:
         self._state = self._resized(self._state, 0, self._capacity * self._width, self.count)
         self._cross = self._resized(self._cross, 0, self._capacity, self.requests)
 
+    def _reserve_positions(self, positions: int) -> None:
+        if positions > self._positions:
+            self._positions = min(max(2 * self._positions, positions), self._max_positions)
+            self._state = self._resized(self._state, 2, self._positions, self.count)
+
     def _reserve_sources(self, source_length: int) -> None:
         """Fit S to the longest of the active requests and the one to come."""
         longest = max(source_length, int(self.source_length.max(initial=0)))
@@ -204,3 +215,9 @@ class Rows:
         """Return buffers of another size along one axis that keep what fits of the active entries."""
         self.layout += 1
         return dict(zip(buffers, self._memory.resized(list(buffers.values()), axis, size, active), strict=True))
+
+
+def _most_positions(manifest: Manifest) -> int:
+    """Return how many positions a row's cache may come to have; those of an image come before its text's."""
+    before = manifest.image.positions if manifest.image and manifest.reader == "prefill" else 0
+    return before + manifest.generation.max_target_tokens if manifest.generation else 0

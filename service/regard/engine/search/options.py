@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from regard.errors import InvalidInputError
-from regard.manifest import GenerationSpec
+from regard.manifest import GenerationDefaults, GenerationSpec
 
 MAX_TOP_LOGPROBS = 32
 MAX_LISTED_TOKENS = 1024
@@ -60,21 +60,24 @@ class GenerationOptions:
         return max(self.num_beams, self.num_return_sequences)
 
 
-def options_of(spec: GenerationSpec, given: Mapping[str, Any]) -> GenerationOptions:
+def options_of(spec: GenerationSpec, given: Mapping[str, Any], prompt_tokens: int = 1) -> GenerationOptions:
     """Return the checkpoint's own options with those that a request has `given` in their place.
 
-    Bad words are added to the checkpoint's own.
+    `prompt_tokens` are read before what is generated: the start token, or a completion's prompt. Bad
+    words are added to the checkpoint's own.
     Raises `InvalidInputError` for a value out of range and for a combination that can't be
     honoured; it names the option as `generation.NAME`.
     """
     defaults = spec.defaults
     prefix = given.get("prefix_token_ids", ())
-    room = spec.max_target_tokens - len(prefix)
+    before = prompt_tokens + len(prefix)
+    room = spec.max_target_tokens + 1 - before
     if room < 1:
-        raise _refused("target_prefix", f"has {len(prefix)} tokens; the model's limit is {spec.max_target_tokens - 1}")
+        limit = max(spec.max_target_tokens - prompt_tokens, 0)
+        raise _refused("target_prefix", f"has {len(prefix)} tokens; the most that leaves room for more is {limit}")
     own = {option.name: getattr(defaults, option.name) for option in fields(GenerationOptions) if option.name in _OWN}
-    own["min_new_tokens"] = max(min(defaults.min_length - 1 - len(prefix), room), 0)
-    own["max_new_tokens"] = room
+    own["max_new_tokens"] = given.get("max_new_tokens") or _most_new(defaults, before, room)
+    own["min_new_tokens"] = max(min(defaults.min_length - before, room), 0)
     own["forced_bos_token_id"] = spec.forced_bos_token_id
     own["forced_eos_token_id"] = spec.forced_eos_token_id
     own["bad_words_ids"] = (*defaults.bad_words_ids, *given.get("bad_words_ids", ()))
@@ -83,6 +86,17 @@ def options_of(spec: GenerationSpec, given: Mapping[str, Any]) -> GenerationOpti
     _check_tokens(options, spec)
     _check_combination(options, given)
     return options
+
+
+def _most_new(defaults: GenerationDefaults, before: int, room: int) -> int:
+    """Return how many tokens to generate at most behind so many others, if the request doesn't say."""
+    if defaults.max_length is None:
+        return room
+    if defaults.max_length <= before:
+        raise _refused(
+            "max_new_tokens", f"must be set: the checkpoint's own max_length {defaults.max_length} is reached"
+        )
+    return min(defaults.max_length - before, room)
 
 
 _OWN = {

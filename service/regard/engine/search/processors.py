@@ -2,7 +2,7 @@
 
 A ban takes tokens out; the repetition penalty moves the scores of tokens that were there before.
 Both touch few tokens, which `shortlist` makes use of. `sequence` is always what the decoder has
-read so far: the start token, the prefix and every generated token.
+read so far: the start token or the prompt, the prefix and every generated token.
 """
 
 from __future__ import annotations

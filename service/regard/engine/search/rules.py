@@ -23,9 +23,10 @@ from regard.manifest import GenerationSpec
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The rules of one request. Positions count from 0 and include the prefix."""
+    """The rules of one request. Positions count from 0 behind the prompt, and include the prefix."""
 
-    start_token_id: int
+    prompt: tuple[int, ...]
+    """What the decoder reads before all that is generated: its start token, or a completion's prompt."""
     eos_token_ids: tuple[int, ...]
     prefix: tuple[int, ...]
     forced_bos_token_id: int | None
@@ -35,10 +36,10 @@ class Rules:
     ends_at_stop: EndsAtStop | None
 
     @classmethod
-    def of(cls, options: GenerationOptions, spec: GenerationSpec) -> Rules:
+    def of(cls, options: GenerationOptions, spec: GenerationSpec, prompt: Sequence[int]) -> Rules:
         """Return the rules of a request to a model."""
         return cls(
-            start_token_id=spec.start_token_id,
+            prompt=tuple(prompt),
             eos_token_ids=spec.eos_token_ids,
             prefix=options.prefix_token_ids,
             forced_bos_token_id=options.forced_bos_token_id,
@@ -54,7 +55,7 @@ class Rules:
 
     def sequence(self, token_ids: Sequence[int]) -> list[int]:
         """Return what the decoder has read once it has given `token_ids`."""
-        return [self.start_token_id, *token_ids]
+        return [*self.prompt, *token_ids]
 
     def forced(self, position: int) -> int | None:
         """Return the token that must stand at a position, if one must."""
@@ -79,9 +80,9 @@ class Rules:
         return None
 
 
-def processors_of(options: GenerationOptions, spec: GenerationSpec) -> Processors:
-    """Return what a request does to scores."""
-    begin = 1 + len(options.prefix_token_ids)
+def processors_of(options: GenerationOptions, spec: GenerationSpec, prompt_tokens: int) -> Processors:
+    """Return what a request does to scores, behind a prompt of so many tokens."""
+    begin = prompt_tokens + len(options.prefix_token_ids)
     bans: list[Ban] = []
     if options.no_repeat_ngram_size:
         bans.append(NoRepeatNGram(options.no_repeat_ngram_size))

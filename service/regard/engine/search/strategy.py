@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from regard.engine.search.beams import BeamSearch
 from regard.engine.search.greedy import Greedy
 from regard.engine.search.independent import IndependentSearch
@@ -12,9 +14,12 @@ from regard.manifest import GenerationSpec
 Search = Greedy | BeamSearch | IndependentSearch
 
 
-def search_of(options: GenerationOptions, spec: GenerationSpec) -> Search:
-    """Return a request's search; it takes as many rows as its options are wide."""
-    rules, processors = Rules.of(options, spec), processors_of(options, spec)
+def search_of(options: GenerationOptions, spec: GenerationSpec, prompt: Sequence[int]) -> Search:
+    """Return the search of a request whose decoder begins with the tokens of `prompt`.
+
+    It takes as many rows as its options are wide.
+    """
+    rules, processors = Rules.of(options, spec, prompt), processors_of(options, spec, len(prompt))
     if options.num_beams > 1:
         return BeamSearch(options, rules, processors)
     if options.width > 1 or options.do_sample or options.suppress_tokens or not processors.constant:
