@@ -76,6 +76,13 @@ def _inputs(manifest: Manifest) -> Iterator[str]:
         yield (
             f"an image, {image.height} by {image.width} pixels in {image.patch_rows} by {image.patch_columns} patches"
         )
+    audio, transcription = manifest.audio, manifest.transcription
+    if audio is not None and transcription is not None:
+        languages = f" in {len(transcription.languages)} languages" if transcription.languages else ""
+        yield (
+            f"speech{languages}, {audio.window_s} s at a time, of {audio.sampling_rate:,} Hz in {audio.mel_bins} mel "
+            f"bins and {audio.positions} positions"
+        )
 
 
 def _taps(manifest: Manifest) -> Iterator[str]:

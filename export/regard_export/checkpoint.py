@@ -14,20 +14,22 @@ from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.models.auto import modeling_auto
 
 from regard.manifest import (
+    AudioSpec,
     ClassificationSpec,
     GenerationSpec,
     ImageSpec,
     SourceSpec,
     Task,
     TextSpec,
+    TranscriptionSpec,
     sha256_of,
 )
-from regard_export import images
+from regard_export import images, speech
 from regard_export.errors import CheckpointError
 from regard_export.families import Decoder, Family, family_of, measure_decoder, unused_positions
 from regard_export.families.proven import unsupported
 from regard_export.generation import generation_defaults, suppressed_tokens
-from regard_export.inputs import ImageInputs, Inputs, TextInputs
+from regard_export.inputs import AudioInputs, ImageInputs, Inputs, TextInputs
 from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
 from regard_export.reading import read
 from regard_export.tokenization import TOKENIZER_FILE, TokenizerFiles, load_tokenizer, tokenizer_files
@@ -40,6 +42,7 @@ UNLIMITED = 1_000_000
 TASKS: dict[Task, dict[str, Any]] = {
     Task.TRANSLATION: modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     Task.CAPTIONING: modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    Task.TRANSCRIPTION: modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
     Task.CLASSIFICATION: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     | modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
 }
@@ -60,8 +63,17 @@ class Checkpoint:
     tokenizer_files: Mapping[str, str]
     """The tokenizer, in files that the `tokenizers` library reads, by their names."""
     image: ImageSpec | None
+    audio: AudioSpec | None
     generation: GenerationSpec | None
+    transcription: TranscriptionSpec | None
     classification: ClassificationSpec | None
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """What a decoder reads before the first token of its own: the start token and, of speech, what to write."""
+        assert self.generation is not None
+        start = self.generation.start_token_id
+        return (start,) if self.transcription is None else speech.prompt_of(self.transcription, start)
 
 
 def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
@@ -79,6 +91,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     weights = _weight_file(directory)
     model, missing = _model(directory, weights.name, model_class)
     sees = model.main_input_name == "pixel_values"
+    listens = task is Task.TRANSCRIPTION
     generates = task is not Task.CLASSIFICATION
     tokenizer = load_tokenizer(directory) if generates or not sees else None
     if languages != ANY_LANGUAGES or task is Task.TRANSLATION:
@@ -86,9 +99,13 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     text, files = None, TokenizerFiles({})
     if tokenizer is not None:
         files = tokenizer_files(directory, tokenizer, marked=languages.source is not None)
-        text = _text(tokenizer, files, model, family, reads=not sees)
+        if listens:
+            files = speech.with_silent_times(files, model.generation_config)
+        text = _text(tokenizer, files, model, family, reads=not (sees or listens))
     image = _image(directory, model, family) if sees else None
-    inputs = _inputs(model, text, image)
+    audio = speech.audio_of(directory, model, family) if listens else None
+    transcription = speech.transcription_of(model.generation_config, config) if listens else None
+    inputs = AudioInputs(audio) if audio is not None else _inputs(model, text, image)
     if missing and not _runs_without(missing, model, inputs, family if generates else None):
         raise CheckpointError(f"{directory.name}/{weights.name} lacks {len(missing)} weights, the first: {missing[0]}")
     decoder = measure_decoder(model, family, inputs.arguments(inputs.example().tensors)) if generates else None
@@ -105,7 +122,9 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
         text=text,
         tokenizer_files=files.contents,
         image=image,
+        audio=audio,
         generation=_generation(model, family, decoder) if decoder else None,
+        transcription=transcription,
         classification=None if generates else _classification(config),
     )
 

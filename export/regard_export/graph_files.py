@@ -27,6 +27,7 @@ from regard_export.tracing import trace
 GRAPHS: dict[Task, tuple[type[TracedGraph], ...]] = {
     Task.TRANSLATION: (EncoderGraph, StepGraph),
     Task.CAPTIONING: (EncoderGraph, StepGraph),
+    Task.TRANSCRIPTION: (EncoderGraph, StepGraph),
     Task.CLASSIFICATION: (ClassifierGraph,),
 }
 

@@ -199,7 +199,7 @@ class StepGraph(TracedGraph):
             for layer, size in enumerate(self.decoder.cross):
                 cross = torch.zeros(requests, size.heads, 5, size.size, dtype=self.model.dtype)
                 example.add(f"cross_{half}.{layer}", cross, {0: "R", 2: "S"})
-        if self.checkpoint.image is None:
+        if "source_length" in self.checkpoint.inputs.example().tensors:
             example.add("source_length", torch.tensor([5, 4, 3], dtype=torch.int32), {0: "R"})
         if self.with_taps:
             example.add(TAP_ROWS["self"], torch.tensor([0, 2]), {0: "A"})

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from regard.manifest import ImageSpec
+from regard.manifest import AudioSpec, ImageSpec
 
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, torch.Tensor]
@@ -109,3 +109,31 @@ class ImageInputs:
     def lengths(self, inputs: Mapping[str, Array]) -> Array:
         """Return the number of positions, for every row."""
         return np.full(len(inputs["pixel_values"]), self.spec.positions, np.int32)
+
+
+@dataclass(frozen=True)
+class AudioInputs:
+    """`input_features` [R, mels, frames] float32: every position is real, those of silence, too."""
+
+    spec: AudioSpec
+
+    def example(self) -> Example:
+        """Return two windows."""
+        example = Example()
+        example.add("input_features", torch.zeros(2, self.spec.mel_bins, self.spec.frames), {0: "R"})
+        return example
+
+    def arguments(self, inputs: Tensors) -> dict[str, torch.Tensor]:
+        """Hand on the features."""
+        return dict(inputs)
+
+    def samples(self) -> Iterator[dict[str, Array]]:
+        """Yield windows of noise: four, and one alone."""
+        random = np.random.default_rng(0)
+        for rows in (4, 1):
+            features = random.standard_normal((rows, self.spec.mel_bins, self.spec.frames))
+            yield {"input_features": features.astype(np.float32)}
+
+    def lengths(self, inputs: Mapping[str, Array]) -> Array:
+        """Return the number of positions, for every row."""
+        return np.full(len(inputs["input_features"]), self.spec.positions, np.int32)

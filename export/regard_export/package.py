@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from regard.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
+    AudioSpec,
     ClassificationSpec,
     CrossStateSpec,
     GenerationSpec,
@@ -27,6 +28,7 @@ from regard.manifest import (
     StateSpec,
     Task,
     TextSpec,
+    TranscriptionSpec,
     sha256_of,
 )
 from regard_export.checkpoint import load_checkpoint
@@ -94,6 +96,14 @@ class Origin(Protocol):
     @property
     def image(self) -> ImageSpec | None:
         """How an image becomes pixel values, if it looks at any."""
+
+    @property
+    def audio(self) -> AudioSpec | None:
+        """How sound becomes features, if it listens."""
+
+    @property
+    def transcription(self) -> TranscriptionSpec | None:
+        """How it is told what to write of what it hears."""
 
     @property
     def generation(self) -> GenerationSpec | None:
@@ -175,7 +185,9 @@ def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFi
         "text": origin.text,
         "generation": origin.generation,
         "image": origin.image,
+        "audio": origin.audio,
         "classification": origin.classification,
+        "transcription": origin.transcription,
         "exported_with": {name: version_of(name) for name in ("regard", "torch", "transformers", "onnxruntime")},
         "files": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},
     }

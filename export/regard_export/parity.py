@@ -239,11 +239,12 @@ class _Generator:
 
     def _compare_tokens(self, source: Source, state: Feeds) -> None:
         """Decode greedily beside `generate()`; a difference counts unless eager saw a tie."""
-        spec = self.generation
-        steps = min(2 * SAMPLE_TOKENS, spec.max_target_tokens)
-        model: Any = self.checkpoint.model
-        expected = model.generate(
-            **source.arguments,
+        spec, prompt = self.generation, self.checkpoint.prompt
+        steps = min(2 * SAMPLE_TOKENS, spec.max_target_tokens + 1 - len(prompt))
+        expected = self.checkpoint.family.generate(
+            self.checkpoint.model,
+            source.arguments,
+            prompt,
             **GREEDY,
             suppress_tokens=list(spec.suppressed_token_ids) or None,
             max_new_tokens=steps,
@@ -256,8 +257,11 @@ class _Generator:
         open_rows = set(range(rows))
         for at in range(sequences.shape[1] - 1):
             got = stepper.step(sequences[:, at], np.full(rows, at, np.int32))
-            chosen = _greedy(got["logits"], spec, at, steps)
-            eager = expected.logits[at].numpy()
+            free = at + 1 - len(prompt)
+            if free < 0:
+                continue
+            chosen = _greedy(got["logits"], spec, free, steps)
+            eager = expected.logits[free].numpy()
             for row in sorted(open_rows):
                 token = sequences[row, at + 1]
                 self.parity.tokens_compared += 1

@@ -25,7 +25,9 @@ P cache positions, K candidates, A asking rows):
 - classifier: the encoder's inputs -> `logits` [R, C]; taps [A, H, S, S].
 
 Where the source is an image, `pixel_values` [R, C, height, width] float32 stands in for `input_ids`
-and `source_length`; S is then the number of patches and of the special positions before them.
+and `source_length`; S is then the number of patches and of the special positions before them. Where
+it is speech, `input_features` [R, mels, frames] float32 does, and S is the number of positions that
+the encoder makes of a whole window.
 
 Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted: where it is empty
 the weights are not computed. A graph that lacks an input does not need it.
@@ -68,6 +70,7 @@ class Task(StrEnum):
     CAPTIONING = "captioning"
     CLASSIFICATION = "classification"
     COMPLETION = "completion"
+    TRANSCRIPTION = "transcription"
 
 
 class _Part(BaseModel):
@@ -204,6 +207,65 @@ class ImageSpec(_Part):
         return len(self.leading) + self.patch_rows * self.patch_columns
 
 
+class AudioSpec(_Part):
+    """How sound becomes `input_features`, as Whisper's extractor makes them.
+
+    In this order: one channel of `sampling_rate`, with silence up to `window_s` behind it; the power
+    of its spectrum every `hop_length` samples, of `n_fft` samples in a Hann window around there;
+    `mel_bins` bands up to `max_frequency_hz` on Slaney's mel scale, each of area 1; the logarithm to
+    base 10, raised to at least 8 below its largest, plus 4, divided by 4.
+    """
+
+    sampling_rate: int
+    """Samples a second."""
+    window_s: int
+    n_fft: int
+    hop_length: int
+    mel_bins: int
+    max_frequency_hz: float
+    positions: int
+    """The number of source positions, S, whatever the length of the sound."""
+
+    @property
+    def window_samples(self) -> int:
+        """The samples of one window."""
+        return self.window_s * self.sampling_rate
+
+    @property
+    def frames(self) -> int:
+        """The number of spectra in `input_features`."""
+        return self.window_samples // self.hop_length
+
+    @property
+    def seconds_per_position(self) -> float:
+        """How much sound a source position stands for."""
+        return self.window_s / self.positions
+
+
+class TranscriptionSpec(_Part):
+    """How a model of speech is told what to write: the tokens that its text begins with.
+
+    They are the language's, the task's, and `no_timestamps_token_id` unless times are wanted. A model
+    that knows no languages has those of `prompt_token_ids` in the place of the first two.
+    """
+
+    languages: dict[str, int]
+    """The token of each language, by its code, such as "en"; empty for a model of one language."""
+    tasks: dict[Literal["transcribe", "translate"], int]
+    """The token of each task: writing what is said, or its English translation. Empty if there is one only."""
+    language: str | None
+    """The language that the checkpoint asks for; None if it is detected, as the likeliest to come first."""
+    task: Literal["transcribe", "translate"]
+    prompt_token_ids: tuple[int, ...]
+    no_timestamps_token_id: int | None
+    """The token right before those of the times, from 0 on; None for a model that can't tell times."""
+    seconds_per_timestamp: float
+    max_initial_timestamp_index: int | None
+    """The last of the times that a text may begin with; None if it may be any."""
+    alignment_heads: tuple[tuple[int, int], ...]
+    """The layers and heads of cross-attention that follow the speech, by the checkpoint; often empty."""
+
+
 class GenerationDefaults(_Part):
     """What the checkpoint asks of a search that is asked for nothing else; the names are Transformers'.
 
@@ -280,8 +342,11 @@ class Manifest(_Part):
     """None for a model that neither reads nor writes text."""
     image: ImageSpec | None
     """None for a model that doesn't look at images."""
+    audio: AudioSpec | None = None
+    """None for a model that doesn't listen."""
     generation: GenerationSpec | None
     classification: ClassificationSpec | None
+    transcription: TranscriptionSpec | None = None
     exported_with: dict[str, str]
     files: dict[str, str]
     """SHA-256, in hexadecimal, of every file of the package but the manifest."""
@@ -295,6 +360,12 @@ class Manifest(_Part):
     def reads_text(self) -> bool:
         """Whether its inputs are texts; text may be what it writes alone."""
         return self.text is not None and self.text.max_source_tokens is not None
+
+    @property
+    def fixed_positions(self) -> int | None:
+        """The number of source positions of every input; None where it varies, as that of texts does."""
+        fixed = self.image or self.audio
+        return None if fixed is None else fixed.positions
 
 
 @dataclass(frozen=True)

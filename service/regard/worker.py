@@ -31,6 +31,7 @@ GRAPHS = {
     Task.TRANSLATION: {"encoder", "step"},
     Task.CAPTIONING: {"encoder", "step"},
     Task.COMPLETION: {"prefill", "step"},
+    Task.TRANSCRIPTION: {"encoder", "step"},
     Task.CLASSIFICATION: {"classifier"},
 }
 """The graphs that an engine of each task runs; where a prefill is, it takes the encoder's place."""

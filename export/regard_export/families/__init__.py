@@ -16,6 +16,7 @@ from regard_export.families.decoder import Decoder, measure_decoder
 from regard_export.families.fsmt import FSMT
 from regard_export.families.t5 import T5
 from regard_export.families.vision_encoder_decoder import VisionEncoderDecoder
+from regard_export.families.whisper import Whisper
 
 __all__ = ["Decoder", "Family", "exchanged", "family_of", "measure_decoder", "unused_positions"]
 
@@ -28,6 +29,7 @@ FAMILIES: Mapping[str, type[Family]] = {
     "mt5": T5,
     "t5": T5,
     "vision-encoder-decoder": VisionEncoderDecoder,
+    "whisper": Whisper,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -67,6 +67,13 @@ class Family:
             **arguments, decoder_input_ids=token_ids, past_key_values=cache, use_cache=cache is not None, **options
         )
         return output
+
+    def generate(
+        self, model: PreTrainedModel, source: Mapping[str, torch.Tensor], prompt: Sequence[int], **options: Any
+    ) -> Any:
+        """Call `generate()` for texts that begin with `prompt`, the start token first."""
+        searching: Any = model
+        return searching.generate(**source, **options)
 
 
 @contextmanager

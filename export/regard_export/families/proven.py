@@ -14,6 +14,7 @@ from regard_export.errors import CheckpointError
 PROVEN: Mapping[Task, tuple[str, ...]] = {
     Task.TRANSLATION: ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5", "fsmt"),
     Task.CAPTIONING: ("vision-encoder-decoder", "blip"),
+    Task.TRANSCRIPTION: ("whisper",),
     Task.CLASSIFICATION: (
         "bert",
         "distilbert",

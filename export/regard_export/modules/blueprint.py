@@ -69,6 +69,14 @@ class Blueprint:
         )
 
     @property
+    def audio(self) -> None:
+        """None: no protocol is for listeners."""
+
+    @property
+    def transcription(self) -> None:
+        """None, as `audio` is."""
+
+    @property
     def classification(self) -> ClassificationSpec | None:
         """The classes."""
         if not self.labels:

@@ -41,7 +41,7 @@ class Rows:
         self._capacity = min(max(FIRST_ROWS // width, 1), self._max_requests)
         self._positions = min(FIRST_POSITIONS, self._max_positions)
         # Every image makes as many positions, so its step has no mask, and they must not be padded.
-        self._fixed_sources = manifest.image.positions if manifest.image else None
+        self._fixed_sources = manifest.fixed_positions
         self._sources = self._fixed_sources or SOURCE_BLOCK
         self.requests = 0
         self.layout = 0
