@@ -8,12 +8,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Protocol
 
+import onnxruntime as ort
+import torch
+import transformers
 from pydantic import ValidationError
 
+from regard import __version__
 from regard.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
@@ -188,7 +191,7 @@ def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFi
         "audio": origin.audio,
         "classification": origin.classification,
         "transcription": origin.transcription,
-        "exported_with": {name: version_of(name) for name in ("regard", "torch", "transformers", "onnxruntime")},
+        "exported_with": _versions(),
         "files": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},
     }
     try:
@@ -229,3 +232,13 @@ def _cross_state(graphs: dict[str, GraphSpec]) -> tuple[CrossStateSpec, ...]:
         for tensor in (encoder.outputs if encoder else ())
         if tensor.name.startswith("cross_")
     )
+
+
+def _versions() -> dict[str, str]:
+    """Return what a package is exported with."""
+    return {
+        "regard": __version__,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "onnxruntime": ort.__version__,
+    }

@@ -135,7 +135,11 @@ def violations(source: str, module: str, *, is_package: bool = False) -> list[st
 def _violations_between_rooms(imported: str, module: str) -> list[str]:
     room = imported.removeprefix("regard").removeprefix(".").partition(".")[0]
     if within(module, "regard_export"):
-        return [] if room == "manifest" else [f"{module} imports {imported}: of regard, only regard.manifest is open"]
+        return (
+            []
+            if room in {"manifest", "__version__"}
+            else [f"{module} imports {imported}: of regard, only regard.manifest is open"]
+        )
     own = module.removeprefix("regard").removeprefix(".").partition(".")[0]
     if own == "" or room in {own, "__version__"}:
         return []

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from regard import __version__
 from regard.client import Client
 
 from .conftest import CHART, ROOT, Chart
@@ -72,10 +72,8 @@ def container() -> Iterator[Container]:
 @pytest.mark.parametrize("processor", ["cpu", "gpu"])
 def test_image_is_of_the_version_that_everything_has(processor: str) -> None:
     """The project, the image's label and the chart's appVersion are one version."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-
-    assert f"\nARG VERSION={version}\n" in (DOCKER / f"Dockerfile.{processor}").read_text()
-    assert f'\nappVersion: "{version}"\n' in (CHART / "Chart.yaml").read_text()
+    assert f"\nARG VERSION={__version__}\n" in (DOCKER / f"Dockerfile.{processor}").read_text()
+    assert f'\nappVersion: "{__version__}"\n' in (CHART / "Chart.yaml").read_text()
 
 
 def test_images_differ_in_what_runs_the_graphs_alone() -> None:
