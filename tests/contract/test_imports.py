@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = (ROOT / "service" / "regard", ROOT / "export" / "regard_export")
 
-# cli -> rpc -> worker -> engine -> manifest, errors; text, vision and attention are pure functions between them.
+# cli -> rpc -> worker -> engine -> manifest, errors; text, vision, audio and attention are pure functions between them.
 # A room is a module or a package right below `regard`. It may import itself and the rooms named beside it.
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
@@ -20,14 +20,15 @@ ROOMS: dict[str, set[str]] = {
     "v1": set(),
     "text": {"manifest", "errors"},
     "vision": {"manifest", "errors"},
-    "attention": {"text", "vision", "manifest", "errors"},
+    "audio": {"manifest", "errors"},
+    "attention": {"text", "vision", "audio", "manifest", "errors"},
     "engine": {"config", "manifest", "errors"},
     "worker": {"engine", "config", "manifest", "errors"},
     "metrics": {"engine"},
     "devices": set(),
     "log": {"config"},
     "testing": {"engine", "config", "manifest", "errors"},
-    "catalog": {"worker", "metrics", "text", "vision", "engine", "config", "manifest", "errors"},
+    "catalog": {"worker", "metrics", "text", "vision", "audio", "engine", "config", "manifest", "errors"},
     "rpc": {
         "catalog",
         "worker",
@@ -35,6 +36,7 @@ ROOMS: dict[str, set[str]] = {
         "attention",
         "text",
         "vision",
+        "audio",
         "engine",
         "v1",
         "config",
@@ -68,6 +70,8 @@ ONLY: dict[str, set[str]] = {
     "grpc_health": {"regard.rpc", "regard.client", "regard.cli"},
     "grpc_reflection": {"regard.rpc"},
     "google.protobuf": {"regard.rpc", "regard.client", "regard.cli", "regard.v1"},
+    "soundfile": {"regard.audio"},
+    "soxr": {"regard.audio"},
     "pynvml": {"regard.devices"},
     "prometheus_client": {"regard.metrics", "regard.devices", "regard.rpc.http", "regard.cli.demo"},
     "PIL": {"regard.vision", "regard.report.pictures", "regard.cli.pictures", "regard_export"},

@@ -1,0 +1,1 @@
+"""Sound: from a file's bytes, or samples, to what a model is fed, window by window."""
