@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
+from transformers import (
+    GenerationConfig,
+    GenerationMixin,
+    LogitsProcessorList,
+    PretrainedConfig,
+    PreTrainedModel,
+    WhisperTimeStampLogitsProcessor,
+)
 from transformers.modeling_outputs import CausalLMOutput
 
 from regard.engine.search.hypothesis import Hypothesis
@@ -150,3 +157,57 @@ def test_samples_follow_the_filtered_distribution() -> None:
             context = [context[1], token]
     assert len({tuple(sample.token_ids) for sample in samples}) > 1
     assert [sample.token_ids for sample in searched(table, given)] == [sample.token_ids for sample in samples]
+
+
+FIRST_TIME = 20
+TIMED = SPEC.model_copy(update={"eos_token_ids": (18,), "pad_token_id": 18})
+TIMED_SETS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "begins late": {"max_initial_timestamp_index": 9},
+    "begins early": {"max_initial_timestamp_index": 1, "begin_suppress_tokens": (20, 3)},
+    "without repetition": {"no_repeat_ngram_size": 3, "suppress_tokens": (3, 4, 5)},
+    "beams": {"num_beams": 4, "num_return_sequences": 2},
+    "beams with a penalty": {"num_beams": 3, "repetition_penalty": 1.2, "max_initial_timestamp_index": 5},
+}
+
+
+@pytest.mark.parametrize("name", TIMED_SETS)
+def test_times_come_where_those_of_whisper_do(name: str) -> None:
+    """The same tokens as with Transformers' rule, in a dozen tables whose texts hold several times."""
+    given = {"max_new_tokens": 20} | TIMED_SETS[name]
+    theirs = {option: list(value) if isinstance(value, tuple) else value for option, value in given.items()}
+    latest = theirs.pop("max_initial_timestamp_index", None)
+    prefix, times = (4, 11), 0
+    for seed in range(12):
+        table = table_of(seed)
+        table[:, :, FIRST_TIME:] += 0.7
+        model = TableModel(table)
+        model.generation_config.update(eos_token_id=18, pad_token_id=18)
+        rules = GenerationConfig(eos_token_id=18)
+        rules.no_timestamps_token_id = FIRST_TIME - 1
+        rules.max_initial_timestamp_index = latest
+        rule = WhisperTimeStampLogitsProcessor(rules, begin_index=3)
+        expected = model.generate(
+            torch.tensor([[START, *prefix]]), do_sample=False, logits_processor=LogitsProcessorList([rule]), **theirs
+        )
+        asked = given | {"prefix_token_ids": prefix, "first_timestamp_token_id": FIRST_TIME}
+        ours = searched(table, asked, TIMED)
+        for hypothesis, sequence in zip(ours, expected.tolist(), strict=True):
+            assert [START, *hypothesis.token_ids] == sequence[: 1 + len(hypothesis.token_ids)]
+            times += sum(token >= FIRST_TIME for token in hypothesis.token_ids)
+    assert times > 24
+
+
+@pytest.mark.parametrize("given", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
+def test_the_likeliest_choice_begins_a_prefix(given: dict[str, Any]) -> None:
+    """What follows is what `generate()` gives behind it, and it counts as forced."""
+    choices = (7, 12, 25)
+    for seed in range(8):
+        table = table_of(seed)
+        likeliest = max(choices, key=lambda token, table=table: table[START, START, token])  # type: ignore[misc]
+        given = {"max_new_tokens": 12, "begin_suppress_tokens": (3, 9)} | given
+        theirs = {option: list(value) if isinstance(value, tuple) else value for option, value in given.items()}
+        expected = TableModel(table).generate(torch.tensor([[START, likeliest, 5]]), do_sample=False, **theirs)
+        (ours,) = searched(table, given | {"prefix_token_ids": (7, 5), "prefix_choices": choices})
+        assert [START, *ours.token_ids] == expected[0].tolist()[: 1 + len(ours.token_ids)]
+        assert ours.log_probabilities[:2] == [0, 0]

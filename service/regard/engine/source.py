@@ -1,4 +1,4 @@
-"""What a request reads: a text's tokens or an image's pixels, and how a batch of them is fed."""
+"""What a request reads: a text's tokens, an image's pixels or a sound's features, and how a batch of them is fed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,15 @@ class Pixels:
     length: int
 
 
-Source = Tokens | Pixels
+@dataclass(frozen=True, slots=True, eq=False)
+class Sound:
+    """A window of sound, as `input_features` [mels, frames] float32, which the encoder makes `length` positions of."""
+
+    input_features: npt.NDArray[np.float32]
+    length: int
+
+
+Source = Tokens | Pixels | Sound
 
 
 def lengths_of(sources: Sequence[Source]) -> npt.NDArray[np.int32]:
@@ -44,12 +52,16 @@ def pack(sources: Sequence[Source], pad_token_id: int) -> dict[str, Array]:
     """Return what a graph is fed for `sources`, which are all of one kind.
 
     Tokens are padded on the right to the longest: `input_ids` [R, S]. Pixels are stacked:
-    `pixel_values` [R, C, height, width]. Both come with `source_length` [R].
+    `pixel_values` [R, C, height, width]; so are features: `input_features` [R, mels, frames]. All come
+    with `source_length` [R].
     """
     lengths = lengths_of(sources)
     if isinstance(sources[0], Pixels):
         pixels = [source.pixel_values for source in sources if isinstance(source, Pixels)]
         return {"pixel_values": np.stack(pixels), "source_length": lengths}
+    if isinstance(sources[0], Sound):
+        features = [source.input_features for source in sources if isinstance(source, Sound)]
+        return {"input_features": np.stack(features), "source_length": lengths}
     input_ids = np.full((len(sources), lengths.max()), pad_token_id, np.int64)
     for row, source in enumerate(sources):
         if isinstance(source, Tokens):

@@ -60,7 +60,8 @@ class BeamSearch:
     @property
     def needs_logits(self) -> bool:
         """Whether a step must give the scores of the whole vocabulary, in case that its best tokens are banned."""
-        return not self._processors.constant or self.best_needed < self._kept + self._processors.always_banned
+        searching = not self._processors.constant or bool(self._rules.prefix_choices)
+        return searching or self.best_needed < self._kept + self._processors.always_banned
 
     @property
     def results(self) -> list[Hypothesis]:
@@ -78,7 +79,7 @@ class BeamSearch:
     def advance(self, step: StepScores) -> None:
         """Give every beam its next token, and keep what has ended."""
         position = len(self.hypotheses[0].token_ids)
-        forced = self._rules.forced(position)
+        forced = self._rules.forced(position, step.row(0))
         ranked = self._rank(step) if forced is None else self._force(forced)
         if position < len(self._rules.prefix):
             self._go_on(ranked)

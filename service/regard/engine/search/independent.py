@@ -80,7 +80,7 @@ class IndependentSearch:
     def _next(self, scores: RowScores, hypothesis: Hypothesis, row: int) -> tuple[int, float]:
         """Return the next token of a sequence and its log-probability; 0 if the token is forced."""
         position = len(hypothesis.token_ids)
-        forced = self._rules.forced(position)
+        forced = self._rules.forced(position, scores)
         if forced is not None:
             return forced, 0.0
         if not self._options.do_sample:

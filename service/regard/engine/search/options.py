@@ -25,9 +25,11 @@ class GenerationOptions:
     """How one request is searched for; what `generate()` has, it calls by the same name.
 
     `prefix_token_ids` stand at the beginning of every sequence; all counts and positions start
-    behind them. `alternatives_position` is where `num_return_sequences` sequences part, each with
-    another of the likeliest tokens, and `top_logprobs` how many of the likeliest tokens are told
-    at every position.
+    behind them. Of `prefix_choices`, if there are any, the likeliest takes the place of the prefix'
+    first token. With `first_timestamp_token_id`, the tokens from there on are times, which Whisper's
+    rule puts into the text; it begins with one up to `max_initial_timestamp_index`.
+    `alternatives_position` is where `num_return_sequences` sequences part, each with another of the
+    likeliest tokens, and `top_logprobs` how many of the likeliest tokens are told at every position.
     """
 
     max_new_tokens: int
@@ -50,6 +52,9 @@ class GenerationOptions:
     forced_bos_token_id: int | None = None
     forced_eos_token_id: int | None = None
     prefix_token_ids: tuple[int, ...] = ()
+    prefix_choices: tuple[int, ...] = ()
+    first_timestamp_token_id: int | None = None
+    max_initial_timestamp_index: int | None = None
     alternatives_position: int | None = None
     top_logprobs: int = 0
     ends_at_stop: EndsAtStop | None = None

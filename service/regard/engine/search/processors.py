@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.engine.request import FloatArray
+from regard.engine.search.timestamps import Timestamps
 
 TokenArray = npt.NDArray[np.int64]
 
@@ -110,11 +111,14 @@ class Processors:
 
     bans: tuple[Ban, ...] = ()
     penalty: RepetitionPenalty | None = None
+    timestamps: Timestamps | None = None
+    """Looks at all scores, once the others are done."""
 
     @property
     def constant(self) -> bool:
         """Whether the same tokens are banned in every step, and nothing else is done."""
-        return self.penalty is None and all(isinstance(ban, SuppressTokens) for ban in self.bans)
+        plain = self.penalty is None and self.timestamps is None
+        return plain and all(isinstance(ban, SuppressTokens) for ban in self.bans)
 
     @property
     def always_banned(self) -> int:
@@ -132,4 +136,4 @@ class Processors:
             seen = np.unique(sequence)
             processed[seen] = self.penalty(scores[seen])
         processed[self.banned(sequence)] = -np.inf
-        return processed
+        return processed if self.timestamps is None else self.timestamps(sequence, processed)

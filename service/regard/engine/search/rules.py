@@ -17,6 +17,8 @@ from regard.engine.search.processors import (
     SuppressTokens,
     SuppressTokensAtBegin,
 )
+from regard.engine.search.shortlist import RowScores
+from regard.engine.search.timestamps import Timestamps
 from regard.errors import InvalidInputError
 from regard.manifest import GenerationSpec
 
@@ -29,6 +31,7 @@ class Rules:
     """What the decoder reads before all that is generated: its start token, or a completion's prompt."""
     eos_token_ids: tuple[int, ...]
     prefix: tuple[int, ...]
+    prefix_choices: tuple[int, ...]
     forced_bos_token_id: int | None
     forced_eos_token_id: int | None
     limit: int
@@ -42,6 +45,7 @@ class Rules:
             prompt=tuple(prompt),
             eos_token_ids=spec.eos_token_ids,
             prefix=options.prefix_token_ids,
+            prefix_choices=options.prefix_choices,
             forced_bos_token_id=options.forced_bos_token_id,
             forced_eos_token_id=options.forced_eos_token_id,
             limit=len(options.prefix_token_ids) + options.max_new_tokens,
@@ -57,8 +61,13 @@ class Rules:
         """Return what the decoder has read once it has given `token_ids`."""
         return [*self.prompt, *token_ids]
 
-    def forced(self, position: int) -> int | None:
-        """Return the token that must stand at a position, if one must."""
+    def forced(self, position: int, scores: RowScores | None = None) -> int | None:
+        """Return the token that must stand at a position, if one must.
+
+        The first token of a prefix that leaves a choice is found by the `scores` of its position.
+        """
+        if position == 0 and self.prefix_choices and scores is not None:
+            return self.prefix_choices[int(scores.all_logits[list(self.prefix_choices)].argmax())]
         if position < len(self.prefix):
             return self.prefix[position]
         if position == 0 and self.forced_bos_token_id is not None:
@@ -98,7 +107,11 @@ def processors_of(options: GenerationOptions, spec: GenerationSpec, prompt_token
         shifted = begin == 1 and options.forced_bos_token_id is not None
         bans.append(SuppressTokensAtBegin(options.begin_suppress_tokens, begin + shifted))
     penalty = RepetitionPenalty(options.repetition_penalty) if options.repetition_penalty != 1 else None
-    return Processors(tuple(bans), penalty)
+    timestamps = None
+    if options.first_timestamp_token_id is not None:
+        end, latest = min(spec.eos_token_ids), options.max_initial_timestamp_index
+        timestamps = Timestamps(options.first_timestamp_token_id, end, begin, latest)
+    return Processors(tuple(bans), penalty, timestamps)
 
 
 def no_token_left() -> InvalidInputError:

@@ -96,6 +96,20 @@ def shortlist(
     have its logits unless the processors are bans of fewer than K - `needed` tokens.
     """
     offset = row.log_sum_exp if normalized else np.float32(0)
+    if processors.timestamps is None:
+        best = _of_candidates(row, sequence, processors, needed, offset)
+        if best is not None:
+            return best
+    processed = processors.process(sequence, row.all_logits - offset)
+    listed = np.flatnonzero(processed >= _threshold(processed, needed))
+    listed = listed[np.isfinite(processed[listed])]
+    return _best(listed, processed[listed], needed)
+
+
+def _of_candidates(
+    row: RowScores, sequence: Sequence[int], processors: Processors, needed: int, offset: np.float32
+) -> Shortlist | None:
+    """Return the best tokens of a row by its candidates and what was there before; None if that is not enough."""
     ids, scores = row.candidate_ids, row.candidate_scores - offset
     floor = scores[-1]
     if processors.penalty is not None and row.logits is not None:
@@ -108,10 +122,7 @@ def shortlist(
     exact = len(best.scores) == needed and best.scores[-1] >= floor
     if exact or row.logits is None or len(row.candidate_ids) == len(row.logits):
         return best
-    processed = processors.process(sequence, row.logits - offset)
-    listed = np.flatnonzero(processed >= _threshold(processed, needed))
-    listed = listed[np.isfinite(processed[listed])]
-    return _best(listed, processed[listed], needed)
+    return None
 
 
 def _threshold(scores: FloatArray, count: int) -> np.float32:

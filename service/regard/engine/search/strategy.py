@@ -22,6 +22,7 @@ def search_of(options: GenerationOptions, spec: GenerationSpec, prompt: Sequence
     rules, processors = Rules.of(options, spec, prompt), processors_of(options, spec, len(prompt))
     if options.num_beams > 1:
         return BeamSearch(options, rules, processors)
-    if options.width > 1 or options.do_sample or options.suppress_tokens or not processors.constant:
+    plain = processors.constant and not (options.suppress_tokens or options.prefix_choices)
+    if options.width > 1 or options.do_sample or not plain:
         return IndependentSearch(options, rules, processors)
     return Greedy(rules, spec)
