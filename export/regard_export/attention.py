@@ -31,7 +31,7 @@ import torch
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 from torch.onnx import ops
 from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function
+from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, causal_mask_function
 
 from regard_export.caches import StepCache
 from regard_export.errors import CheckpointError
@@ -97,11 +97,24 @@ def tracing(trace: Trace) -> Iterator[Trace]:
         _trace.reset(token)
 
 
-def _mask(*_: Any, mask_function: Any = None, attention_mask: torch.Tensor | None = None, **__: Any) -> Any:
-    """Keep the 2-D padding mask for an encoder; a decoding step needs no mask at all."""
-    if mask_function is not bidirectional_mask_function:
-        return None
-    return attention_mask
+def _mask(
+    *_: Any,
+    mask_function: Any = None,
+    attention_mask: torch.Tensor | None = None,
+    q_length: int | torch.SymInt = 1,
+    dtype: torch.dtype = torch.float32,
+    **__: Any,
+) -> Any:
+    """Keep the 2-D padding mask for an encoder; a decoding step needs no mask at all.
+
+    An encoder that looks back only gets what is added to its scores, [1, 1, S, S]: padding is on the right,
+    so that no real position sees it.
+    """
+    if mask_function is bidirectional_mask_function:
+        return attention_mask
+    if mask_function is causal_mask_function and _trace.get().step is None:
+        return torch.full((q_length, q_length), torch.finfo(dtype).min, dtype=dtype).triu(1)[None, None]
+    return None
 
 
 def _attention(

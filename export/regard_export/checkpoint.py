@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from regard.manifest import (
     ClassificationSpec,
     GenerationSpec,
     ImageSpec,
+    SimilaritySpec,
     SourceSpec,
     Task,
     TextSpec,
@@ -26,7 +28,7 @@ from regard.manifest import (
 )
 from regard_export import images, speech
 from regard_export.errors import CheckpointError
-from regard_export.families import Decoder, Family, family_of, measure_decoder, unused_positions
+from regard_export.families import Decoder, Family, family_of, logits_of, measure_decoder, unused_positions
 from regard_export.families.proven import unsupported
 from regard_export.generation import generation_defaults, suppressed_tokens
 from regard_export.inputs import AudioInputs, ImageInputs, Inputs, TextInputs
@@ -45,7 +47,13 @@ TASKS: dict[Task, dict[str, Any]] = {
     Task.TRANSCRIPTION: modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
     Task.CLASSIFICATION: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     | modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    Task.TOKEN_CLASSIFICATION: modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    Task.QUESTION_ANSWERING: modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    Task.SIMILARITY: modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
 }
+PAIRED = (Task.CLASSIFICATION, Task.QUESTION_ANSWERING)
+"""The tasks whose inputs may be two texts."""
+CLASSIFYING = (Task.CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,9 @@ class Checkpoint:
     model: transformers.PreTrainedModel
     family: Family
     inputs: Inputs
+    """What the model reads; of one that compares texts with images, the texts."""
+    image_inputs: Inputs | None
+    """The images that a model compares with texts."""
     decoder: Decoder | None
     source: SourceSpec
     text: TextSpec | None
@@ -67,6 +78,7 @@ class Checkpoint:
     generation: GenerationSpec | None
     transcription: TranscriptionSpec | None
     classification: ClassificationSpec | None
+    similarity: SimilaritySpec | None
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -90,10 +102,10 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     task, model_class = _task_of(config, family, directory.name)
     weights = _weight_file(directory)
     model, missing = _model(directory, weights.name, model_class)
-    sees = model.main_input_name == "pixel_values"
-    listens = task is Task.TRANSCRIPTION
-    generates = task is not Task.CLASSIFICATION
-    tokenizer = load_tokenizer(directory) if generates or not sees else None
+    compares, listens = task is Task.SIMILARITY, task is Task.TRANSCRIPTION
+    sees = compares or model.main_input_name == "pixel_values"
+    reads = compares or not (sees or listens)
+    tokenizer = load_tokenizer(directory) if task.generates or reads else None
     if languages != ANY_LANGUAGES or task is Task.TRANSLATION:
         choose_languages(tokenizer, model.generation_config, languages)
     text, files = None, TokenizerFiles({})
@@ -101,20 +113,22 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
         files = tokenizer_files(directory, tokenizer, marked=languages.source is not None)
         if listens:
             files = speech.with_silent_times(files, model.generation_config)
-        text = _text(tokenizer, files, model, family, reads=not (sees or listens))
-    image = _image(directory, model, family) if sees else None
+        text = _text(tokenizer, files, model, family, task, reads=reads)
+    image = _image(directory, model, family, task) if sees else None
     audio = speech.audio_of(directory, model, family) if listens else None
     transcription = speech.transcription_of(model.generation_config, config) if listens else None
-    inputs = AudioInputs(audio) if audio is not None else _inputs(model, text, image)
-    if missing and not _runs_without(missing, model, inputs, family if generates else None):
+    inputs = _inputs(model, tokenizer, text if reads else None, image, audio)
+    image_inputs = ImageInputs(image) if compares and image is not None else None
+    if missing and not _runs_without(missing, model, family, task, [inputs, *([image_inputs] if image_inputs else [])]):
         raise CheckpointError(f"{directory.name}/{weights.name} lacks {len(missing)} weights, the first: {missing[0]}")
-    decoder = measure_decoder(model, family, inputs.arguments(inputs.example().tensors)) if generates else None
+    decoder = measure_decoder(model, family, inputs.arguments(inputs.example().tensors)) if task.generates else None
     return Checkpoint(
         directory=directory,
         task=task,
         model=model,
         family=family,
         inputs=inputs,
+        image_inputs=image_inputs,
         decoder=decoder,
         source=SourceSpec(
             architecture=type(model).__name__, model_type=config.model_type, weights_sha256=sha256_of(weights)
@@ -125,7 +139,8 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
         audio=audio,
         generation=_generation(model, family, decoder) if decoder else None,
         transcription=transcription,
-        classification=None if generates else _classification(config),
+        classification=_classification(config) if task in CLASSIFYING else None,
+        similarity=_similarity(model, family, inputs) if compares else None,
     )
 
 
@@ -155,36 +170,53 @@ def _model(directory: Path, file: str, model_class: Any) -> tuple[transformers.P
 
 
 def _runs_without(
-    missing: list[str], model: transformers.PreTrainedModel, inputs: Inputs, generator: Family | None
+    missing: list[str], model: transformers.PreTrainedModel, family: Family, task: Task, inputs: list[Inputs]
 ) -> bool:
     """Tell whether the model's answer needs none of these weights, as with a pooling layer that nothing reads."""
     weights = model.state_dict()
-    source = inputs.arguments(inputs.example().tensors)
+    sources = [each.arguments(each.example().tensors) for each in inputs]
     with torch.no_grad():
         for name in missing:
             weights[name].fill_(torch.nan)
-        if generator is not None:
-            logits = generator.decode(model, torch.zeros(2, 1, dtype=torch.int64), source=source).logits
+        if task.generates:
+            answers = [family.decode(model, torch.zeros(2, 1, dtype=torch.int64), source=sources[0]).logits]
+        elif task is Task.SIMILARITY:
+            answers = [family.embed(model, source).pooler_output for source in sources]
         else:
-            logits = model(**source).logits
-    return logits is not None and bool(logits.isfinite().all())
+            answers = [logits_of(model(**sources[0]))]
+    return all(answer is not None and bool(answer.isfinite().all()) for answer in answers)
 
 
 def _text(
-    tokenizer: Any, files: TokenizerFiles, model: transformers.PreTrainedModel, family: Family, *, reads: bool
+    tokenizer: Any,
+    files: TokenizerFiles,
+    model: transformers.PreTrainedModel,
+    family: Family,
+    task: Task,
+    *,
+    reads: bool,
 ) -> TextSpec:
+    config = getattr(model.config, "text_config", model.config) if task is Task.SIMILARITY else model.config
     return TextSpec(
         tokenizer_file=TOKENIZER_FILE,
-        max_source_tokens=_limit(_positions(model.config, model, family), tokenizer.model_max_length)
-        if reads
-        else None,
-        pad_token_id=_pad_token(model.config, tokenizer),
+        max_source_tokens=_limit(_positions(config, model, family), tokenizer.model_max_length) if reads else None,
+        pad_token_id=_pad_token(config, tokenizer),
         source_pieces_file=files.source_pieces,
         target_pieces_file=files.target_pieces,
+        token_types=task in PAIRED and _tells_texts_apart(model, tokenizer),
     )
 
 
-def _image(directory: Path, model: transformers.PreTrainedModel, family: Family) -> ImageSpec:
+def _tells_texts_apart(model: transformers.PreTrainedModel, tokenizer: Any) -> bool:
+    """Tell whether the model reads which of two texts a token is of, and its tokenizer says so."""
+    return (
+        (getattr(model.config, "type_vocab_size", None) or 0) > 1
+        and "token_type_ids" in tokenizer.model_input_names
+        and "token_type_ids" in inspect.signature(model.forward).parameters
+    )
+
+
+def _image(directory: Path, model: transformers.PreTrainedModel, family: Family, task: Task) -> ImageSpec:
     if not (directory / images.PROCESSOR_FILE).is_file():
         raise CheckpointError(
             f"{directory.name} has no {images.PROCESSOR_FILE}; save it with image_processor.save_pretrained"
@@ -193,7 +225,8 @@ def _image(directory: Path, model: transformers.PreTrainedModel, family: Family)
     pixels = torch.zeros(1, 3, spec.height, spec.width)
     try:
         with torch.no_grad():
-            hidden = family.encode(model, {"pixel_values": pixels}).last_hidden_state
+            look = family.embed if task is Task.SIMILARITY else family.encode
+            hidden = look(model, {"pixel_values": pixels}).last_hidden_state
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(
             f"{directory.name}/{images.PROCESSOR_FILE} makes images of {spec.height} by {spec.width}, which the model "
@@ -206,17 +239,32 @@ def _image(directory: Path, model: transformers.PreTrainedModel, family: Family)
     return images.with_grid(spec, hidden.shape[1], patch)
 
 
-def _inputs(model: transformers.PreTrainedModel, text: TextSpec | None, image: ImageSpec | None) -> Inputs:
-    if image is not None:
+def _inputs(
+    model: transformers.PreTrainedModel,
+    tokenizer: Any,
+    text: TextSpec | None,
+    image: ImageSpec | None,
+    audio: AudioSpec | None,
+) -> Inputs:
+    """Return what the model reads: the text, if there is one."""
+    if audio is not None:
+        return AudioInputs(audio)
+    if text is None:
+        assert image is not None
         return ImageInputs(image)
-    assert text is not None and text.max_source_tokens is not None
-    end, embeddings = getattr(model.config, "eos_token_id", None), model.get_input_embeddings()
+    assert text.max_source_tokens is not None
+    end = getattr(model.config, "eos_token_id", None)
+    reader = getattr(model, "text_model", model)
+    if reader is not model:  # its embedding is that of the end, which its own config may call by another number
+        end = tokenizer.eos_token_id
+    embeddings = reader.get_input_embeddings()
     assert isinstance(embeddings, torch.nn.Embedding)
     return TextInputs(
         vocabulary_size=embeddings.num_embeddings,
         max_tokens=text.max_source_tokens,
         pad_token_id=text.pad_token_id,
         end_token_id=end if isinstance(end, int) else None,
+        token_types=text.token_types,
     )
 
 
@@ -239,9 +287,9 @@ def _task_of(config: transformers.PretrainedConfig, family: Family, name: str) -
 
 
 def _require_kind(task: Task, attends_to_source: bool, what: str) -> None:
-    if task is Task.CLASSIFICATION and attends_to_source:
-        raise CheckpointError(f"{what}, an encoder-decoder; classifiers must be encoders")
-    if task is not Task.CLASSIFICATION and not attends_to_source:
+    if not task.generates and attends_to_source:
+        raise CheckpointError(f"{what}, an encoder-decoder; models for {task.value} must be encoders")
+    if task.generates and not attends_to_source:
         raise CheckpointError(f"{what}, which has no cross-attention; this version exports encoder-decoders")
 
 
@@ -293,4 +341,21 @@ def _classification(config: transformers.PretrainedConfig) -> ClassificationSpec
         labels=tuple(names[index] for index in sorted(names)),
         out_of_scope_label=getattr(config, "out_of_scope_label", None),
         out_of_scope_threshold=getattr(config, "out_of_scope_threshold", None),
+    )
+
+
+def _similarity(model: transformers.PreTrainedModel, family: Family, inputs: Inputs) -> SimilaritySpec:
+    """Read how the model compares; one that learned a bias was trained on every pair by itself."""
+    weights = model.state_dict()
+    if "logit_scale" not in weights:
+        raise CheckpointError(f"{type(model).__name__} doesn't compare by a logit_scale; unsupported")
+    with torch.no_grad():
+        embedding = family.embed(model, inputs.arguments(inputs.example().tensors)).pooler_output
+    assert embedding is not None
+    bias = weights.get("logit_bias")
+    return SimilaritySpec(
+        embedding_size=embedding.shape[-1],
+        logit_scale=float(weights["logit_scale"].double().exp()),
+        logit_bias=float(bias) if bias is not None else 0.0,
+        probabilities="softmax" if bias is None else "sigmoid",
     )

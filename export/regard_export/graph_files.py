@@ -15,7 +15,14 @@ import onnxruntime as ort
 from regard.manifest import GraphSpec, Provider, TapSpec, Task, TensorSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.families import exchanged
-from regard_export.graphs import ClassifierGraph, EncoderGraph, StepGraph, TracedGraph
+from regard_export.graphs import (
+    ClassifierGraph,
+    EncoderGraph,
+    ImageEncoderGraph,
+    StepGraph,
+    TextEncoderGraph,
+    TracedGraph,
+)
 from regard_export.lowering import Target, lower
 from regard_export.lowering.tensorrt import profiles
 from regard_export.passes import simplify
@@ -29,6 +36,9 @@ GRAPHS: dict[Task, tuple[type[TracedGraph], ...]] = {
     Task.CAPTIONING: (EncoderGraph, StepGraph),
     Task.TRANSCRIPTION: (EncoderGraph, StepGraph),
     Task.CLASSIFICATION: (ClassifierGraph,),
+    Task.TOKEN_CLASSIFICATION: (ClassifierGraph,),
+    Task.QUESTION_ANSWERING: (ClassifierGraph,),
+    Task.SIMILARITY: (TextEncoderGraph, ImageEncoderGraph),
 }
 
 Progress = Callable[[str], None]

@@ -17,8 +17,8 @@ from regard_export.attention import Trace, tracing
 from regard_export.caches import KeyValue, RecordingCache, StepCache
 from regard_export.checkpoint import Checkpoint
 from regard_export.errors import CheckpointError
-from regard_export.families import Decoder
-from regard_export.inputs import Example, Tensors
+from regard_export.families import Decoder, logits_of
+from regard_export.inputs import Example, Inputs, Tensors
 
 TAP_ROWS = {"self": "self_tap_rows", "cross": "cross_tap_rows"}
 
@@ -34,7 +34,7 @@ class Findings:
 class Graph(torch.nn.Module, ABC):
     """A graph of a package. `findings` holds its outputs' names and taps once it has been traced."""
 
-    name: Literal["encoder", "step", "classifier"]
+    name: Literal["encoder", "step", "classifier", "text_encoder", "image_encoder"]
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -47,7 +47,9 @@ class Graph(torch.nn.Module, ABC):
 
 
 class TracedGraph(Graph):
-    """A graph of a checkpoint's package."""
+    """A graph of a checkpoint's package. A `stack` of its own names what its taps are of in a package of several."""
+
+    stack: Literal["text_encoder", "image_encoder"] | None = None
 
     def __init__(self, checkpoint: Checkpoint, *, taps: bool) -> None:
         super().__init__(checkpoint.model)
@@ -66,7 +68,7 @@ class TracedGraph(Graph):
             TapSpec(
                 graph=self.name,
                 kind=tap.kind,
-                stack=tap.stack,
+                stack=self.stack or tap.stack,
                 layer=tap.layer,
                 heads=tap.heads,
                 output=output,
@@ -80,6 +82,11 @@ class TracedGraph(Graph):
 class _SourceGraph(TracedGraph):
     """A graph that reads the source."""
 
+    @property
+    def inputs(self) -> Inputs:
+        """What it reads."""
+        return self.checkpoint.inputs
+
     def _trace(self, source: Tensors, rows: torch.Tensor | None) -> Trace:
         return Trace(
             source.get("source_length"),
@@ -90,12 +97,12 @@ class _SourceGraph(TracedGraph):
 
     def _arguments(self, source: Tensors) -> dict[str, torch.Tensor]:
         """Return what the model is called with; pixels come in float32 and go on in its own precision."""
-        arguments = self.checkpoint.inputs.arguments(source)
+        arguments = self.inputs.arguments(source)
         return {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in arguments.items()}
 
     def example(self) -> Example:
         """Return two rows."""
-        example = self.checkpoint.inputs.example()
+        example = self.inputs.example()
         if self.with_taps:
             example.add(TAP_ROWS["self"], torch.tensor([0, 1, 1]), {0: "A"})
         return example
@@ -112,7 +119,40 @@ class ClassifierGraph(_SourceGraph):
         """Trace the model on right-padded rows."""
         with tracing(self._trace(source, self_tap_rows)) as trace:
             output = self.model(**self._arguments(source))
-        return self._finish({"logits": output.logits.float()}, trace)
+        return self._finish({"logits": logits_of(output).float()}, trace)
+
+
+class _TowerGraph(_SourceGraph):
+    """One of the two encoders of a model that compares: its source -> `embeddings` of length 1, and self-attention."""
+
+    def forward(
+        self, source: dict[str, torch.Tensor], self_tap_rows: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Trace the half of the model that reads this source."""
+        with tracing(self._trace(source, self_tap_rows)) as trace:
+            output = self.checkpoint.family.embed(self.model, self._arguments(source))
+        assert output.pooler_output is not None
+        return self._finish({"embeddings": torch.nn.functional.normalize(output.pooler_output.float(), dim=-1)}, trace)
+
+
+class TextEncoderGraph(_TowerGraph):
+    """Reads texts."""
+
+    name = "text_encoder"
+    stack = "text_encoder"
+
+
+class ImageEncoderGraph(_TowerGraph):
+    """Looks at images."""
+
+    name = "image_encoder"
+    stack = "image_encoder"
+
+    @property
+    def inputs(self) -> Inputs:
+        """The images, not the texts."""
+        assert self.checkpoint.image_inputs is not None
+        return self.checkpoint.image_inputs
 
 
 class EncoderGraph(_SourceGraph):

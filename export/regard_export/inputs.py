@@ -47,25 +47,33 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class TextInputs:
-    """`input_ids` [R, S] int64 and `source_length` [R] int32, padded on the right."""
+    """`input_ids` [R, S] int64 and `source_length` [R] int32, padded on the right.
+
+    With `token_types`, `token_type_ids` [R, S] int64 as well: 0 for a first text, 1 for the second.
+    """
 
     vocabulary_size: int
     max_tokens: int
     pad_token_id: int
     end_token_id: int | None
+    token_types: bool = False
 
     def example(self) -> Example:
         """Return two ragged rows."""
         example = Example()
         example.add("input_ids", torch.zeros(2, 7, dtype=torch.int64), {0: "R", 1: "S"})
         example.add("source_length", torch.tensor([7, 5], dtype=torch.int32), {0: "R"})
+        if self.token_types:
+            example.add("token_type_ids", torch.zeros(2, 7, dtype=torch.int64), {0: "R", 1: "S"})
         return example
 
     def arguments(self, inputs: Tensors) -> dict[str, torch.Tensor]:
         """Make the attention mask, int64 [R, S], that Transformers expects."""
         tokens, length = inputs["input_ids"], inputs["source_length"]
         positions = torch.arange(tokens.shape[1], dtype=length.dtype)
-        return {"input_ids": tokens, "attention_mask": (positions[None] < length[:, None]).to(torch.int64)}
+        mask = (positions[None] < length[:, None]).to(torch.int64)
+        types = {"token_type_ids": inputs["token_type_ids"]} if self.token_types else {}
+        return {"input_ids": tokens, "attention_mask": mask} | types
 
     def samples(self) -> Iterator[dict[str, Array]]:
         """Yield random tokens: ragged (with a row of one token), alone, of one token, and long."""
@@ -76,7 +84,15 @@ class TextInputs:
                 if self.end_token_id is not None:
                     tokens[row, length - 1] = self.end_token_id
                 tokens[row, length:] = self.pad_token_id
-            yield {"input_ids": tokens.astype(np.int64), "source_length": np.array(lengths, np.int32)}
+            sample: dict[str, Array] = {
+                "input_ids": tokens.astype(np.int64),
+                "source_length": np.array(lengths, np.int32),
+            }
+            if self.token_types:
+                sample["token_type_ids"] = np.where(
+                    np.arange(max(lengths)) < sample["source_length"][:, None] // 2, 0, 1
+                )
+            yield sample
 
     def lengths(self, inputs: Mapping[str, Array]) -> Array:
         """Return `source_length`."""

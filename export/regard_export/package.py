@@ -27,6 +27,7 @@ from regard.manifest import (
     GraphSpec,
     ImageSpec,
     Manifest,
+    SimilaritySpec,
     SourceSpec,
     StateSpec,
     Task,
@@ -116,6 +117,10 @@ class Origin(Protocol):
     def classification(self) -> ClassificationSpec | None:
         """The classes, if it names any."""
 
+    @property
+    def similarity(self) -> SimilaritySpec | None:
+        """How it compares images with texts, if it does."""
+
 
 def place_of(output: Path, options: Options) -> Path:
     """Return the package's directory. Raises `ExportError` if there is one that may not be overwritten."""
@@ -191,6 +196,7 @@ def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFi
         "audio": origin.audio,
         "classification": origin.classification,
         "transcription": origin.transcription,
+        "similarity": origin.similarity,
         "exported_with": _versions(),
         "files": {path.name: sha256_of(path) for path in sorted(staging.iterdir())},
     }

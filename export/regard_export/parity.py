@@ -22,10 +22,12 @@ import torch
 from regard.manifest import GenerationSpec, GraphSpec, Provider, TapSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.errors import ParityError
+from regard_export.families import logits_of
 from regard_export.generation import GREEDY
 from regard_export.graph_files import GraphFiles
+from regard_export.inputs import Inputs
 
-STAGES = ("encoder", "step", "classifier")
+STAGES = ("encoder", "step", "classifier", "text_encoder", "image_encoder")
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 TIE_MARGIN = 1e-4
 SAMPLE_TOKENS = 12
@@ -123,7 +125,11 @@ def _compare(
     checkpoint: Checkpoint, sessions: Mapping[str, ort.InferenceSession], taps: tuple[TapSpec, ...], parity: Parity
 ) -> None:
     with torch.no_grad():
-        if checkpoint.generation is None:
+        if checkpoint.image_inputs is not None:
+            for stack, inputs in (("text_encoder", checkpoint.inputs), ("image_encoder", checkpoint.image_inputs)):
+                own = tuple(tap for tap in taps if tap.stack == stack)
+                _compare_tower(checkpoint, inputs, sessions[stack], own, parity)
+        elif checkpoint.generation is None:
             _compare_classifier(checkpoint, sessions["classifier"], taps, parity)
         else:
             _Generator(checkpoint, checkpoint.generation, sessions, taps, parity).compare()
@@ -150,10 +156,33 @@ def _compare_classifier(
     checkpoint: Checkpoint, session: ort.InferenceSession, taps: tuple[TapSpec, ...], parity: Parity
 ) -> None:
     for sample in checkpoint.inputs.samples():
-        source = Source.of(checkpoint, sample)
+        source = Source.of(checkpoint.inputs, sample)
         expected = checkpoint.model(**source.arguments, output_attentions=True)
         got = run(session, source.feeds)
-        parity.note("logits", got["logits"], expected.logits)
+        _compare_logits(got["logits"], logits_of(expected), source.lengths, parity)
+        for tap in taps:
+            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, parity)
+
+
+def _compare_logits(ours: Array, reference: torch.Tensor, lengths: Array, parity: Parity) -> None:
+    """Compare [R, C], or [R, S, C] where tokens are real."""
+    if ours.ndim == 2:
+        parity.note("logits", ours, reference)
+        return
+    for row, length in enumerate(lengths):
+        parity.note("logits", ours[row, :length], reference[row, :length])
+
+
+def _compare_tower(
+    checkpoint: Checkpoint, inputs: Inputs, session: ort.InferenceSession, taps: tuple[TapSpec, ...], parity: Parity
+) -> None:
+    for sample in inputs.samples():
+        source = Source.of(inputs, sample)
+        expected = checkpoint.family.embed(checkpoint.model, source.arguments, output_attentions=True)
+        got = run(session, source.feeds)
+        assert expected.pooler_output is not None and expected.attentions is not None
+        embeddings = expected.pooler_output / expected.pooler_output.norm(dim=-1, keepdim=True)
+        parity.note("embeddings", got["embeddings"], embeddings)
         for tap in taps:
             _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, parity)
 
@@ -167,12 +196,12 @@ class Source:
     lengths: Array
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, sample: Feeds) -> Source:
+    def of(cls, inputs: Inputs, sample: Feeds) -> Source:
         """Make one of a graph's inputs."""
         tensors = {name: torch.from_numpy(array) for name, array in sample.items()}
-        lengths = checkpoint.inputs.lengths(sample)
+        lengths = inputs.lengths(sample)
         feeds = sample | {"self_tap_rows": np.arange(len(lengths))}
-        return cls(feeds, checkpoint.inputs.arguments(tensors), lengths)
+        return cls(feeds, inputs.arguments(tensors), lengths)
 
     def halved(self) -> Source:
         """Return the same with what the eager model takes in floating point in fp16."""
@@ -197,7 +226,7 @@ class _Generator:
 
     def compare(self) -> None:
         for sample in self.checkpoint.inputs.samples():
-            source = Source.of(self.checkpoint, sample)
+            source = Source.of(self.checkpoint.inputs, sample)
             state = self._compare_encoder(source)
             for hypotheses in (1, 4):
                 self._compare_steps(source, state, hypotheses)

@@ -23,6 +23,11 @@ P cache positions, K candidates, A asking rows):
   [R, H, S, D], with which the rows' caches begin; taps [A, H, S, S]. A prompt's last token is left to
   the first step, an image's positions come before the start token: `row_length` counts them.
 - classifier: the encoder's inputs -> `logits` [R, C]; taps [A, H, S, S].
+- classifier: the encoder's inputs -> `logits` [R, C], of every token [R, S, C], or of a token to be the
+  first and the last of an answer [R, S, 2]; taps [A, H, S, S]. Where `TextSpec.token_types`, it reads
+  `token_type_ids` [R, S] int64 as well: 0 for the tokens of a text, 1 for those of the second of two.
+- text_encoder, image_encoder: the encoder's inputs, of a text and of an image -> `embeddings` [R, E], each
+  of length 1; taps [A, H, S, S].
 
 Where the source is an image, `pixel_values` [R, C, height, width] float32 stands in for `input_ids`
 and `source_length`; S is then the number of patches and of the special positions before them. Where
@@ -71,6 +76,14 @@ class Task(StrEnum):
     CLASSIFICATION = "classification"
     COMPLETION = "completion"
     TRANSCRIPTION = "transcription"
+    TOKEN_CLASSIFICATION = "token_classification"
+    QUESTION_ANSWERING = "question_answering"
+    SIMILARITY = "similarity"
+
+    @property
+    def generates(self) -> bool:
+        """Whether its models write token by token; the others answer in one step."""
+        return self in (Task.TRANSLATION, Task.CAPTIONING)
 
 
 class _Part(BaseModel):
@@ -114,8 +127,9 @@ class TapSpec(_Part):
     """An attention tensor that the package can give: one layer's weights for every head."""
 
     graph: Literal["encoder", "prefill", "step", "classifier"]
+    graph: Literal["encoder", "step", "classifier", "text_encoder", "image_encoder"]
     kind: Literal["self", "cross"]
-    stack: Literal["encoder", "decoder"]
+    stack: Literal["encoder", "decoder", "text_encoder", "image_encoder"]
     layer: int
     heads: int
     output: str
@@ -177,6 +191,8 @@ class TextSpec(_Part):
     empty_token_id: int | None = None
     source_pieces_file: str | None = None
     target_pieces_file: str | None = None
+    token_types: bool = False
+    """Whether the graph reads which of two texts each token is of, as `token_type_ids`."""
 
 
 class ImageSpec(_Part):
@@ -315,6 +331,16 @@ class ClassificationSpec(_Part):
     out_of_scope_threshold: float | None
 
 
+class SimilaritySpec(_Part):
+    """How alike an image and a text are: `logit_scale` times the product of their embeddings, plus `logit_bias`."""
+
+    embedding_size: int
+    logit_scale: float
+    logit_bias: float
+    probabilities: Literal["softmax", "sigmoid"]
+    """What makes probabilities of the logits: of an image's texts against each other, or of each pair by itself."""
+
+
 class SourceSpec(_Part):
     """The checkpoint that the package was made from."""
 
@@ -347,6 +373,7 @@ class Manifest(_Part):
     generation: GenerationSpec | None
     classification: ClassificationSpec | None
     transcription: TranscriptionSpec | None = None
+    similarity: SimilaritySpec | None = None
     exported_with: dict[str, str]
     files: dict[str, str]
     """SHA-256, in hexadecimal, of every file of the package but the manifest."""

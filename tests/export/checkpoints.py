@@ -33,6 +33,7 @@ IMAGE_SIZES = {
     "image_size": (16, 24),
     "patch_size": 4,
 }
+CLIP_WORDS = 84
 SWIN_SIZES = {
     "image_size": 32,
     "patch_size": 2,
@@ -120,10 +121,37 @@ def save_t5(directory: Path, model_class: str = "T5ForConditionalGeneration") ->
     return _save(model_type(config), directory)
 
 
-def save_classifier(directory: Path, model_class: str = "Bert", **sizes: object) -> Path:
-    """Write a text classifier of two layers and three classes, and return its directory."""
-    config = getattr(transformers, f"{model_class}Config")(**TEXT_SIZES | {"num_labels": 3} | sizes)
-    return _save(getattr(transformers, f"{model_class}ForSequenceClassification")(config), directory)
+def save_classifier(
+    directory: Path, model_class: str = "Bert", head: str = "SequenceClassification", **sizes: object
+) -> Path:
+    """Write a text classifier of two layers and three classes, or another `head`, and return its directory."""
+    labels = {"num_labels": 2 if head == "QuestionAnswering" else 3}
+    config = getattr(transformers, f"{model_class}Config")(**TEXT_SIZES | labels | sizes)
+    return _save(getattr(transformers, f"{model_class}For{head}")(config), directory)
+
+
+def save_clip(directory: Path, *, eos_token_id: int = CLIP_WORDS + 1) -> Path:
+    """Write a CLIPModel of two layers each, with its own tokenizer; return its directory.
+
+    Configurations of before 2023 call the end 2, whatever the tokenizer does: then the largest token is the end.
+    """
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    ends = {"bos_token_id": CLIP_WORDS, "eos_token_id": eos_token_id}
+    config = transformers.CLIPConfig(
+        text_config=sizes | ends | {"vocab_size": CLIP_WORDS + 2, "max_position_embeddings": 24},
+        vision_config=sizes | {"image_size": 16, "patch_size": 4},
+        projection_dim=16,
+    )
+    save_processor(directory, "CLIP", size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    _save(transformers.CLIPModel(config), directory, reads_text=False)
+    letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,!?'"]
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), "ca", "cat</w>"]
+    special = ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {piece: index for index, piece in enumerate([*pieces, *special])}
+    assert vocabulary["<|startoftext|>"] == CLIP_WORDS
+    tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[("c", "a"), ("ca", "t</w>")], model_max_length=24)
+    tokenizer.save_pretrained(directory)
+    return directory
 
 
 def save_captioner(directory: Path, encoder: str = "ViT", decoder: str = "GPT2", **sizes: object) -> Path:

@@ -44,6 +44,10 @@ def test_regard_export_lists_what_is_exported_here() -> None:
     assert set(PROVEN[Task.TRANSLATION]) == model_types(TRANSLATORS)
     assert set(PROVEN[Task.CAPTIONING]) == {"vision-encoder-decoder", "blip"}
     assert set(PROVEN[Task.CLASSIFICATION]) == model_types([*TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS])
+    assert (
+        set(PROVEN[Task.TOKEN_CLASSIFICATION]) == set(PROVEN[Task.QUESTION_ANSWERING]) == model_types(TEXT_CLASSIFIERS)
+    )
+    assert set(PROVEN[Task.SIMILARITY]) == {"clip"}
 
 
 def names(*kinds: str) -> set[str]:

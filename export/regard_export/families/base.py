@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, Seq2SeqLMOutput
+from transformers.utils import ModelOutput
 
 from regard_export.attention import IMPLEMENTATION
 
@@ -40,6 +41,15 @@ class Family:
         """Run the stack that reads the source, up to its hidden states [R, S, W]."""
         reader: Any = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
         output: BaseModelOutput = reader(**source, **options)
+        return output
+
+    def embed(
+        self, model: PreTrainedModel, source: Mapping[str, torch.Tensor], **options: Any
+    ) -> BaseModelOutputWithPooling:
+        """Run what reads the source, of a model that compares texts with images; `pooler_output` is the embedding."""
+        whole: Any = model
+        read = whole.get_image_features if "pixel_values" in source else whole.get_text_features
+        output: BaseModelOutputWithPooling = read(**source, **options)
         return output
 
     def decode(
@@ -74,6 +84,14 @@ class Family:
         """Call `generate()` for texts that begin with `prompt`, the start token first."""
         searching: Any = model
         return searching.generate(**source, **options)
+
+
+def logits_of(output: ModelOutput) -> torch.Tensor:
+    """Return the logits of a model that answers in one step: [R, C], [R, S, C], or of an answer's ends [R, S, 2]."""
+    if "start_logits" in output:
+        return torch.stack((output["start_logits"], output["end_logits"]), -1)
+    logits: torch.Tensor = output["logits"]
+    return logits
 
 
 @contextmanager

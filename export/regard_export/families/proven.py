@@ -11,24 +11,22 @@ from transformers.models.auto import modeling_auto
 from regard.manifest import Task
 from regard_export.errors import CheckpointError
 
+ENCODERS_OF_TEXT = ("bert", "distilbert", "roberta", "xlm-roberta", "albert", "electra", "deberta-v2")
 PROVEN: Mapping[Task, tuple[str, ...]] = {
     Task.TRANSLATION: ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5", "fsmt"),
     Task.CAPTIONING: ("vision-encoder-decoder", "blip"),
     Task.TRANSCRIPTION: ("whisper",),
     Task.CLASSIFICATION: (
-        "bert",
-        "distilbert",
-        "roberta",
-        "xlm-roberta",
-        "albert",
-        "electra",
-        "deberta-v2",
+        *ENCODERS_OF_TEXT,
         "vit",
         "deit",
         "beit",
         "swin",
         "dinov2",
     ),
+    Task.TOKEN_CLASSIFICATION: ENCODERS_OF_TEXT,
+    Task.QUESTION_ANSWERING: ENCODERS_OF_TEXT,
+    Task.SIMILARITY: ("clip",),
 }
 """By their `model_type`. Others that follow Transformers' conventions may export too: their proof decides."""
 
@@ -36,8 +34,11 @@ _CLASSES: tuple[Mapping[str, Any], ...] = (
     modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+    modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+    modeling_auto.MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    modeling_auto.MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES,
 )
-_KINDS = tuple(kind for kinds in PROVEN.values() for kind in kinds)
+_KINDS = tuple(dict.fromkeys(kind for kinds in PROVEN.values() for kind in kinds))
 
 
 def unsupported(name: str, architecture: str, model_type: str) -> CheckpointError:

@@ -83,6 +83,10 @@ class Blueprint:
             return None
         return ClassificationSpec(labels=self.labels, out_of_scope_label=None, out_of_scope_threshold=None)
 
+    @property
+    def similarity(self) -> None:
+        """Nothing: a module classifies or writes."""
+
     @cached_property
     def source(self) -> SourceSpec:
         """Where the package comes from: the module's class, and the SHA-256 of its weights."""
