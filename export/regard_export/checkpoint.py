@@ -87,6 +87,13 @@ class Checkpoint:
         start = self.generation.start_token_id
         return (start,) if self.transcription is None else speech.prompt_of(self.transcription, start)
 
+    @property
+    def sources(self) -> Mapping[str, Inputs]:
+        """What each graph reads that reads a source, by the graphs' names."""
+        if self.image_inputs is not None:
+            return {"text_encoder": self.inputs, "image_encoder": self.image_inputs}
+        return {"encoder" if self.task.generates else "classifier": self.inputs}
+
 
 def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     """Load the checkpoint in `directory`; nothing is fetched from anywhere else.

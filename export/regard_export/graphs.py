@@ -85,7 +85,7 @@ class _SourceGraph(TracedGraph):
     @property
     def inputs(self) -> Inputs:
         """What it reads."""
-        return self.checkpoint.inputs
+        return self.checkpoint.sources.get(self.name, self.checkpoint.inputs)
 
     def _trace(self, source: Tensors, rows: torch.Tensor | None) -> Trace:
         return Trace(
@@ -147,12 +147,6 @@ class ImageEncoderGraph(_TowerGraph):
 
     name = "image_encoder"
     stack = "image_encoder"
-
-    @property
-    def inputs(self) -> Inputs:
-        """The images, not the texts."""
-        assert self.checkpoint.image_inputs is not None
-        return self.checkpoint.image_inputs
 
 
 class EncoderGraph(_SourceGraph):

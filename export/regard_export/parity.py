@@ -9,7 +9,7 @@ a request, through caches that are bound in place and filled with garbage beyond
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 import torch
 
-from regard.manifest import GenerationSpec, GraphSpec, Provider, TapSpec
+from regard.manifest import GenerationSpec, GraphSpec, Provider, TapSpec, Task
 from regard_export.checkpoint import Checkpoint
 from regard_export.errors import ParityError
 from regard_export.families import logits_of
@@ -125,12 +125,9 @@ def _compare(
     checkpoint: Checkpoint, sessions: Mapping[str, ort.InferenceSession], taps: tuple[TapSpec, ...], parity: Parity
 ) -> None:
     with torch.no_grad():
-        if checkpoint.image_inputs is not None:
-            for stack, inputs in (("text_encoder", checkpoint.inputs), ("image_encoder", checkpoint.image_inputs)):
-                own = tuple(tap for tap in taps if tap.stack == stack)
-                _compare_tower(checkpoint, inputs, sessions[stack], own, parity)
-        elif checkpoint.generation is None:
-            _compare_classifier(checkpoint, sessions["classifier"], taps, parity)
+        if checkpoint.generation is None:
+            for graph in checkpoint.sources:
+                _compare_reader(checkpoint, graph, sessions[graph], taps, parity)
         else:
             _Generator(checkpoint, checkpoint.generation, sessions, taps, parity).compare()
 
@@ -152,39 +149,18 @@ def _compare_maps(name: str, ours: Array, reference: torch.Tensor, lengths: Arra
         parity.note(name, ours[row, :, :length], reference[row, :, :length])
 
 
-def _compare_classifier(
-    checkpoint: Checkpoint, session: ort.InferenceSession, taps: tuple[TapSpec, ...], parity: Parity
+def _compare_reader(
+    checkpoint: Checkpoint, graph: str, session: ort.InferenceSession, taps: tuple[TapSpec, ...], parity: Parity
 ) -> None:
-    for sample in checkpoint.inputs.samples():
-        source = Source.of(checkpoint.inputs, sample)
-        expected = checkpoint.model(**source.arguments, output_attentions=True)
-        got = run(session, source.feeds)
-        _compare_logits(got["logits"], logits_of(expected), source.lengths, parity)
-        for tap in taps:
-            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, parity)
-
-
-def _compare_logits(ours: Array, reference: torch.Tensor, lengths: Array, parity: Parity) -> None:
-    """Compare [R, C], or [R, S, C] where tokens are real."""
-    if ours.ndim == 2:
-        parity.note("logits", ours, reference)
-        return
-    for row, length in enumerate(lengths):
-        parity.note("logits", ours[row, :length], reference[row, :length])
-
-
-def _compare_tower(
-    checkpoint: Checkpoint, inputs: Inputs, session: ort.InferenceSession, taps: tuple[TapSpec, ...], parity: Parity
-) -> None:
+    inputs = checkpoint.sources[graph]
     for sample in inputs.samples():
         source = Source.of(inputs, sample)
-        expected = checkpoint.family.embed(checkpoint.model, source.arguments, output_attentions=True)
+        answer = answer_of(checkpoint, source)
         got = run(session, source.feeds)
-        assert expected.pooler_output is not None and expected.attentions is not None
-        embeddings = expected.pooler_output / expected.pooler_output.norm(dim=-1, keepdim=True)
-        parity.note("embeddings", got["embeddings"], embeddings)
-        for tap in taps:
-            _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, parity)
+        for ours, expected in zip(source.real(got[answer.name]), source.real(answer.tensor), strict=True):
+            parity.note(answer.name, ours, expected)
+        for tap in (tap for tap in taps if tap.graph == graph):
+            _compare_maps(tap.name, got[tap.output], answer.attentions[tap.layer], source.lengths, parity)
 
 
 @dataclass(frozen=True)
@@ -203,10 +179,34 @@ class Source:
         feeds = sample | {"self_tap_rows": np.arange(len(lengths))}
         return cls(feeds, inputs.arguments(tensors), lengths)
 
+    def real(self, answers: Any) -> Iterator[Any]:
+        """Yield each row of answers, [R, ...]; of one for every token, [R, S, C], without its padding."""
+        for row, length in zip(answers, self.lengths, strict=True):
+            yield row if answers.ndim == 2 else row[:length]
+
     def halved(self) -> Source:
         """Return the same with what the eager model takes in floating point in fp16."""
         arguments = {k: v.half() if v.is_floating_point() else v for k, v in self.arguments.items()}
         return dataclasses.replace(self, arguments=arguments)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an eager model that answers in one step says: `tensor` [R, ...], by the name of the graph's output."""
+
+    name: str
+    tensor: torch.Tensor
+    attentions: tuple[torch.Tensor, ...]
+
+
+def answer_of(checkpoint: Checkpoint, source: Source) -> Answer:
+    """Ask the eager model."""
+    if checkpoint.task is Task.SIMILARITY:
+        embedded: Any = checkpoint.family.embed(checkpoint.model, source.arguments, output_attentions=True)
+        embeddings = torch.nn.functional.normalize(embedded.pooler_output.float(), dim=-1)
+        return Answer("embeddings", embeddings, embedded.attentions)
+    output = checkpoint.model(**source.arguments, output_attentions=True)
+    return Answer("logits", logits_of(output), output.attentions)
 
 
 def run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:

@@ -13,7 +13,7 @@ import torch
 
 from regard.manifest import TapSpec
 from regard_export.checkpoint import Checkpoint
-from regard_export.parity import Parity, Source, random_tokens
+from regard_export.parity import Parity, Source, answer_of, random_tokens
 from regard_export.precision import in_precision
 
 
@@ -26,11 +26,13 @@ def eager_differences(checkpoint: Checkpoint, taps: tuple[TapSpec, ...], precisi
         return {}
     found, half = Parity(None, ()), in_precision(checkpoint, "fp16")
     with torch.no_grad():
-        for sample in checkpoint.inputs.samples():
-            source = Source.of(checkpoint, sample)
-            outputs = zip(_outputs(half, source.halved(), taps), _outputs(checkpoint, source, taps), strict=True)
-            for (name, rounded), (_, exact) in outputs:
-                found.note(name, rounded.float().numpy(), exact)
+        for graph, inputs in checkpoint.sources.items():
+            own = tuple(tap for tap in taps if tap.graph in (graph, "step"))
+            for sample in inputs.samples():
+                source = Source.of(inputs, sample)
+                outputs = zip(_outputs(half, source.halved(), own), _outputs(checkpoint, source, own), strict=True)
+                for (name, rounded), (_, exact) in outputs:
+                    found.note(name, rounded.float().numpy(), exact)
     return found.differences
 
 
@@ -38,8 +40,9 @@ def _outputs(checkpoint: Checkpoint, source: Source, taps: tuple[TapSpec, ...]) 
     """Yield what the eager model answers, by the names of the proof; maps are cut to their real positions."""
     reading = [tap for tap in taps if tap.graph != "step"]
     if checkpoint.generation is None:
-        read: Any = checkpoint.model(**source.arguments, output_attentions=True)
-        yield "logits", read.logits
+        read: Any = answer_of(checkpoint, source)
+        for row in source.real(read.tensor):
+            yield read.name, row
     else:
         read = checkpoint.family.encode(checkpoint.model, source.arguments, output_attentions=True)
         tokens = torch.from_numpy(random_tokens(checkpoint.generation, len(source.lengths)))

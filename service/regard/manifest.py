@@ -83,7 +83,12 @@ class Task(StrEnum):
     @property
     def generates(self) -> bool:
         """Whether its models write token by token; the others answer in one step."""
-        return self in (Task.TRANSLATION, Task.CAPTIONING)
+        return self not in (
+            Task.CLASSIFICATION,
+            Task.TOKEN_CLASSIFICATION,
+            Task.QUESTION_ANSWERING,
+            Task.SIMILARITY,
+        )
 
 
 class _Part(BaseModel):

@@ -15,7 +15,7 @@ from regard_export.families.proven import PROVEN
 from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.package import Options, export
 
-from .checkpoints import SWIN_SIZES, save_classifier, save_image_classifier
+from .checkpoints import SWIN_SIZES, save_classifier, save_clip, save_image_classifier
 from .families import CAPTIONERS, IMAGE_CLASSIFIERS, LANGUAGES, TEXT_CLASSIFIERS, TRANSLATORS, Save
 
 LAYERS = 2
@@ -108,6 +108,34 @@ def test_an_image_classifier_equals_its_eager_model(model_class: str, tmp_path: 
     assert operators["com.microsoft::MultiHeadAttention"] == (sum(SWIN_SIZES["depths"]) if windows else LAYERS)
     assert operators["com.microsoft::SkipLayerNormalization"] >= LAYERS
     check(report, (set() if windows else names("encoder.self")) | {"logits"})
+
+
+@pytest.mark.parametrize(
+    ("model_class", "head", "outputs"),
+    [("DebertaV2", "TokenClassification", 3), ("Albert", "QuestionAnswering", 2)],
+    ids=["tokens' classes", "ends of an answer"],
+)
+def test_a_head_over_every_token_equals_its_eager_model(
+    model_class: str, head: str, outputs: int, tmp_path: Path
+) -> None:
+    """The same graph as a text classifier's, with logits for every token."""
+    sizes = TEXT_CLASSIFIERS[model_class]
+    manifest, report = exported(lambda at: save_classifier(at, model_class, head, **sizes), tmp_path)
+    graph = manifest.graphs["classifier"]
+    assert graph.operators["com.microsoft::MultiHeadAttention"] == LAYERS
+    assert next(tensor.shape for tensor in graph.outputs if tensor.name == "logits") == ("R", "S", outputs)
+    check(report, names("encoder.self") | {"logits"})
+
+
+def test_clip_equals_its_eager_model_by_the_old_rule_for_the_end(tmp_path: Path) -> None:
+    """Two graphs give embeddings of length 1 and every map; the text's is that of its largest token."""
+    manifest, report = exported(lambda at: save_clip(at, eos_token_id=2), tmp_path)
+    assert manifest.task is Task.SIMILARITY
+    for tower in ("text_encoder", "image_encoder"):
+        assert manifest.graphs[tower].operators["com.microsoft::MultiHeadAttention"] == LAYERS
+    assert manifest.similarity is not None
+    assert (manifest.similarity.embedding_size, manifest.similarity.probabilities) == (16, "softmax")
+    check(report, names("text_encoder.self", "image_encoder.self") | {"embeddings"})
 
 
 @pytest.mark.parametrize("name", here(CAPTIONERS))
