@@ -131,8 +131,7 @@ class GraphSpec(_Part):
 class TapSpec(_Part):
     """An attention tensor that the package can give: one layer's weights for every head."""
 
-    graph: Literal["encoder", "prefill", "step", "classifier"]
-    graph: Literal["encoder", "step", "classifier", "text_encoder", "image_encoder"]
+    graph: Literal["encoder", "prefill", "step", "classifier", "text_encoder", "image_encoder"]
     kind: Literal["self", "cross"]
     stack: Literal["encoder", "decoder", "text_encoder", "image_encoder"]
     layer: int
