@@ -41,6 +41,10 @@ class EngineSettings(BaseModel):
     """Threads within one run; 0 divides the machine's cores among the instances."""
     max_queue: int = Field(default=512, ge=1)
     """Requests that may wait for a place; one more is refused."""
+    max_queue_s: float = Field(default=60.0, gt=0)
+    """Seconds of work, as foreseen, that may wait for a place; more is refused."""
+    priority_ageing_s: float = Field(default=10.0, gt=0)
+    """Seconds after which a client of whom nothing was served goes on with its next request one priority higher."""
     max_rows: int = Field(default=64, ge=1, le=4096)
     """Rows that an instance decodes side by side."""
     max_batch_tokens: int = Field(default=1024, ge=1)

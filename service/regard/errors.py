@@ -3,7 +3,7 @@
     RegardError
       InvalidInputError         INVALID_ARGUMENT     the caller's request can't be served as it is
       ModelNotFoundError        NOT_FOUND            no model of that name or version
-      QueueFullError            RESOURCE_EXHAUSTED   more waits than the queue holds
+      QueueFullError            RESOURCE_EXHAUSTED   it would wait in vain: too much waits before it
       UnavailableError          UNAVAILABLE          the model is loading or draining
       DeadlineExceededError     DEADLINE_EXCEEDED    the caller's deadline passed
       RequestCancelledError     CANCELLED            the caller has gone
@@ -22,15 +22,19 @@ from typing import ClassVar
 
 
 class RegardError(Exception):
-    """The root. `code` is the number of a `google.rpc.Code`; `field` names what is at fault."""
+    """The root. `code` is the number of a `google.rpc.Code`; `field` names what is at fault.
+
+    `retry_after_s` is the time after which the same request may succeed, where that is known.
+    """
 
     code: ClassVar[int] = 13
     code_name: ClassVar[str] = "INTERNAL"
 
-    def __init__(self, message: str, *, field: str = "") -> None:
+    def __init__(self, message: str, *, field: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.retry_after_s = retry_after_s
 
 
 class InvalidInputError(RegardError):
@@ -48,7 +52,7 @@ class ModelNotFoundError(RegardError):
 
 
 class QueueFullError(RegardError):
-    """More requests wait than the queue may hold: try again later, or elsewhere."""
+    """Too much waits before the request, for the queue or for its deadline: try again later, or elsewhere."""
 
     code = 8
     code_name = "RESOURCE_EXHAUSTED"

@@ -20,9 +20,10 @@ from regard.engine.generator import Generator
 from regard.engine.observer import Observer
 from regard.engine.providers import Choice, choose, device_of
 from regard.engine.request import Classification, Event, GenerateRequest, Generation, Request, TokenEvent
-from regard.engine.scheduler import Clock, Scheduler, Ticket
+from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import OnnxSession, Session, TapsOnDemand, why_not
-from regard.errors import EngineError, PackageError, RegardError, UnavailableError
+from regard.engine.ticket import Ticket
+from regard.errors import EngineError, PackageError, RegardError, RequestCancelledError, UnavailableError
 from regard.manifest import Package, Task
 
 log = structlog.get_logger(__name__)
@@ -96,9 +97,7 @@ class Worker:
         self._observer = observer
         self._open_session = open_session
         self._clock = clock
-        self._scheduler = Scheduler(
-            max_queue=settings.max_queue, max_rows=settings.max_rows, instances=settings.instances
-        )
+        self._scheduler = Scheduler(settings)
         self.engines: list[Engine] = []
         """One for each instance, once started; each belongs to its own thread."""
         self._threads: list[threading.Thread] = []
@@ -220,18 +219,18 @@ class Worker:
 
         ticket = Ticket(request, settled, self._clock())
         with self._changed:
-            self._scheduler.submit(ticket)
+            leaving = self._scheduler.submit(ticket)
             self._outstanding.add(ticket)
             self._changed.notify()
+        for displaced, error in leaving:
+            displaced.finish(error)
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
         return ticket
 
     def _abandon(self, ticket: Ticket) -> None:
-        """Mark a request whose caller no longer waits; the next step lets go of it."""
-        if not ticket.done:
-            with self._changed:
-                ticket.cancelled = True
-                self._changed.notify_all()
+        """Let go of a request whose caller no longer waits; if it has its place, the next step does."""
+        if not ticket.done and self._scheduler.cancel(ticket):
+            ticket.finish(RequestCancelledError("the request was cancelled"))
 
     def _settle(self, ticket: Ticket) -> None:
         with self._changed:

@@ -11,9 +11,10 @@ from regard.config import EngineSettings
 from regard.engine.generator import Generator
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Event, FinishReason, GenerateRequest, Generation, TokenEvent
-from regard.engine.scheduler import Scheduler, Ticket
+from regard.engine.scheduler import Scheduler
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Tokens
+from regard.engine.ticket import Ticket
 from regard.errors import (
     DeadlineExceededError,
     EngineError,
@@ -32,7 +33,7 @@ class Bench:
         self.settings = EngineSettings(**{"max_rows": 4} | settings)
         self.clock = FakeClock()
         self.encoder, self.steps = echo_encoder(), echo_step()
-        self.scheduler = Scheduler(max_queue=self.settings.max_queue, max_rows=self.settings.max_rows, instances=1)
+        self.scheduler = Scheduler(self.settings)
         self.package = echo_package()
         self.engine = Generator(
             self.package.manifest,

@@ -16,6 +16,7 @@ import grpc
 from regard.errors import InvalidInputError, RegardError
 
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+_RETRY_KEY = "grpc-retry-pushback-ms"
 _UNREACHED = ("failed to connect to all addresses", "DNS resolution failed", "Connection reset", "Socket closed")
 _OWN_CODES = frozenset(
     {
@@ -31,12 +32,14 @@ class Failure:
     """Why one input has no result; the other inputs are unharmed.
 
     `code` is the number of a `google.rpc.Code`; `field` names what is at fault, such as
-    `texts[2]`, and is empty if no field is.
+    `texts[2]`, and is empty if no field is. `retry_after_s` is the time after which the same
+    input may succeed, where the server knows it.
     """
 
     code: int
     message: str
     field: str = ""
+    retry_after_s: float | None = None
 
     @property
     def code_name(self) -> str:
@@ -49,10 +52,10 @@ class InvalidTextError(InvalidInputError, ValueError):
 
 
 class RequestFailed(RegardError):  # noqa: N818 (it reads as the sentence that it is)
-    """The request has no result; `code`, `code_name`, `message` and `field` say why."""
+    """The request has no result; `code`, `code_name`, `message` and `field` say why, `retry_after_s` until when."""
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.message, field=failure.field)
+        super().__init__(failure.message, field=failure.field, retry_after_s=failure.retry_after_s)
         self.failure = failure
         self.code = failure.code  # type: ignore[misc]  # fixed by class elsewhere, by the server here
         self.code_name = failure.code_name  # type: ignore[misc]
@@ -72,7 +75,12 @@ def failed(error: grpc.RpcError, target: str, timeout_s: float | None) -> Reques
         details = f"what answers at {target} lacks this call: it is no Regard server, or one of another version"
     elif code is grpc.StatusCode.DEADLINE_EXCEEDED and details == "Deadline Exceeded":
         details = f"no answer within {timeout_s:g} s" if timeout_s else "no answer in time"
-    return RequestFailed(Failure(code.value[0], details))
+    return RequestFailed(Failure(code.value[0], details, retry_after_s=_retry_after(error)))
+
+
+def _retry_after(error: grpc.RpcError) -> float | None:
+    sent = dict(error.trailing_metadata() or ())
+    return float(sent[_RETRY_KEY]) / 1000 if _RETRY_KEY in sent else None
 
 
 def concerns_inputs_only(error: RequestFailed) -> bool:

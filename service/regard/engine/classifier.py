@@ -9,9 +9,10 @@ import numpy as np
 from regard.config import EngineSettings
 from regard.engine.observer import Observer
 from regard.engine.request import Classification, FloatArray, Phases
-from regard.engine.scheduler import Clock, Scheduler, Ticket
+from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import Session
 from regard.engine.source import pack
+from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError
 from regard.manifest import Manifest, TapSpec
 
@@ -42,7 +43,7 @@ class Classifier:
 
     def step(self) -> None:
         """Let go of who has left and classify the next batch."""
-        for ticket, error in self._scheduler.overdue(self._clock()):
+        for ticket, error in self._scheduler.elapse(self._clock()):
             ticket.finish(error)
         self._batch = self._scheduler.take(
             free=self._settings.max_rows, held=0, max_tokens=self._settings.max_batch_tokens
@@ -53,15 +54,18 @@ class Classifier:
             except RegardError as error:
                 self.fail_all(error)
             else:
-                self._scheduler.release(len(self._batch))
-                self._batch = []
+                self._forget()
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
 
     def fail_all(self, error: RegardError) -> None:
         """End every request of the batch that has no answer yet with `error`."""
         for ticket in self._batch:
             ticket.finish(error)
-        self._scheduler.release(len(self._batch))
+        self._forget()
+
+    def _forget(self) -> None:
+        for ticket in self._batch:
+            self._scheduler.ended(ticket)
         self._batch = []
 
     def _classify(self, batch: Sequence[Ticket]) -> None:
@@ -74,6 +78,7 @@ class Classifier:
         logits, *maps = self._session.run(feeds, ["logits", *(tap.output for tap in taps)])
         ended = self._clock()
         self._observer.ran("classifier", len(batch), len(batch) * batch[0].length, ended - started)
+        self._scheduler.read(len(batch) * batch[0].length, ended - started)
         for row, ticket in enumerate(batch):
             if not np.isfinite(logits[row]).all():
                 ticket.finish(EngineError("the model produced numbers that are not finite"))

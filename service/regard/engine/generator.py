@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.config import EngineSettings
+from regard.engine.encode_share import EncodeShare
 from regard.engine.lane import Lane, Running
 from regard.engine.observer import Observer
 from regard.engine.request import GenerateRequest
-from regard.engine.scheduler import Clock, EncodeShare, Scheduler, Ticket
+from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import Session
 from regard.engine.source import pack
+from regard.engine.ticket import Ticket
 from regard.errors import RegardError
 from regard.manifest import Manifest, TapSpec
 
@@ -82,11 +84,12 @@ class Generator:
             return
         seconds = self._clock() - started
         self._observer.ran("step", rows, rows, seconds)
+        self._scheduler.stepped(rows, seconds)
         self._encode_share.decoded(seconds)
 
     def _drop_overdue(self) -> None:
         now = self._clock()
-        for ticket, error in self._scheduler.overdue(now):
+        for ticket, error in self._scheduler.elapse(now):
             ticket.finish(error)
         for lane in self.lanes.values():
             lane.drop_overdue(now)
@@ -102,7 +105,7 @@ class Generator:
             except RegardError as error:
                 for ticket in batch:
                     ticket.finish(error)
-                self._scheduler.release(len(batch))
+                    self._scheduler.ended(ticket)
             if decoding:
                 return
         if not decoding:
@@ -129,6 +132,7 @@ class Generator:
         maps = fetched[len(vectors) :]
         encoded = self._clock()
         self._observer.ran(reader, len(batch), len(batch) * batch[0].length, encoded - started)
+        self._scheduler.read(len(batch) * batch[0].length, encoded - started)
         self._encode_share.encoded(encoded - started)
         for row, ticket in enumerate(batch):
             state = {name: tensor[row] for name, tensor in zip(states, kept, strict=True)}

@@ -21,12 +21,13 @@ from regard.engine.request import (
     TokenLogprob,
 )
 from regard.engine.rows import Rows
-from regard.engine.scheduler import Clock, Scheduler, Ticket
+from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.search.greedy import Greedy, greedy
 from regard.engine.search.hypothesis import Hypothesis
 from regard.engine.search.shortlist import StepScores
 from regard.engine.search.strategy import Search, search_of
 from regard.engine.session import Binding, Session
+from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError
 from regard.manifest import GenerationSpec, Manifest, TapSpec
 
@@ -102,7 +103,7 @@ class Lane:
         """End every request with `error` and start from empty rows."""
         for running in self.running:
             running.ticket.finish(error)
-        self._scheduler.release(len(self.running))
+            self._scheduler.ended(running.ticket)
         self.running.clear()
         self.rows.reset()
 
@@ -225,7 +226,8 @@ class Lane:
         last = self.running.pop()
         if moved is not None:
             self.running[index] = last
-        self._scheduler.release()
+        steps = len(outcome.best.token_ids) if isinstance(outcome, Generation) else None
+        self._scheduler.ended(running.ticket, steps)
         running.ticket.finish(outcome)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +15,21 @@ from regard.engine.source import Source
 FloatArray = npt.NDArray[np.float32]
 
 
+class Priority(IntEnum):
+    """Whose turn comes first, the least number's."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """Generate from `source`, as `options` ask.
 
     `taps` are names of `TapSpec`s; `deadline` is a time of the engine's clock, in seconds;
-    `streaming` asks for a `TokenEvent` for each token, beside the result.
+    `streaming` asks for a `TokenEvent` for each token, beside the result. Requests of one `client`,
+    whatever names it, take turns with those of others.
     """
 
     source: Source
@@ -28,15 +37,19 @@ class GenerateRequest:
     taps: frozenset[str] = frozenset()
     deadline: float | None = None
     streaming: bool = False
+    client: str = ""
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyRequest:
-    """Classify `source`. `taps` and `deadline` are as in `GenerateRequest`."""
+    """Classify `source`. Everything else is as in `GenerateRequest`."""
 
     source: Source
     taps: frozenset[str] = frozenset()
     deadline: float | None = None
+    client: str = ""
+    priority: Priority = Priority.NORMAL
 
 
 Request = GenerateRequest | ClassifyRequest

@@ -1,78 +1,50 @@
-"""Who runs next: a bounded queue, padded-token budgets, deadlines. It decides and does nothing.
+"""Who runs next, and who is refused. It decides and does nothing.
 
-A `Ticket` is a request on its way: it carries the caller's own reply channel, so a caller that
-has gone is seen when the next batch forms. The queue is first come, first served: a batch always
-holds the request that has waited longest, and is filled with those nearest to it in length, so
-that little is padded.
+Requests of a higher priority come first, and within a priority clients take turns (`FairQueue`). A
+client of whose requests none was served for `priority_ageing_s` goes on with its next one a priority
+higher, so nothing waits for ever. A batch always holds the request whose turn it is, and is filled
+with those nearest to it in length among the next ones, so that little is padded.
+
+A request is refused at once where it would wait in vain: if too many requests or too much work
+waits, or if its deadline would pass behind what is served before it. A full queue keeps those whose
+turn comes first, so that no client fills it for all.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
+from itertools import chain, count, islice, pairwise
 
-from regard.engine.request import Event, GenerateRequest, Request, TokenEvent
-from regard.errors import (
-    DeadlineExceededError,
-    InvalidInputError,
-    QueueFullError,
-    RegardError,
-    RequestCancelledError,
-)
+from regard.config import EngineSettings
+from regard.engine.fair_queue import FairQueue
+from regard.engine.forecast import Forecast
+from regard.engine.request import Priority
+from regard.engine.ticket import Ticket
+from regard.errors import InvalidInputError, QueueFullError, RegardError
 
-Listener = Callable[[Event | RegardError], None]
 Clock = Callable[[], float]
+Ended = list[tuple[Ticket, RegardError]]
 
-
-@dataclass(eq=False)
-class Ticket:
-    """A request, its reply channel, and when it came (in seconds of the engine's clock)."""
-
-    request: Request
-    listener: Listener
-    submitted_at: float
-    cancelled: bool = field(default=False, init=False)
-    done: bool = field(default=False, init=False)
-
-    @property
-    def length(self) -> int:
-        """The number of source positions."""
-        return self.request.source.length
-
-    @property
-    def width(self) -> int:
-        """The number of rows that the request takes."""
-        return self.request.options.width if isinstance(self.request, GenerateRequest) else 1
-
-    def overdue(self, now: float) -> RegardError | None:
-        """Return the error that this request must end with now, if any."""
-        if self.cancelled:
-            return RequestCancelledError("the request was cancelled")
-        if self.request.deadline is not None and now >= self.request.deadline:
-            return DeadlineExceededError("the deadline passed before the result was ready")
-        return None
-
-    def emit(self, event: TokenEvent) -> None:
-        """Send one token to the caller."""
-        self.listener(event)
-
-    def finish(self, outcome: Event | RegardError) -> None:
-        """Send the result or the error, once."""
-        if not self.done:
-            self.done = True
-            self.listener(outcome)
+WINDOW = 2
+"""A batch is chosen from so many times the requests that it has room for, so none is passed over for long."""
+LEAST_RETRY_S, MOST_RETRY_S = 0.1, 60.0
 
 
 class Scheduler:
     """The queue of one model, shared by its instances. Safe to use from any thread."""
 
-    def __init__(self, *, max_queue: int, max_rows: int, instances: int) -> None:
-        self._max_queue = max_queue
-        self._max_rows = max_rows
-        self._instances = instances
-        self._waiting: list[Ticket] = []
-        self._running = 0
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._queues = {priority: FairQueue() for priority in sorted(Priority)}  # the most urgent first
+        self._waiting: dict[Ticket, FairQueue] = {}
+        self._deadlines: list[tuple[float, int, Ticket]] = []
+        self._numbers = count()
+        self._running = self._running_rows = 0
+        self._forecast = Forecast(settings)
+        self._now = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -85,30 +57,50 @@ class Scheduler:
         """How many requests run, in all instances."""
         return self._running
 
-    def submit(self, ticket: Ticket) -> None:
-        """Append a request to the queue.
+    def submit(self, ticket: Ticket) -> Ended:
+        """Let a request wait for its turn; return those that must leave a full queue for it, and why.
 
-        Raises `QueueFullError` if it is full, and `InvalidInputError` for a request that takes
-        more rows than an instance has.
+        Raises `QueueFullError` for a request that would wait in vain, and `InvalidInputError` for
+        one that takes more rows than an instance has.
         """
-        if ticket.width > self._max_rows:
+        if ticket.width > self._settings.max_rows:
             raise InvalidInputError(
-                f"generation asks for {ticket.width} beams or sequences; this server decodes at most {self._max_rows} "
-                "side by side (engine.max_rows)",
+                f"generation asks for {ticket.width} beams or sequences; this server decodes at most "
+                f"{self._settings.max_rows} side by side (engine.max_rows)",
                 field="generation",
             )
         with self._lock:
-            if len(self._waiting) >= self._max_queue:
-                raise QueueFullError(f"{self._max_queue} requests wait already, the most allowed; try again later")
-            self._waiting.append(ticket)
+            ticket.number, ticket.work_s = next(self._numbers), self._forecast.work_s(ticket.request)
+            self._check_deadline(ticket)
+            leaving = self._make_room(ticket)
+            self._enter(ticket, self._queues[ticket.request.priority], ticket.submitted_at)
+            if ticket.request.deadline is not None:
+                insort(self._deadlines, (ticket.request.deadline, ticket.number, ticket))
+            return leaving
 
-    def overdue(self, now: float) -> list[tuple[Ticket, RegardError]]:
-        """Take every request out of the queue that was cancelled or whose deadline has passed."""
+    def cancel(self, ticket: Ticket) -> bool:
+        """Note that a request's caller has gone; return whether it waited, and so has left already."""
         with self._lock:
-            ended = [(ticket, error) for ticket in self._waiting if (error := ticket.overdue(now)) is not None]
-            if ended:
-                gone = {ticket for ticket, _ in ended}
-                self._waiting = [ticket for ticket in self._waiting if ticket not in gone]
+            ticket.cancelled = True
+            waited = ticket in self._waiting
+            if waited:
+                self._leave(ticket)
+            return waited
+
+    def elapse(self, now: float) -> Ended:
+        """Let time pass: return those that must leave the queue by now, and raise who was passed over for long."""
+        with self._lock:
+            self._now = now
+            ended: Ended = []
+            while self._deadlines and self._deadlines[0][0] <= now:
+                ticket = self._deadlines[0][2]
+                self._leave(ticket)
+                if error := ticket.overdue(now):
+                    ended.append((ticket, error))
+            for higher, lower in pairwise(self._queues.values()):
+                while (raised := lower.passed_over_since(now - self._settings.priority_ageing_s)) is not None:
+                    lower.promote(raised, now)
+                    self._enter(raised, higher, now)
             return ended
 
     def take(self, *, free: int, held: int, max_tokens: int) -> list[Ticket]:
@@ -117,71 +109,152 @@ class Scheduler:
         `free` is how many rows the asking instance has left, `held` how many requests it has: no
         instance takes more than its share while others have room. The batch's longest length
         times its size is at most `max_tokens`, unless the batch is a single request. While the
-        request that has waited longest takes more rows than are free, nothing passes it.
+        request whose turn it is takes more rows than are free, nothing passes it.
         """
         with self._lock:
-            share = -(-(len(self._waiting) + self._running) // self._instances)
-            if not self._waiting or share <= held:
+            share = -(-(len(self._waiting) + self._running) // self._settings.instances)
+            if not self._waiting or free < 1 or share <= held:
                 return []
-            batch = _fill(self._waiting, share - held, free, max_tokens)
-            taken = set(batch)
-            self._waiting = [ticket for ticket in self._waiting if ticket not in taken]
+            limit = min(share - held, free)
+            batch = _fill(self._next(limit), limit, free, max_tokens)
+            for ticket in batch:
+                self._waiting[ticket].serve(ticket, self._now)
+                self._forget(ticket)
             self._running += len(batch)
+            self._running_rows += sum(ticket.width for ticket in batch)
         return sorted(batch, key=lambda ticket: -ticket.length)
 
-    def release(self, count: int = 1) -> None:
-        """Count requests that were taken as ended."""
+    def ended(self, ticket: Ticket, steps: int | None = None) -> None:
+        """Count a request that was taken as ended; `steps` is how many it took, if it came to its end."""
         with self._lock:
-            self._running -= count
+            self._running -= 1
+            self._running_rows -= ticket.width
+            if steps is not None:
+                self._forecast.saw_output(ticket.request, steps)
+
+    def read(self, tokens: int, seconds: float) -> None:
+        """Note the time of a run of the encoder, or of a classifier, over padded tokens."""
+        with self._lock:
+            self._forecast.saw_read(tokens, seconds)
+
+    def stepped(self, rows: int, seconds: float) -> None:
+        """Note the time of one step of `rows` rows."""
+        with self._lock:
+            self._forecast.saw_step(rows, seconds)
 
     def clear(self) -> list[Ticket]:
         """Take every waiting request out of the queue."""
         with self._lock:
-            waiting, self._waiting = self._waiting, []
+            waiting = list(self._waiting)
+            for ticket in waiting:
+                self._leave(ticket)
             return waiting
 
+    def _enter(self, ticket: Ticket, queue: FairQueue, now: float) -> None:
+        queue.add(ticket, now)
+        self._waiting[ticket] = queue
 
-class EncodeShare:
-    """How much of an instance's time encoding may take while rows are decoding.
+    def _leave(self, ticket: Ticket) -> None:
+        self._waiting[ticket].drop(ticket)
+        self._forget(ticket)
 
-    Decoding earns time for encoding and encoding spends it. A batch may begin whenever nothing is
-    owed, so rows that decode stand still for one batch at most, and over any longer while for no
-    more than `share` of it.
-    """
+    def _forget(self, ticket: Ticket) -> None:
+        del self._waiting[ticket]
+        if ticket.request.deadline is not None:
+            del self._deadlines[bisect_left(self._deadlines, (ticket.request.deadline, ticket.number, ticket))]
 
-    def __init__(self, share: float) -> None:
-        self._earned_per_second = share / (1 - share)
-        self._credit_s = 0.0
+    def _next(self, limit: int) -> list[Ticket]:
+        """Return the requests of which a batch of `limit` is chosen: whose turn it is, then the nearest in length."""
+        length = next(chain(*self._queues.values())).length
+        window: list[Ticket] = []
+        for queue in self._queues.values():
+            near = sorted(islice(queue, WINDOW * limit - len(window)), key=lambda ticket: abs(ticket.length - length))
+            window += near
+        return window
+
+    def _check_deadline(self, ticket: Ticket) -> None:
+        """Raise `QueueFullError` if a deadline would pass behind what is served before it.
+
+        What can start at once may try: nobody knows before how long its output will be.
+        """
+        deadline, wait_s = ticket.request.deadline, self._wait_s(ticket)
+        if deadline is None or wait_s == 0 or not self._forecast.measured(ticket.request):
+            return
+        late_s = ticket.submitted_at + wait_s + self._forecast.duration_s(ticket.request) - deadline
+        if late_s > 0:
+            raise _refusal(f"what is served before it takes about {wait_s:.2g} s, too long for its deadline", late_s)
+
+    def _wait_s(self, ticket: Ticket) -> float:
+        """Return about how long a request would wait for its place.
+
+        Rows that are free take their share of what is served before it at once. The rest waits for
+        others to end, and as long as there is work, as much ends as begins.
+        """
+        free = self._settings.max_rows * self._settings.instances - self._running_rows
+        rows = sum(queue.rows for queue in self._queues.values())
+        if rows + ticket.width <= free:
+            return 0.0
+        priority, client = ticket.request.priority, ticket.request.client
+        urgent_s = sum(queue.work_s for level, queue in self._queues.items() if level < priority)
+        before_s = urgent_s + self._queues[priority].work_before(client)
+        begun_s = self._work_s * max(free, 0) / rows if rows else 0.0
+        return max(before_s - begun_s, 0.0) / self._settings.instances
 
     @property
-    def owes(self) -> bool:
-        """Whether the rows that decode are still owed time."""
-        return self._credit_s < 0
+    def _work_s(self) -> float:
+        return sum(queue.work_s for queue in self._queues.values())
 
-    def encoded(self, seconds: float) -> None:
-        """Spend the time of an encoder run."""
-        self._credit_s -= seconds
+    def _make_room(self, ticket: Ticket) -> Ended:
+        """Take out what the queue can't hold beside a request: those whose turn comes last, and after its own.
 
-    def decoded(self, seconds: float) -> None:
-        """Earn for the time of a step; what is not spent is not saved up."""
-        self._credit_s = min(self._credit_s + seconds * self._earned_per_second, 0.0)
+        Raises `QueueFullError`, and takes out nothing, if they are too few.
+        """
+        spare_s = math.inf
+        if self._forecast.measured(ticket.request):
+            spare_s = self._settings.max_queue_s * self._settings.instances - self._work_s - ticket.work_s
+        later = self._later_than(ticket)
+        leaving: Ended = []
+        while (problem := self._full(len(self._waiting) - len(leaving), spare_s)) is not None:
+            error = _refusal(problem, self._work_s / self._settings.instances / 2)
+            last = next(later, None)
+            if last is None:
+                raise error
+            leaving.append((last, error))
+            spare_s += last.work_s
+        for last, _ in leaving:
+            self._leave(last)
+        return leaving
 
-    def forget(self) -> None:
-        """Owe nothing: no row is decoding."""
-        self._credit_s = 0.0
+    def _full(self, waiting: int, spare_s: float) -> str | None:
+        """Return why one more can't wait, if so. However much work a request is, it may wait alone."""
+        if waiting >= self._settings.max_queue:
+            return f"{waiting} requests wait already, the most allowed"
+        if waiting and spare_s < 0:
+            return f"the requests that wait take {self._settings.max_queue_s:g} s already, the most allowed"
+        return None
+
+    def _later_than(self, ticket: Ticket) -> Iterator[Ticket]:
+        """Go through the requests that would be served after a new one, the last first."""
+        priority = ticket.request.priority
+        for level, queue in reversed(self._queues.items()):
+            if level > priority:
+                yield from reversed(queue)
+        yield from self._queues[priority].later_than(ticket.request.client)
 
 
-def _fill(waiting: list[Ticket], limit: int, free: int, max_tokens: int) -> list[Ticket]:
-    """Return the first ticket and those nearest to it in length, within all limits; none if the first has no room."""
-    first = waiting[0]
-    if first.width > free:
-        return []
-    nearest = sorted(waiting[1:], key=lambda ticket: abs(ticket.length - first.length))
-    batch, longest, rows = [first], first.length, first.width
-    for ticket in nearest[: limit - 1]:
+def _refusal(problem: str, retry_after_s: float) -> QueueFullError:
+    after_s = min(max(retry_after_s, LEAST_RETRY_S), MOST_RETRY_S)
+    return QueueFullError(f"{problem}; try again in about {after_s:.2g} s", retry_after_s=after_s)
+
+
+def _fill(window: list[Ticket], limit: int, free: int, max_tokens: int) -> list[Ticket]:
+    """Return the first of the window and those that follow, within all limits; none if the first has no room."""
+    batch: list[Ticket] = []
+    longest = rows = 0
+    for ticket in window[:limit]:
         longest = max(longest, ticket.length)
         rows += ticket.width
-        if longest * (len(batch) + 1) > max_tokens or rows > free:
+        if rows > free or (batch and longest * (len(batch) + 1) > max_tokens):
             break
         batch.append(ticket)
     return batch

@@ -6,6 +6,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from regard.engine.request import Priority
 from regard.metrics import ModelLabels
 
 _SLACK = 0.02
@@ -14,10 +15,12 @@ _LEAST_SLACK_S = 0.05
 
 @dataclass(slots=True)
 class Call:
-    """One request: when it came and has to be answered (seconds of `time.monotonic()`), and what it holds."""
+    """One request: when it came and has to be answered (seconds of `time.monotonic()`), who sent it, what it holds."""
 
     method: str
     deadline: float | None = None
+    client: str = ""
+    priority: Priority = Priority.NORMAL
     started: float = field(default_factory=time.monotonic)
     labels: ModelLabels = field(default_factory=ModelLabels)
     inputs: int = 0

@@ -70,7 +70,13 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
         with resources.one_input(order):
             reading = await self._read(order, one, field)
             result = await order.model.worker.run(
-                ClassifyRequest(source=reading.source, taps=order.tap_names, deadline=order.call.deadline)
+                ClassifyRequest(
+                    source=reading.source,
+                    taps=order.tap_names,
+                    deadline=order.call.deadline,
+                    client=order.call.client,
+                    priority=order.call.priority,
+                )
             )
             if not isinstance(result, Classification):
                 raise EngineError("the model gave something else than a classification")

@@ -16,11 +16,11 @@ from regard.attention.selection import (
     Granularity,
     Reduction,
 )
-from regard.engine.request import Classification, FinishReason, FloatArray, GeneratedSequence, Phases
+from regard.engine.request import Classification, FinishReason, FloatArray, GeneratedSequence, Phases, Priority
 from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
 from regard.text.segment import Segment
-from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_pb2, result_pb2
+from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_pb2, priority_pb2, result_pb2
 from regard.vision.grid import PatchGrid
 
 E = TypeVar("E")
@@ -57,6 +57,17 @@ FINISH_REASONS = {
     FinishReason.LENGTH: generation_pb2.FINISH_REASON_LENGTH,
     FinishReason.STOP_STRING: generation_pb2.FINISH_REASON_STOP_STRING,
 }
+
+PRIORITIES = {
+    Priority.HIGH: priority_pb2.PRIORITY_HIGH,
+    Priority.NORMAL: priority_pb2.PRIORITY_NORMAL,
+    Priority.LOW: priority_pb2.PRIORITY_LOW,
+}
+
+
+def priority_of(value: priority_pb2.Priority) -> Priority:
+    """Return whose turn comes first. Raises `InvalidInputError` for a value that the enum lacks."""
+    return _one(value, PRIORITIES, "priority") if value else Priority.NORMAL
 
 
 def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
@@ -178,7 +189,9 @@ def timing(phases: Phases) -> result_pb2.Timing:
 
 def failure(error: RegardError) -> result_pb2.Failure:
     """Return why one input has no result as a message."""
-    return result_pb2.Failure(code=error.code, message=error.message, field=error.field)
+    return result_pb2.Failure(
+        code=error.code, message=error.message, field=error.field, retry_after_s=error.retry_after_s
+    )
 
 
 def classes(result: Classification, labels: Sequence[str], top_k: int) -> list[classification_pb2.ClassProbability]:

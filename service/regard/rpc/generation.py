@@ -48,6 +48,8 @@ class GenerateOrder(Order):
             taps=self.tap_names,
             deadline=self.call.deadline,
             streaming=streaming,
+            client=self.call.client,
+            priority=self.call.priority,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -15,10 +16,15 @@ from regard.errors import InvalidInputError, RegardError
 from regard.metrics import Metrics, ModelLabels
 from regard.rpc.admission import Admission
 from regard.rpc.call import Call, current_call
+from regard.rpc.clients import client_of
 from regard.rpc.status import answerable, status_code
 
 MAX_DETAIL_BYTES = 1000
 """A status travels in a header, and HTTP/2 peers refuse long ones."""
+RETRY_KEY = "grpc-retry-pushback-ms"
+"""Where retries of gRPC look for how long to wait:
+https://github.com/grpc/proposal/blob/master/A6-client-retries.md#pushback
+"""
 
 _TASKS = {
     "regard.v1.TranslationService": "translation",
@@ -89,7 +95,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _serving(self, method: str, request: object, context: Context) -> AsyncIterator[None]:
         service = method.strip("/").partition("/")[0]
         counted = service.startswith("regard.")
-        call = Call(method, _deadline_of(context), labels=ModelLabels(task=_TASKS.get(service, "")))
+        client = client_of(context.invocation_metadata() or (), context.peer())
+        call = Call(method, _deadline_of(context), client, labels=ModelLabels(task=_TASKS.get(service, "")))
         token = current_call.set(call)
         code = grpc.StatusCode.OK
         try:
@@ -147,4 +154,6 @@ def _deadline_of(context: Context) -> float | None:
 
 
 async def _abort(context: Context, error: RegardError) -> NoReturn:
-    await context.abort(status_code(error), error.message.encode()[:MAX_DETAIL_BYTES].decode(errors="ignore"))
+    trailer = () if error.retry_after_s is None else ((RETRY_KEY, str(math.ceil(error.retry_after_s * 1000))),)
+    details = error.message.encode()[:MAX_DETAIL_BYTES].decode(errors="ignore")
+    await context.abort(status_code(error), details, trailer)

@@ -69,6 +69,7 @@ class Resources:
         """
         call = current_call.get()
         call.inputs = inputs
+        call.priority = convert.priority_of(request.priority)
         model = self.catalog.resolve(request.model_name, request.model_version, task)
         call.labels = model.labels
         if not model.worker.ready:

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import generation_pb2 as _generation_pb2
+from regard.v1 import priority_pb2 as _priority_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
 import sys
@@ -30,10 +31,13 @@ class CaptionRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one captioning model."""
     model_version: _builtins.str
     """The model's version. Default, if empty: the highest."""
+    priority: _priority_pb2.Priority.ValueType
+    """Whose turn comes first. Default: PRIORITY_NORMAL."""
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The image files to caption, from 1 to the server's limit (by default 64): JPEG, PNG, WebP or
@@ -57,10 +61,11 @@ class CaptionRequest(_message.Message):
         images: _abc.Iterable[_builtins.bytes] | None = ...,
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "images", b"images", "model_name", b"model_name", "model_version", b"model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "images", b"images", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -189,10 +194,13 @@ class StreamCaptionRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one captioning model."""
     model_version: _builtins.str
     """The model's version. Default, if empty: the highest."""
+    priority: _priority_pb2.Priority.ValueType
+    """Whose turn comes first. Default: PRIORITY_NORMAL."""
     @_builtins.property
     def images(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """The image files to caption, as in CaptionRequest."""
@@ -213,10 +221,11 @@ class StreamCaptionRequest(_message.Message):
         images: _abc.Iterable[_builtins.bytes] | None = ...,
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "images", b"images", "model_name", b"model_name", "model_version", b"model_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "images", b"images", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

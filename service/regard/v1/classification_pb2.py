@@ -23,28 +23,29 @@ _sym_db = _symbol_database.Default()
 
 
 from regard.v1 import attention_pb2 as regard_dot_v1_dot_attention__pb2
+from regard.v1 import priority_pb2 as regard_dot_v1_dot_priority__pb2
 from regard.v1 import result_pb2 as regard_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eregard/v1/classification.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x16regard/v1/result.proto\"\xbd\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12.\n\x06inputs\x18\x03 \x03(\x0b\x32\x1e.regard.v1.ClassificationInput\x12\r\n\x05top_k\x18\x04 \x01(\r\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\"A\n\x13\x43lassificationInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"l\n\x10\x43lassifyResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.regard.v1.ClassificationResult\"}\n\x14\x43lassificationResult\x12\x33\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x19.regard.v1.ClassificationH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xca\x01\n\x0e\x43lassification\x12,\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1b.regard.v1.ClassProbability\x12\x14\n\x0cout_of_scope\x18\x02 \x01(\x08\x12\x15\n\rsource_tokens\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x06 \x01(\x0b\x32\x11.regard.v1.Timing\"E\n\x10\x43lassProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x32\\\n\x15\x43lassificationService\x12\x43\n\x08\x43lassify\x12\x1a.regard.v1.ClassifyRequest\x1a\x1b.regard.v1.ClassifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eregard/v1/classification.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\xe4\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12.\n\x06inputs\x18\x03 \x03(\x0b\x32\x1e.regard.v1.ClassificationInput\x12\r\n\x05top_k\x18\x04 \x01(\r\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"A\n\x13\x43lassificationInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"l\n\x10\x43lassifyResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.regard.v1.ClassificationResult\"}\n\x14\x43lassificationResult\x12\x33\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x19.regard.v1.ClassificationH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xca\x01\n\x0e\x43lassification\x12,\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1b.regard.v1.ClassProbability\x12\x14\n\x0cout_of_scope\x18\x02 \x01(\x08\x12\x15\n\rsource_tokens\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x06 \x01(\x0b\x32\x11.regard.v1.Timing\"E\n\x10\x43lassProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x32\\\n\x15\x43lassificationService\x12\x43\n\x08\x43lassify\x12\x1a.regard.v1.ClassifyRequest\x1a\x1b.regard.v1.ClassifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.classification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CLASSIFYREQUEST']._serialized_start=97
-  _globals['_CLASSIFYREQUEST']._serialized_end=286
-  _globals['_CLASSIFICATIONINPUT']._serialized_start=288
-  _globals['_CLASSIFICATIONINPUT']._serialized_end=353
-  _globals['_CLASSIFYRESPONSE']._serialized_start=355
-  _globals['_CLASSIFYRESPONSE']._serialized_end=463
-  _globals['_CLASSIFICATIONRESULT']._serialized_start=465
-  _globals['_CLASSIFICATIONRESULT']._serialized_end=590
-  _globals['_CLASSIFICATION']._serialized_start=593
-  _globals['_CLASSIFICATION']._serialized_end=795
-  _globals['_CLASSPROBABILITY']._serialized_start=797
-  _globals['_CLASSPROBABILITY']._serialized_end=866
-  _globals['_CLASSIFICATIONSERVICE']._serialized_start=868
-  _globals['_CLASSIFICATIONSERVICE']._serialized_end=960
+  _globals['_CLASSIFYREQUEST']._serialized_start=123
+  _globals['_CLASSIFYREQUEST']._serialized_end=351
+  _globals['_CLASSIFICATIONINPUT']._serialized_start=353
+  _globals['_CLASSIFICATIONINPUT']._serialized_end=418
+  _globals['_CLASSIFYRESPONSE']._serialized_start=420
+  _globals['_CLASSIFYRESPONSE']._serialized_end=528
+  _globals['_CLASSIFICATIONRESULT']._serialized_start=530
+  _globals['_CLASSIFICATIONRESULT']._serialized_end=655
+  _globals['_CLASSIFICATION']._serialized_start=658
+  _globals['_CLASSIFICATION']._serialized_end=860
+  _globals['_CLASSPROBABILITY']._serialized_start=862
+  _globals['_CLASSPROBABILITY']._serialized_end=931
+  _globals['_CLASSIFICATIONSERVICE']._serialized_start=933
+  _globals['_CLASSIFICATIONSERVICE']._serialized_end=1025
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from regard.v1 import attention_pb2 as _attention_pb2
+from regard.v1 import priority_pb2 as _priority_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
 import sys
@@ -30,6 +31,7 @@ class ClassifyRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one classification model."""
     model_version: _builtins.str
@@ -42,6 +44,8 @@ class ClassifyRequest(_message.Message):
     """Whether a text longer than the model's positions is cut there. Default: it is refused. A cut
     text is marked in its result.
     """
+    priority: _priority_pb2.Priority.ValueType
+    """Whose turn comes first. Default: PRIORITY_NORMAL."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassificationInput]:
         """The inputs to classify, from 1 to the server's limit (by default 64)."""
@@ -59,10 +63,11 @@ class ClassifyRequest(_message.Message):
         top_k: _builtins.int = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "inputs", b"inputs", "model_name", b"model_name", "model_version", b"model_version", "top_k", b"top_k", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "inputs", b"inputs", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "top_k", b"top_k", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import generation_pb2 as _generation_pb2
+from regard.v1 import priority_pb2 as _priority_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
 import sys
@@ -31,6 +32,7 @@ class TranslateRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
     model_version: _builtins.str
@@ -39,6 +41,8 @@ class TranslateRequest(_message.Message):
     """Whether a text longer than the model's positions is cut there. Default: it is refused. A cut
     text is marked in its result.
     """
+    priority: _priority_pb2.Priority.ValueType
+    """Whose turn comes first. Default: PRIORITY_NORMAL."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to translate, from 1 to the server's limit (by default 64)."""
@@ -60,10 +64,11 @@ class TranslateRequest(_message.Message):
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -201,12 +206,15 @@ class StreamTranslateRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
     model_version: _builtins.str
     """The model's version. Default, if empty: the highest."""
     truncate: _builtins.bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+    priority: _priority_pb2.Priority.ValueType
+    """Whose turn comes first. Default: PRIORITY_NORMAL."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to translate, from 1 to the server's limit (by default 64)."""
@@ -228,10 +236,11 @@ class StreamTranslateRequest(_message.Message):
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
