@@ -12,9 +12,10 @@ from regard.engine.generator import Generator
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Event, GenerateRequest, Generation
 from regard.engine.rows import FIRST_POSITIONS
-from regard.engine.scheduler import Scheduler, Ticket
+from regard.engine.scheduler import Scheduler
 from regard.engine.search.options import GenerationOptions, options_of
 from regard.engine.source import Tokens
+from regard.engine.ticket import Ticket
 from regard.errors import InvalidInputError, RegardError
 from regard.testing import END, FakeClock, next_of_sum, sum_package, sum_prefill, sum_step
 
@@ -25,7 +26,7 @@ class Bench:
     def __init__(self, **settings: Any) -> None:
         self.settings = EngineSettings(**{"max_rows": 8} | settings)
         self.prefill, self.steps = sum_prefill(), sum_step()
-        self.scheduler = Scheduler(max_queue=self.settings.max_queue, max_rows=self.settings.max_rows, instances=1)
+        self.scheduler = Scheduler(self.settings)
         self.manifest = sum_package().manifest
         shared = (self.scheduler, self.settings, FakeClock(), SilentObserver())
         self.engine = Generator(self.manifest, self.prefill, self.steps, *shared)

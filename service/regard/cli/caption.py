@@ -26,6 +26,7 @@ def caption(
     as_json: options.JsonOption = False,
     stream: Annotated[bool, typer.Option("--stream", help="Print each token as it is made.")] = False,
     model: options.ModelOption = "",
+    priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
     attention: options.AttentionOption = False,
@@ -63,6 +64,8 @@ def caption(
     wanted = CaptionOptions(model=name, version=version, **search)  # type: ignore[typeddict-item]
     if asked:
         wanted["attention"] = asked
+    if priority:
+        wanted["priority"] = priority
     with (
         Client(
             server,

@@ -23,6 +23,7 @@ def classify(
     top_k: Annotated[int, typer.Option("--top-k", min=1, metavar="N", help="How many classes to return.")] = 3,
     model: options.ModelOption = "",
     truncate: options.TruncateOption = False,
+    priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
     attention: options.AttentionOption = False,
@@ -55,6 +56,8 @@ def classify(
     wanted = ClassifyOptions(model=name, version=version, truncate=truncate, top_k=top_k)
     if asked:
         wanted["attention"] = asked
+    if priority:
+        wanted["priority"] = priority
     show = partial(_show, every_layer=bool(layer), drawn=report is None)
     with (
         Client(

@@ -32,6 +32,10 @@ FileOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line (JSON Lines).")]
 TruncateOption = Annotated[bool, typer.Option("--truncate", help="Cut texts that are too long for the model.")]
+PriorityOption = Annotated[
+    Literal["low", "normal", "high"] | None,
+    typer.Option("--priority", help="Whose turn comes first on a busy server. Default: normal.", show_default=False),
+]
 AttentionOption = Annotated[
     bool, typer.Option("--attention", "-a", help="Show what the model attended to. Each option below implies it.")
 ]

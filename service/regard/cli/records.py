@@ -24,8 +24,9 @@ def answer_record(source: str, answer: object) -> dict[str, Any]:
 
 
 def failure_record(failure: Failure) -> dict[str, Any]:
-    """Return the record of a failure, with the name of its code."""
-    return {**dataclasses.asdict(failure), "code_name": failure.code_name}
+    """Return the record of a failure, with the name of its code; what the server doesn't know is left out."""
+    known = {name: value for name, value in dataclasses.asdict(failure).items() if value is not None}
+    return {**known, "code_name": failure.code_name}
 
 
 def plain(value: Any) -> Any:

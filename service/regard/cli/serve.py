@@ -57,6 +57,8 @@ def serve(
     instances: Annotated[int | None, _option("engine.instances", "--instances")] = None,
     intra_op_threads: Annotated[int | None, _option("engine.intra_op_threads", "--intra-op-threads")] = None,
     max_queue: Annotated[int | None, _option("engine.max_queue", "--max-queue")] = None,
+    max_queue_s: Annotated[float | None, _option("engine.max_queue_s", "--max-queue-work")] = None,
+    priority_ageing_s: Annotated[float | None, _option("engine.priority_ageing_s", "--priority-ageing")] = None,
     max_rows: Annotated[int | None, _option("engine.max_rows", "--max-rows")] = None,
     max_batch_tokens: Annotated[int | None, _option("engine.max_batch_tokens", "--max-batch-tokens")] = None,
     max_encode_share: Annotated[float | None, _option("engine.max_encode_share", "--max-encode-share")] = None,

@@ -26,6 +26,7 @@ def translate(
     stream: Annotated[bool, typer.Option("--stream", help="Print each token as it is made.")] = False,
     model: options.ModelOption = "",
     truncate: options.TruncateOption = False,
+    priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
     attention: options.AttentionOption = False,
@@ -67,6 +68,8 @@ def translate(
     wanted = TranslateOptions(model=name, version=version, truncate=truncate, **search)  # type: ignore[typeddict-item]
     if asked:
         wanted["attention"] = asked
+    if priority:
+        wanted["priority"] = priority
     show = partial(_show, every_layer=bool(layer), drawn=report is None)
     with (
         Client(

@@ -9,7 +9,9 @@ RegardError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -79,8 +81,10 @@ def failed(error: grpc.RpcError, target: str, timeout_s: float | None) -> Reques
 
 
 def _retry_after(error: grpc.RpcError) -> float | None:
-    sent = dict(error.trailing_metadata() or ())
-    return float(sent[_RETRY_KEY]) / 1000 if _RETRY_KEY in sent else None
+    """Return what the server says of when to try again, in seconds."""
+    sent: Iterable[Any] = error.trailing_metadata() or ()
+    waits_ms = [float(value) for key, value in sent if key == _RETRY_KEY]
+    return waits_ms[0] / 1000 if waits_ms else None
 
 
 def concerns_inputs_only(error: RequestFailed) -> bool:

@@ -11,7 +11,7 @@ from typing import Literal, TypedDict, TypeVar
 from regard.client.failures import InvalidTextError
 from regard.client.generation import GenerationOptions, generation_message
 from regard.errors import InvalidInputError
-from regard.v1 import attention_pb2, caption_pb2, classification_pb2, translation_pb2
+from regard.v1 import attention_pb2, caption_pb2, classification_pb2, priority_pb2, translation_pb2
 
 A = TypeVar("A")
 B = TypeVar("B", str, bytes, str | bytes)
@@ -26,6 +26,7 @@ Kind = Literal["self", "cross"]
 Stack = Literal["encoder", "decoder"]
 Reduction = Literal["none", "mean", "max"]
 Granularity = Literal["token", "word"]
+Priority = Literal["low", "normal", "high"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class TranslateOptions(GenerationOptions, total=False):
     """The model's version. Default: the highest."""
     attention: AttentionOptions
     """The attention to return. Default: none."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
     truncate: bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
 
@@ -66,6 +69,8 @@ class CaptionOptions(GenerationOptions, total=False):
     """The model's version. Default: the highest."""
     attention: AttentionOptions
     """The attention to return. Default: none."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
 
 
 class ClassifyOptions(TypedDict, total=False):
@@ -79,6 +84,8 @@ class ClassifyOptions(TypedDict, total=False):
     """How many classes to return. Default: 5."""
     attention: AttentionOptions
     """The attention to return. Default: none."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
     truncate: bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
 
@@ -145,6 +152,7 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
         texts=texts,
         generation=generation_message(options),
         attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
         truncate=options.get("truncate", False),
     )
 
@@ -158,6 +166,7 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
         texts=[text],
         generation=generation_message(options),
         attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
         truncate=options.get("truncate", False),
     )
 
@@ -170,6 +179,7 @@ def caption_request(images: Sequence[bytes], options: CaptionOptions) -> caption
         images=images,
         generation=generation_message(options),
         attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
     )
 
 
@@ -181,6 +191,7 @@ def stream_caption_request(image: Image, options: CaptionOptions) -> caption_pb2
         images=[read_image(image, "image")],
         generation=generation_message(options),
         attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
     )
 
 
@@ -197,6 +208,7 @@ def classify_request(inputs: Sequence[str | bytes], options: ClassifyOptions) ->
         ],
         top_k=_count(options.get("top_k"), "top_k"),
         attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
         truncate=options.get("truncate", False),
     )
 
@@ -230,6 +242,12 @@ def _attention(options: AttentionOptions | None) -> attention_pb2.AttentionOptio
         reduction=_value(reduction, "ATTENTION_REDUCTION_", options.reduction, "attention.reduction"),
         granularity=_value(granularity, "ATTENTION_GRANULARITY_", options.granularity, "attention.granularity"),
     )
+
+
+def _priority(word: Priority | None) -> priority_pb2.Priority.ValueType:
+    if word is None:
+        return priority_pb2.PRIORITY_UNSPECIFIED
+    return _value(priority_pb2.Priority.Value, "PRIORITY_", word, "priority")
 
 
 def _value(value_of: Callable[[str], V], prefix: str, word: str, field: str) -> V:

@@ -72,7 +72,8 @@ def read_failure(failure: result_pb2.Failure, list_name: str, first_index: int) 
         if bracket and index.isdecimal():
             sent, own = f"{prefix}{index}]", f"{prefix}{int(index) + first_index}]"
             field, message = own + rest, message.replace(sent, own)
-    return Failure(code=failure.code, message=message, field=field)
+    retry_after_s = failure.retry_after_s if failure.HasField("retry_after_s") else None
+    return Failure(code=failure.code, message=message, field=field, retry_after_s=retry_after_s)
 
 
 def read_captions(response: caption_pb2.CaptionResponse, first_index: int) -> list[Caption | Failure]:

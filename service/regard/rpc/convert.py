@@ -65,7 +65,7 @@ PRIORITIES = {
 }
 
 
-def priority_of(value: priority_pb2.Priority) -> Priority:
+def priority_of(value: int) -> Priority:
     """Return whose turn comes first. Raises `InvalidInputError` for a value that the enum lacks."""
     return _one(value, PRIORITIES, "priority") if value else Priority.NORMAL
 
