@@ -5,13 +5,13 @@ place of the model's attention while it is traced and emit one placeholder opera
 domain `regard`:
 
 - `Attention(query, key, value[, key_length[, bias]])`: every query sees its row's first
-  `key_length` keys;
+  `key_length` keys; those up to its own place alone, if the node is `causal`;
 - `CrossAttention(query, key, value[, key_length[, bias]])`: the same with several hypotheses of one
   request as its queries, so that keys and values are held once per request;
 - `CachedAttention(query, key, value, past_key, past_value, row_length, total_length[, bias])`: one
   new position per row, appended in place to the row's cache;
 - `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])`: the softmax of the
-  scores, in float32 whatever query and key are, for the rows asked for only.
+  scores, in float32 whatever query and key are, for the rows asked for only; `causal` as above.
 
 A `bias` [1 or R, 1 or H, Q, T] is added to the scaled scores: masks and relative positions.
 
@@ -33,7 +33,7 @@ from torch.onnx import ops
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, bidirectional_mask_function, causal_mask_function
 
-from regard_export.caches import StepCache
+from regard_export.caches import DecoderStepCache, StepCache
 from regard_export.errors import CheckpointError
 
 Operand = TypeVar("Operand")
@@ -59,16 +59,18 @@ class Trace:
 
     `source_length` [R] counts the real source positions of a request; None if all are. `tap_rows`
     maps a kind of attention to the rows [A] whose weights are wanted; a kind that it lacks gets no
-    taps. `decoder` is the set of the decoder's modules, `step` the cache of a decoding step. A source
-    graph reads `source_rows` requests: attention over more rows than that, as over the windows of an
-    image, is no attention between source positions and gets no tap.
+    taps, and neither does a stack that isn't among `tapped_stacks`. `decoder` is the set of the decoder's
+    modules, `step` the cache of a decoding step; `causal` is whether the decoder reads a whole text. A
+    source graph reads `source_rows` requests: attention over more rows than that, as over the windows of
+    an image, is no attention between source positions and gets no tap.
     """
 
     source_length: torch.Tensor | None
     tap_rows: dict[str, torch.Tensor]
-    tapped_stack: Literal["encoder", "decoder"]
+    tapped_stacks: frozenset[str]
     decoder: frozenset[torch.nn.Module] = frozenset()
-    step: StepCache | None = None
+    step: StepCache | DecoderStepCache | None = None
+    causal: bool = False
     source_rows: int | torch.SymInt | None = None
     taps: list[TracedTap] = field(default_factory=list)
     attended: set[str] = field(default_factory=set)
@@ -178,10 +180,15 @@ class _Call:
     scale: float
     bias: torch.Tensor | None
 
+    @property
+    def _attributes(self) -> dict[str, Any]:
+        causal = self.trace.causal and self.trace.stack_of(self.module) == "decoder"
+        return {"num_heads": self.heads, "scale": float(self.scale)} | ({"causal": 1} if causal else {})
+
     def whole(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         length = self.trace.source_length
         output = self._emit("Attention", [query, key, value, length, self.bias])
-        in_tapped_stack = self.trace.stack_of(self.module) == self.trace.tapped_stack
+        in_tapped_stack = self.trace.stack_of(self.module) in self.trace.tapped_stacks
         if in_tapped_stack and statically_known_true(query.shape[0] == self.trace.source_rows):
             self._tap("self", [query, key], [length, None, self.bias], key.shape[2])
         return output
@@ -193,7 +200,12 @@ class _Call:
         return output
 
     def cached(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: StepCache, layer: int
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        step: StepCache | DecoderStepCache,
+        layer: int,
     ) -> torch.Tensor:
         rows, _, length, _ = key.shape
         flat_key, flat_value = (t.transpose(1, 2).reshape(rows, length, -1) for t in (key, value))
@@ -202,7 +214,7 @@ class _Call:
         output, present_key, present_value = ops.symbolic_multi_out(
             f"{DOMAIN}::CachedAttention",
             trimmed([query, flat_key, flat_value, past_key, past_value, *lengths, self.bias]),
-            {"num_heads": self.heads, "scale": float(self.scale)},
+            self._attributes,
             dtypes=[query.dtype] * 3,
             shapes=[query.shape, past_key.shape, past_value.shape],
             version=1,
@@ -217,7 +229,7 @@ class _Call:
         return ops.symbolic(
             f"{DOMAIN}::{operator}",
             trimmed(inputs),
-            {"num_heads": self.heads, "scale": float(self.scale)},
+            self._attributes,
             dtype=query.dtype,
             shape=query.shape,
             version=1,
@@ -237,13 +249,14 @@ class _Call:
         weights = ops.symbolic(
             f"{DOMAIN}::AttentionWeights",
             trimmed([*tensors, rows, *options]),
-            {"num_heads": self.heads, "scale": float(self.scale)},
+            self._attributes,
             dtype=torch.float32,
             shape=(rows.shape[0], self.heads, query.shape[1], keys),
             version=1,
         )
-        layer = sum(tap.kind == kind for tap in self.trace.taps)
-        self.trace.taps.append(TracedTap(kind, self.trace.stack_of(self.module), layer, self.heads, weights))
+        stack = self.trace.stack_of(self.module)
+        layer = sum((tap.kind, tap.stack) == (kind, stack) for tap in self.trace.taps)
+        self.trace.taps.append(TracedTap(kind, stack, layer, self.heads, weights))
 
 
 def trimmed(inputs: list[Operand | None]) -> list[Operand | None]:

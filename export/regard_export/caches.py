@@ -1,8 +1,9 @@
 """Caches that a model is handed while it is traced, in place of Transformers' own.
 
 They decide what a graph takes and gives: `RecordingCache` catches the cross-attention keys and
-values that an encoder's graph must output; `StepCache` makes a decoding step read its state from
-the graph's inputs, each row at its own position.
+values that an encoder's graph must output, `PrefillCache` those of a decoder's self-attention;
+`StepCache` makes a decoding step read its state from the graph's inputs, each row at its own
+position, and so does `DecoderStepCache` for a model that has only a decoder.
 """
 
 from __future__ import annotations
@@ -29,18 +30,25 @@ class _Half:
         return query_length, 0
 
 
-class _Recorder(_Half):
+class PrefillCache(_Half):
     """Remembers what each layer wrote, and answers as an empty cache does."""
 
     def __init__(self) -> None:
-        self.written: dict[int, KeyValue] = {}
+        self._written: dict[int, KeyValue] = {}
 
     def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any) -> KeyValue:
-        self.written[layer] = (key, value)
+        """Keep a layer's key and value, which attention then sees."""
+        self._written[layer] = (key, value)
         return key, value
 
     def get_seq_length(self, *_: Any) -> int:
+        """Return 0: nothing was read before."""
         return 0
+
+    @property
+    def written(self) -> list[KeyValue]:
+        """Key and value [R, H, S, D] of every layer, in order."""
+        return [pair for _, pair in sorted(self._written.items())]
 
 
 class _StepSelf(_Half):
@@ -93,8 +101,8 @@ class RecordingCache(_TracedCache):
     """Catches the cross-attention keys and values of every decoder layer."""
 
     def __init__(self) -> None:
-        self._recorded = _Recorder()
-        self.self_attention_cache = _Recorder()
+        self._recorded = PrefillCache()
+        self.self_attention_cache = PrefillCache()
         self.cross_attention_cache = self._recorded
         self.is_updated = {}
 
@@ -105,7 +113,7 @@ class RecordingCache(_TracedCache):
     @property
     def cross(self) -> list[KeyValue]:
         """Key and value [R, H, S, D] of every layer, in order."""
-        return [pair for _, pair in sorted(self._recorded.written.items())]
+        return self._recorded.written
 
 
 class StepCache(_TracedCache):
@@ -134,4 +142,32 @@ class StepCache(_TracedCache):
     def take_pending(self) -> int | None:
         """Return the layer that has just called `update`, once; None for cross-attention."""
         layer, self._noted.pending = self._noted.pending, None
+        return layer
+
+
+class DecoderStepCache(_Half):
+    """The state of a decoding step of a model that has only a decoder, as `StepCache` has it.
+
+    It says that it is empty: such models are told the positions of their tokens.
+    """
+
+    def __init__(self, past: list[KeyValue], row_length: torch.Tensor, total_length: torch.Tensor) -> None:
+        self.past = past
+        self.present: dict[int, KeyValue] = {}
+        self.row_length = row_length
+        self.total_length = total_length
+        self._pending: int | None = None
+
+    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: Any, **__: Any) -> KeyValue:
+        """Note which layer has a new key and value; the attention function then appends them."""
+        self._pending = layer
+        return key, value
+
+    def get_seq_length(self, *_: Any) -> int:
+        """Return 0."""
+        return 0
+
+    def take_pending(self) -> int | None:
+        """Return the layer that has just called `update`, once."""
+        layer, self._pending = self._pending, None
         return layer

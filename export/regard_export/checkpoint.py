@@ -28,10 +28,18 @@ from regard.manifest import (
 )
 from regard_export import images, speech
 from regard_export.errors import CheckpointError
-from regard_export.families import Decoder, Family, family_of, logits_of, measure_decoder, unused_positions
+from regard_export.families import (
+    Decoder,
+    Family,
+    family_of,
+    logits_of,
+    measure_decoder,
+    measure_lone_decoder,
+    unused_positions,
+)
 from regard_export.families.proven import unsupported
 from regard_export.generation import generation_defaults, suppressed_tokens
-from regard_export.inputs import AudioInputs, ImageInputs, Inputs, TextInputs
+from regard_export.inputs import AudioInputs, ImageInputs, Inputs, PromptInputs, TextInputs
 from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
 from regard_export.reading import read
 from regard_export.tokenization import TOKENIZER_FILE, TokenizerFiles, load_tokenizer, tokenizer_files
@@ -45,6 +53,7 @@ TASKS: dict[Task, dict[str, Any]] = {
     Task.TRANSLATION: modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     Task.CAPTIONING: modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
     Task.TRANSCRIPTION: modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
+    Task.COMPLETION: modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     Task.CLASSIFICATION: modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     | modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     Task.TOKEN_CLASSIFICATION: modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
@@ -94,6 +103,11 @@ class Checkpoint:
             return {"text_encoder": self.inputs, "image_encoder": self.image_inputs}
         return {"encoder" if self.task.generates else "classifier": self.inputs}
 
+    @property
+    def has_only_decoder(self) -> bool:
+        """Whether a decoder reads the source itself."""
+        return self.decoder is not None and not self.decoder.cross
+
 
 def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     """Load the checkpoint in `directory`; nothing is fetched from anywhere else.
@@ -110,7 +124,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     weights = _weight_file(directory)
     model, missing = _model(directory, weights.name, model_class)
     compares, listens = task is Task.SIMILARITY, task is Task.TRANSCRIPTION
-    sees = compares or model.main_input_name == "pixel_values"
+    sees = compares or task is Task.CAPTIONING or model.main_input_name == "pixel_values"
     reads = compares or not (sees or listens)
     tokenizer = load_tokenizer(directory) if task.generates or reads else None
     if languages != ANY_LANGUAGES or task is Task.TRANSLATION:
@@ -124,11 +138,14 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     image = _image(directory, model, family, task) if sees else None
     audio = speech.audio_of(directory, model, family) if listens else None
     transcription = speech.transcription_of(model.generation_config, config) if listens else None
-    inputs = _inputs(model, tokenizer, text if reads else None, image, audio)
+    inputs = _inputs(model, tokenizer, text if reads else None, image, audio, task)
     image_inputs = ImageInputs(image) if compares and image is not None else None
     if missing and not _runs_without(missing, model, family, task, [inputs, *([image_inputs] if image_inputs else [])]):
         raise CheckpointError(f"{directory.name}/{weights.name} lacks {len(missing)} weights, the first: {missing[0]}")
-    decoder = measure_decoder(model, family, inputs.arguments(inputs.example().tensors)) if task.generates else None
+    decoder = None
+    if task.generates:
+        measured = measure_lone_decoder if _is_lone(task, family) else measure_decoder
+        decoder = measured(model, family, inputs.arguments(inputs.example().tensors))
     return Checkpoint(
         directory=directory,
         task=task,
@@ -144,7 +161,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
         tokenizer_files=files.contents,
         image=image,
         audio=audio,
-        generation=_generation(model, family, decoder) if decoder else None,
+        generation=_generation(model, family, decoder, task) if decoder else None,
         transcription=transcription,
         classification=_classification(config) if task in CLASSIFYING else None,
         similarity=_similarity(model, family, inputs) if compares else None,
@@ -185,8 +202,11 @@ def _runs_without(
     with torch.no_grad():
         for name in missing:
             weights[name].fill_(torch.nan)
-        if task.generates:
-            answers = [family.decode(model, torch.zeros(2, 1, dtype=torch.int64), source=sources[0]).logits]
+        token = torch.zeros(2, 1, dtype=torch.int64)
+        if _is_lone(task, family):
+            answers = [family.complete(model, sources[0], token).logits]
+        elif task.generates:
+            answers = [family.decode(model, token, source=sources[0]).logits]
         elif task is Task.SIMILARITY:
             answers = [family.embed(model, source).pooler_output for source in sources]
         else:
@@ -204,10 +224,13 @@ def _text(
     reads: bool,
 ) -> TextSpec:
     config = getattr(model.config, "text_config", model.config) if task is Task.SIMILARITY else model.config
+    completes = task is Task.COMPLETION
+    limit = _limit(_positions(config, model, family), tokenizer.model_max_length) - completes  # a prompt leaves room
     return TextSpec(
         tokenizer_file=TOKENIZER_FILE,
-        max_source_tokens=_limit(_positions(config, model, family), tokenizer.model_max_length) if reads else None,
+        max_source_tokens=limit if reads else None,
         pad_token_id=_pad_token(config, tokenizer),
+        empty_token_id=model.generation_config.bos_token_id if completes else None,
         source_pieces_file=files.source_pieces,
         target_pieces_file=files.target_pieces,
         token_types=task in PAIRED and _tells_texts_apart(model, tokenizer),
@@ -252,6 +275,7 @@ def _inputs(
     text: TextSpec | None,
     image: ImageSpec | None,
     audio: AudioSpec | None,
+    task: Task,
 ) -> Inputs:
     """Return what the model reads: the text, if there is one."""
     if audio is not None:
@@ -266,11 +290,11 @@ def _inputs(
         end = tokenizer.eos_token_id
     embeddings = reader.get_input_embeddings()
     assert isinstance(embeddings, torch.nn.Embedding)
-    return TextInputs(
+    return (PromptInputs if task is Task.COMPLETION else TextInputs)(
         vocabulary_size=embeddings.num_embeddings,
         max_tokens=text.max_source_tokens,
         pad_token_id=text.pad_token_id,
-        end_token_id=end if isinstance(end, int) else None,
+        end_token_id=end if isinstance(end, int) and task is not Task.COMPLETION else None,
         token_types=text.token_types,
     )
 
@@ -288,15 +312,21 @@ def _task_of(config: transformers.PretrainedConfig, family: Family, name: str) -
     for task, classes in TASKS.items():
         known = classes.get(config.model_type)
         if architecture == known or (isinstance(known, tuple | list) and architecture in known):
-            _require_kind(task, family.attends_to_source(config), f"{name} is a {architecture}")
+            kind = family.attends_to_source(config), _is_lone(task, family)
+            _require_kind(task, *kind, f"{name} is a {architecture}")
             return task, getattr(transformers, architecture)
     raise unsupported(name, architecture, config.model_type)
 
 
-def _require_kind(task: Task, attends_to_source: bool, what: str) -> None:
-    if not task.generates and attends_to_source:
+def _is_lone(task: Task, family: Family) -> bool:
+    """Tell whether a decoder reads the source itself."""
+    return task is Task.COMPLETION or (task is Task.CAPTIONING and family.reads_images_itself)
+
+
+def _require_kind(task: Task, attends_to_source: bool, lone: bool, what: str) -> None:
+    if not task.generates and (attends_to_source or lone):
         raise CheckpointError(f"{what}, an encoder-decoder; models for {task.value} must be encoders")
-    if task.generates and not attends_to_source:
+    if task.generates and not (attends_to_source or lone):
         raise CheckpointError(f"{what}, which has no cross-attention; this version exports encoder-decoders")
 
 
@@ -319,16 +349,18 @@ def _pad_token(config: transformers.PretrainedConfig, tokenizer: transformers.Pr
     return 0
 
 
-def _generation(model: transformers.PreTrainedModel, family: Family, decoder: Decoder) -> GenerationSpec:
+def _generation(model: transformers.PreTrainedModel, family: Family, decoder: Decoder, task: Task) -> GenerationSpec:
     """Read what `generate()` would obey; refuse what the engine doesn't have."""
     options = family.generation(model)
     start = options.decoder_start_token_id if options.decoder_start_token_id is not None else options.bos_token_id
-    if start is None:
-        raise CheckpointError("generation_config.json names no decoder_start_token_id")
     eos = options.eos_token_id if isinstance(options.eos_token_id, list) else [options.eos_token_id]
     if eos == [None]:
         raise CheckpointError("generation_config.json names no eos_token_id")
-    positions = _positions(model.config.get_text_config(decoder=True), model.get_decoder(), family)
+    if start is None and task is Task.COMPLETION:
+        start = eos[0]
+    if start is None:
+        raise CheckpointError("generation_config.json names no decoder_start_token_id")
+    positions = _positions(model.config.get_text_config(decoder=True), family.decoder(model), family)
     return GenerationSpec(
         start_token_id=start,
         eos_token_ids=tuple(eos),
@@ -336,7 +368,7 @@ def _generation(model: transformers.PreTrainedModel, family: Family, decoder: De
         suppressed_token_ids=suppressed_tokens(options, tuple(eos)),
         forced_bos_token_id=options.forced_bos_token_id,
         forced_eos_token_id=options.forced_eos_token_id,
-        max_target_tokens=_limit(positions, options.max_length) - 1,
+        max_target_tokens=_limit(positions, None if task is Task.COMPLETION else options.max_length) - 1,
         vocabulary_size=decoder.vocabulary_size,
         defaults=generation_defaults(options),
     )

@@ -19,6 +19,7 @@ from regard_export.graphs import (
     ClassifierGraph,
     EncoderGraph,
     ImageEncoderGraph,
+    PrefillGraph,
     StepGraph,
     TextEncoderGraph,
     TracedGraph,
@@ -35,6 +36,7 @@ GRAPHS: dict[Task, tuple[type[TracedGraph], ...]] = {
     Task.TRANSLATION: (EncoderGraph, StepGraph),
     Task.CAPTIONING: (EncoderGraph, StepGraph),
     Task.TRANSCRIPTION: (EncoderGraph, StepGraph),
+    Task.COMPLETION: (PrefillGraph, StepGraph),
     Task.CLASSIFICATION: (ClassifierGraph,),
     Task.TOKEN_CLASSIFICATION: (ClassifierGraph,),
     Task.QUESTION_ANSWERING: (ClassifierGraph,),
@@ -63,7 +65,7 @@ class Writer:
     def write(self, checkpoint: Checkpoint, progress: Progress, *, taps: bool) -> GraphFiles:
         """Write every graph that the checkpoint's task needs."""
         files = GraphFiles({}, ())
-        for kind in GRAPHS[checkpoint.task]:
+        for kind in (PrefillGraph, StepGraph) if checkpoint.has_only_decoder else GRAPHS[checkpoint.task]:
             graph = kind(checkpoint, taps=taps)
             progress(f"tracing the {graph.name}")
             with exchanged(checkpoint.model, checkpoint.family), finite():

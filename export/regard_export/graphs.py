@@ -6,6 +6,7 @@ Each wraps the whole, unmodified model; what its outputs don't need is pruned fr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from torch.onnx import ops
 
 from regard.manifest import TapSpec
 from regard_export.attention import Trace, tracing
-from regard_export.caches import KeyValue, RecordingCache, StepCache
+from regard_export.caches import DecoderStepCache, KeyValue, PrefillCache, RecordingCache, StepCache
 from regard_export.checkpoint import Checkpoint
 from regard_export.errors import CheckpointError
 from regard_export.families import Decoder, logits_of
@@ -34,7 +35,7 @@ class Findings:
 class Graph(torch.nn.Module, ABC):
     """A graph of a package. `findings` holds its outputs' names and taps once it has been traced."""
 
-    name: Literal["encoder", "step", "classifier", "text_encoder", "image_encoder"]
+    name: Literal["encoder", "prefill", "step", "classifier", "text_encoder", "image_encoder"]
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -57,12 +58,16 @@ class TracedGraph(Graph):
         self.with_taps = taps
 
     def _finish(self, outputs: dict[str, torch.Tensor], trace: Trace) -> tuple[torch.Tensor, ...]:
-        if trace.tapped_stack not in trace.attended:
+        for stack in sorted(trace.tapped_stacks - trace.attended):
             raise CheckpointError(
-                f"{type(self.model).__name__}: its {trace.tapped_stack} computes attention by itself, not through "
+                f"{type(self.model).__name__}: its {stack} computes attention by itself, not through "
                 "Transformers' attention interface; it needs an adapter in regard_export/families"
             )
-        tapped = {f"{tap.kind}_attention.{tap.layer}": tap for tap in trace.taps}
+        tapped = {
+            f"{kind}_attention.{index}": tap
+            for kind in TAP_ROWS
+            for index, tap in enumerate(tap for tap in trace.taps if tap.kind == kind)
+        }
         self.findings.output_names = [*outputs, *tapped]
         self.findings.taps = [
             TapSpec(
@@ -87,11 +92,13 @@ class _SourceGraph(TracedGraph):
         """What it reads."""
         return self.checkpoint.sources.get(self.name, self.checkpoint.inputs)
 
-    def _trace(self, source: Tensors, rows: torch.Tensor | None) -> Trace:
+    def _trace(
+        self, source: Tensors, rows: torch.Tensor | None, tapped_stacks: frozenset[str] = frozenset({"encoder"})
+    ) -> Trace:
         return Trace(
             source.get("source_length"),
             {} if rows is None else {"self": rows},
-            tapped_stack="encoder",
+            tapped_stacks,
             source_rows=next(iter(source.values())).shape[0],
         )
 
@@ -160,13 +167,32 @@ class EncoderGraph(_SourceGraph):
         """Trace the whole model for one dummy token, whose cross-attention yields the state."""
         cache = RecordingCache()
         trace = self._trace(source, self_tap_rows)
-        trace.decoder = frozenset(self.model.get_decoder().modules())
+        trace.decoder = frozenset(self.checkpoint.family.decoder(self.model).modules())
         with tracing(trace):
             rows = next(iter(source.values())).shape[0]
             token = torch.zeros(rows, 1, dtype=torch.int64)
             arguments = self._arguments(source)
             self.checkpoint.family.decode(self.model, token, source=arguments, cache=cache)
         return self._finish(_named("cross", cache.cross), trace)
+
+
+class PrefillGraph(_SourceGraph):
+    """The source -> the state that a decoder without an encoder goes on from, and its self-attention."""
+
+    name = "prefill"
+
+    def forward(
+        self, source: dict[str, torch.Tensor], self_tap_rows: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        """Trace the decoder on the whole source: padding on the right of a text is behind all that counts."""
+        sees = self.checkpoint.image is not None
+        trace = self._trace(source, self_tap_rows, frozenset({"encoder", "decoder"} if sees else {"decoder"}))
+        trace.decoder = frozenset(self.checkpoint.family.decoder(self.model).modules())
+        trace.causal = not sees
+        cache = PrefillCache()
+        with tracing(trace):
+            self.checkpoint.family.prefill(self.model, self._arguments(source), cache)
+        return self._finish(_named("first", cache.written), trace)
 
 
 class StepGraph(TracedGraph):
@@ -182,8 +208,8 @@ class StepGraph(TracedGraph):
         num_candidates: torch.Tensor,
         past_key: list[torch.Tensor],
         past_value: list[torch.Tensor],
-        cross_key: list[torch.Tensor],
-        cross_value: list[torch.Tensor],
+        cross_key: Sequence[torch.Tensor] = (),
+        cross_value: Sequence[torch.Tensor] = (),
         source_length: torch.Tensor | None = None,
         self_tap_rows: torch.Tensor | None = None,
         cross_tap_rows: torch.Tensor | None = None,
@@ -191,25 +217,33 @@ class StepGraph(TracedGraph):
         """Trace the whole model from its caches on; the encoder is not run."""
         past = list(zip(past_key, past_value, strict=True))
         cross = list(zip(cross_key, cross_value, strict=True))
-        cache = StepCache(past, cross, row_length, total_length)
+        lengths = row_length, total_length
+        cache = StepCache(past, cross, *lengths) if cross else DecoderStepCache(past, *lengths)
+        family = self.checkpoint.family
         asked = {"self": self_tap_rows, "cross": cross_tap_rows}
         trace = Trace(
             source_length,
             {kind: rows for kind, rows in asked.items() if rows is not None},
-            tapped_stack="decoder",
-            decoder=frozenset(self.model.get_decoder().modules()),
+            frozenset({"decoder"}),
+            decoder=frozenset(family.decoder(self.model).modules()),
             step=cache,
         )
-        unread = torch.zeros(token_ids.shape[0], 1, self.decoder.encoder_width, dtype=self.model.dtype)
         with tracing(trace):
-            output = self.checkpoint.family.decode(
-                self.model, token_ids, hidden=unread, cache=cache, positions=cache.get_seq_length()
-            )
-        assert output.logits is not None
+            output = self._step(token_ids, cache)
         logits = output.logits[:, -1].float()
         outputs = candidates(logits, num_candidates) | {"logits": logits}
         outputs |= _named("present", [pair for _, pair in sorted(cache.present.items())])
         return self._finish(outputs, trace)
+
+    def _step(self, token_ids: torch.Tensor, cache: StepCache | DecoderStepCache) -> Any:
+        family = self.checkpoint.family
+        if isinstance(cache, StepCache):
+            unread = torch.zeros(token_ids.shape[0], 1, self.decoder.encoder_width, dtype=self.model.dtype)
+            positions = cache.get_seq_length()
+            return family.decode(self.model, token_ids, hidden=unread, cache=cache, positions=positions)
+        before = self.checkpoint.image.positions if self.checkpoint.image else 0
+        positions = cache.row_length.to(torch.int64)[:, None] - before
+        return family.step(self.model, token_ids, cache, positions)
 
     @property
     def decoder(self) -> Decoder:
@@ -237,7 +271,8 @@ class StepGraph(TracedGraph):
             example.add("source_length", torch.tensor([5, 4, 3], dtype=torch.int32), {0: "R"})
         if self.with_taps:
             example.add(TAP_ROWS["self"], torch.tensor([0, 2]), {0: "A"})
-            example.add(TAP_ROWS["cross"], torch.tensor([0, 2]), {0: "B"})
+            if self.decoder.cross:
+                example.add(TAP_ROWS["cross"], torch.tensor([0, 2]), {0: "B"})
         return example
 
 

@@ -100,6 +100,24 @@ class TextInputs:
 
 
 @dataclass(frozen=True)
+class PromptInputs(TextInputs):
+    """`input_ids` [R, S] int64, padded on the right, which a decoder reads from left to right: no length is needed.
+
+    Of `max_tokens`, samples leave some for what is written behind them.
+    """
+
+    def example(self) -> Example:
+        """Return two rows."""
+        example = Example()
+        example.add("input_ids", torch.zeros(2, 7, dtype=torch.int64), {0: "R", 1: "S"})
+        return example
+
+    def arguments(self, inputs: Tensors) -> dict[str, torch.Tensor]:
+        """Hand on the tokens."""
+        return {"input_ids": inputs["input_ids"]}
+
+
+@dataclass(frozen=True)
 class ImageInputs:
     """`pixel_values` [R, 3, height, width] float32: every position of an image is real."""
 

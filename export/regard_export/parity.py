@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 import torch
 
@@ -26,15 +25,11 @@ from regard_export.families import logits_of
 from regard_export.generation import GREEDY
 from regard_export.graph_files import GraphFiles
 from regard_export.inputs import Inputs
+from regard_export.prompt_parity import PromptProof
+from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds, Stepper, greedy, open_session, run
 
-STAGES = ("encoder", "step", "classifier", "text_encoder", "image_encoder")
-DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+STAGES = ("encoder", "prefill", "step", "classifier", "text_encoder", "image_encoder")
 TIE_MARGIN = 1e-4
-SAMPLE_TOKENS = 12
-GARBAGE = 7.0
-
-Array = npt.NDArray[Any]
-Feeds = dict[str, Array]
 
 
 @dataclass
@@ -128,19 +123,16 @@ def _compare(
         if checkpoint.generation is None:
             for graph in checkpoint.sources:
                 _compare_reader(checkpoint, graph, sessions[graph], taps, parity)
+        elif "prefill" in sessions:
+            for sample in checkpoint.inputs.samples():
+                source = Source.of(checkpoint.inputs, sample)
+                PromptProof(checkpoint, checkpoint.generation, sessions, taps, parity, source).compare()
         else:
             _Generator(checkpoint, checkpoint.generation, sessions, taps, parity).compare()
 
 
 def _sessions(graphs: Mapping[str, GraphSpec], directory: Path) -> dict[str, ort.InferenceSession]:
     return {name: open_session(directory / graph.file) for name, graph in graphs.items()}
-
-
-def open_session(path: Path) -> ort.InferenceSession:
-    """Load a graph as the proof runs it."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _compare_maps(name: str, ours: Array, reference: torch.Tensor, lengths: Array, parity: Parity) -> None:
@@ -184,6 +176,14 @@ class Source:
         for row, length in zip(answers, self.lengths, strict=True):
             yield row if answers.ndim == 2 else row[:length]
 
+    def alone(self, row: int) -> dict[str, torch.Tensor]:
+        """Return what the eager model takes of one row, without its padding."""
+        length = int(self.lengths[row])
+        return {
+            name: one[row : row + 1, :length] if name == "input_ids" else one[row : row + 1]
+            for name, one in self.arguments.items()
+        }
+
     def halved(self) -> Source:
         """Return the same with what the eager model takes in floating point in fp16."""
         arguments = {k: v.half() if v.is_floating_point() else v for k, v in self.arguments.items()}
@@ -207,13 +207,6 @@ def answer_of(checkpoint: Checkpoint, source: Source) -> Answer:
         return Answer("embeddings", embeddings, embedded.attentions)
     output = checkpoint.model(**source.arguments, output_attentions=True)
     return Answer("logits", logits_of(output), output.attentions)
-
-
-def run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
-    """Return every output; feeds that the graph lacks are left out."""
-    known = {value.name for value in session.get_inputs()}
-    names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(None, {k: v for k, v in feeds.items() if k in known}), strict=True))
 
 
 @dataclass
@@ -250,7 +243,7 @@ class _Generator:
             source={name: tensor.repeat_interleave(hypotheses, 0) for name, tensor in source.arguments.items()},
             output_attentions=True,
         )
-        stepper = _Stepper(self.sessions["step"], rows, source.lengths, state)
+        stepper = Stepper(self.sessions["step"], rows, source.lengths, state)
         for tick in range(SAMPLE_TOKENS + min(rows, 4) - 1):
             position = np.clip(tick - np.arange(rows) % 4, 0, SAMPLE_TOKENS - 1).astype(np.int32)
             got = stepper.step(tokens[np.arange(rows), position], position)
@@ -281,7 +274,7 @@ class _Generator:
             return_dict_in_generate=True,
         )
         rows = len(source.lengths)
-        stepper = _Stepper(self.sessions["step"], rows, source.lengths, state)
+        stepper = Stepper(self.sessions["step"], rows, source.lengths, state)
         sequences = expected.sequences.numpy()
         open_rows = set(range(rows))
         for at in range(sequences.shape[1] - 1):
@@ -289,7 +282,7 @@ class _Generator:
             free = at + 1 - len(prompt)
             if free < 0:
                 continue
-            chosen = _greedy(got["logits"], spec, free, steps)
+            chosen = greedy(got["logits"], spec, free, steps)
             eager = expected.logits[free].numpy()
             for row in sorted(open_rows):
                 token = sequences[row, at + 1]
@@ -306,54 +299,3 @@ def random_tokens(spec: GenerationSpec, rows: int) -> Array:
     tokens[tokens == spec.pad_token_id] = spec.eos_token_ids[0]
     tokens[:, 0] = spec.start_token_id
     return tokens
-
-
-def _greedy(logits: Array, spec: GenerationSpec, at: int, steps: int) -> Array:
-    if at == 0 and spec.forced_bos_token_id is not None:
-        return np.full(len(logits), spec.forced_bos_token_id)
-    if at == steps - 1 and spec.forced_eos_token_id is not None:
-        return np.full(len(logits), spec.forced_eos_token_id)
-    allowed = logits.copy()
-    allowed[:, list(spec.suppressed_token_ids)] = -np.inf
-    chosen: Array = allowed.argmax(-1)
-    return chosen
-
-
-class _Stepper:
-    """Runs the step graph with its cache bound in place, all taps asked for."""
-
-    def __init__(self, session: ort.InferenceSession, rows: int, lengths: Array, cross: Feeds) -> None:
-        self._session = session
-        self._names = [value.name for value in session.get_outputs()]
-        self._inputs = {value.name: value for value in session.get_inputs()}
-        self._rows = rows
-        positions = 2 * SAMPLE_TOKENS + 4
-        self._fixed: Feeds = {"source_length": lengths, "num_candidates": np.array([4]), **cross}
-        self._fixed |= {name: np.arange(rows) for name in ("self_tap_rows", "cross_tap_rows")}
-        self._cache = {
-            name: ort.OrtValue.ortvalue_from_numpy(
-                np.full((rows, value.shape[1], positions, value.shape[3]), GARBAGE, DTYPES[value.type])
-            )
-            for name, value in self._inputs.items()
-            if name.startswith("past_")
-        }
-
-    def step(self, tokens: Array, position: Array) -> dict[str, Array]:
-        feeds = self._fixed | {
-            "token_ids": tokens.reshape(self._rows, 1),
-            "row_length": position,
-            "total_length": np.array(position.max() + 1, np.int32),
-        }
-        binding = self._session.io_binding()
-        for name in self._inputs.keys() - self._cache.keys():
-            binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
-        for name, value in self._cache.items():
-            binding.bind_ortvalue_input(name, value)
-            binding.bind_ortvalue_output(name.replace("past_", "present_"), value)
-        rest = [name for name in self._names if not name.startswith("present_")]
-        for name in rest:
-            binding.bind_output(name)
-        self._session.run_with_iobinding(binding)
-        bound = [name.replace("past_", "present_") for name in self._cache] + rest
-        outputs = dict(zip(bound, binding.get_outputs(), strict=True))
-        return {name: outputs[name].numpy() for name in rest}

@@ -102,6 +102,23 @@ def save_fsmt(directory: Path) -> Path:
     return directory
 
 
+def save_completer(directory: Path, kind: str = "GPT2", **sizes: object) -> Path:
+    """Write a causal language model of two layers, and return its directory."""
+    widths = {"OPT": {"ffn_dim": 48, "word_embed_proj_dim": 32}}
+    config = getattr(transformers, f"{kind}Config")(**TEXT_SIZES | widths.get(kind, {}) | sizes)
+    model = getattr(transformers, {"GPT2": "GPT2LMHeadModel"}.get(kind, f"{kind}ForCausalLM"))(config)
+    return _save(model, directory)
+
+
+def save_git(directory: Path) -> Path:
+    """Write a GitForCausalLM of two layers in each stack, for images of 16 by 16; return its directory."""
+    ends = {"bos_token_id": UNK, "eos_token_id": EOS}
+    config = transformers.GitConfig(**TEXT_SIZES | ends, vision_config=IMAGE_SIZES | {"image_size": 16})
+    model = transformers.GitForCausalLM(config)
+    model.generation_config = GenerationConfig(**ends, pad_token_id=PAD, max_length=48)
+    return _save(model, save_processor(directory, "CLIP", size={"height": 16, "width": 16}, do_center_crop=False))
+
+
 def save_t5(directory: Path, model_class: str = "T5ForConditionalGeneration") -> Path:
     """Write a T5 of two plus two layers, whose positions fall into few buckets; return its directory."""
     model_type = getattr(transformers, model_class)

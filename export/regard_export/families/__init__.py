@@ -12,19 +12,30 @@ from regard_export.families.bart import Bart
 from regard_export.families.base import Family, exchanged, logits_of, unused_positions
 from regard_export.families.blip import Blip
 from regard_export.families.deberta import Deberta
-from regard_export.families.decoder import Decoder, measure_decoder
+from regard_export.families.decoder import Decoder, measure_decoder, measure_lone_decoder
 from regard_export.families.fsmt import FSMT
+from regard_export.families.git import Git
 from regard_export.families.t5 import T5
 from regard_export.families.vision_encoder_decoder import VisionEncoderDecoder
 from regard_export.families.whisper import Whisper
 
-__all__ = ["Decoder", "Family", "exchanged", "family_of", "logits_of", "measure_decoder", "unused_positions"]
+__all__ = [
+    "Decoder",
+    "Family",
+    "exchanged",
+    "family_of",
+    "logits_of",
+    "measure_decoder",
+    "measure_lone_decoder",
+    "unused_positions",
+]
 
 FAMILIES: Mapping[str, type[Family]] = {
     "bart": Bart,
     "blip": Blip,
     "deberta-v2": Deberta,
     "fsmt": FSMT,
+    "git": Git,
     "mbart": Bart,
     "mt5": T5,
     "t5": T5,

@@ -11,14 +11,26 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, Seq2SeqLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPooling,
+    CausalLMOutputWithPast,
+    Seq2SeqLMOutput,
+)
 from transformers.utils.generic import ModelOutput
 
 from regard_export.attention import IMPLEMENTATION
 
 
 class Family:
-    """A kind of model that follows Transformers' conventions."""
+    """A kind of model that follows Transformers' conventions.
+
+    Those that have an encoder are called with `encode` and `decode`; those that have only a decoder
+    with `prefill`, `step` and `complete`.
+    """
+
+    reads_images_itself = False
+    """Whether images are for the decoder to read, before its text, as if they were the text's beginning."""
 
     def attends_to_source(self, config: PretrainedConfig) -> bool:
         """Tell whether the model has a decoder with cross-attention."""
@@ -36,6 +48,11 @@ class Family:
     def generation(self, model: PreTrainedModel) -> GenerationConfig:
         """Return what `generate()` obeys."""
         return model.generation_config
+
+    def decoder(self, model: PreTrainedModel) -> torch.nn.Module:
+        """Return the stack that writes."""
+        stack: torch.nn.Module = model.get_decoder()
+        return stack
 
     def encode(self, model: PreTrainedModel, source: Mapping[str, torch.Tensor], **options: Any) -> BaseModelOutput:
         """Run the stack that reads the source, up to its hidden states [R, S, W]."""
@@ -84,6 +101,26 @@ class Family:
         """Call `generate()` for texts that begin with `prompt`, the start token first."""
         searching: Any = model
         return searching.generate(**source, **options)
+
+    def prefill(self, model: PreTrainedModel, source: Mapping[str, torch.Tensor], cache: Any) -> None:
+        """Let a decoder read its source, without padding, into an empty cache."""
+        model(**source, past_key_values=cache, use_cache=True)
+
+    def step(
+        self, model: PreTrainedModel, token_ids: torch.Tensor, cache: Any, positions: torch.Tensor
+    ) -> CausalLMOutputWithPast:
+        """Let a decoder read one more token of every row [N, 1], at `positions` [N, 1] of its text."""
+        output: CausalLMOutputWithPast = model(
+            input_ids=token_ids, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        return output
+
+    def complete(
+        self, model: PreTrainedModel, source: Mapping[str, torch.Tensor], token_ids: torch.Tensor, **options: Any
+    ) -> CausalLMOutputWithPast:
+        """Run a decoder on its source, without padding, and the tokens [N, T] behind it."""
+        output: CausalLMOutputWithPast = model(input_ids=torch.cat([source["input_ids"], token_ids], 1), **options)
+        return output
 
 
 def logits_of(output: ModelOutput) -> torch.Tensor:

@@ -23,7 +23,10 @@ class StateSize:
 
 @dataclass(frozen=True)
 class Decoder:
-    """The sizes of a decoder: its state layer by layer, the width of what it reads, the words that it knows."""
+    """The sizes of a decoder: its state layer by layer, the width of what it reads, the words that it knows.
+
+    `cross` is empty and `encoder_width` 0 for a model that has only a decoder.
+    """
 
     own: tuple[StateSize, ...]
     cross: tuple[StateSize, ...]
@@ -44,6 +47,17 @@ def measure_decoder(model: PreTrainedModel, family: Family, source: Mapping[str,
         for half in (cache.self_attention_cache, cache.cross_attention_cache)
     )
     return Decoder(own, cross, hidden.shape[-1], logits.shape[-1])
+
+
+def measure_lone_decoder(model: PreTrainedModel, family: Family, source: Mapping[str, torch.Tensor]) -> Decoder:
+    """Find the sizes of a decoder that reads its source itself."""
+    cache = DynamicCache()
+    rows = next(iter(source.values())).shape[0]
+    with torch.no_grad():
+        family.prefill(model, source, cache)
+        logits = family.complete(model, source, torch.zeros(rows, 1, dtype=torch.int64)).logits
+    assert logits is not None
+    return Decoder(tuple(_state_size(layer) for layer in cache.layers), (), 0, logits.shape[-1])
 
 
 def _state_size(layer: Any) -> StateSize:

@@ -14,7 +14,8 @@ from regard_export.errors import CheckpointError
 ENCODERS_OF_TEXT = ("bert", "distilbert", "roberta", "xlm-roberta", "albert", "electra", "deberta-v2")
 PROVEN: Mapping[Task, tuple[str, ...]] = {
     Task.TRANSLATION: ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5", "fsmt"),
-    Task.CAPTIONING: ("vision-encoder-decoder", "blip"),
+    Task.CAPTIONING: ("vision-encoder-decoder", "blip", "git"),
+    Task.COMPLETION: ("gpt2", "opt"),
     Task.TRANSCRIPTION: ("whisper",),
     Task.CLASSIFICATION: (
         *ENCODERS_OF_TEXT,
@@ -32,6 +33,7 @@ PROVEN: Mapping[Task, tuple[str, ...]] = {
 
 _CLASSES: tuple[Mapping[str, Any], ...] = (
     modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+    modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     modeling_auto.MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,

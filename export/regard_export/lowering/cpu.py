@@ -26,7 +26,8 @@ def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Give MultiHeadAttention the key lengths as its one-dimensional padding mask."""
     query, key, value, length, bias = [*node.inputs, None, None][:5]
     inputs = trimmed([query, key, value, None, length, bias])
-    return [tape.op("MultiHeadAttention", inputs, _attributes(node), domain=FUSED)]
+    attributes = _attributes(node) | ({"unidirectional": 1} if "causal" in node.attributes else {})
+    return [tape.op("MultiHeadAttention", inputs, attributes, domain=FUSED)]
 
 
 def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:

@@ -83,7 +83,10 @@ def _attend(
         inputs = [*inputs, None, None, tape.op("Cast", [length], {"to": ir.DataType.INT64})]
     elif bias is None:
         inputs = [*heads]
-    return tape.op("Attention", inputs, {"scale": node.attributes["scale"].as_float()})
+    attributes: dict[str, int | float] = {"scale": node.attributes["scale"].as_float()}
+    if "causal" in node.attributes:
+        attributes["is_causal"] = 1
+    return tape.op("Attention", inputs, attributes)
 
 
 RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {

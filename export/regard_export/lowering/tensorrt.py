@@ -16,7 +16,7 @@ from onnx_ir.tape import Tape
 from regard.manifest import ProfileSpec, TensorSpec
 from regard_export.lowering import portable
 from regard_export.lowering.operands import constant, int64
-from regard_export.lowering.weights import attended_keys, masked_softmax
+from regard_export.lowering.weights import attended_keys, causal_keys, masked_softmax
 
 BATCH = ProfileSpec(min=1, opt=8, max=64)
 USUAL_TOKENS = 64
@@ -27,6 +27,8 @@ def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     query, key, value, length, bias = [*node.inputs, None, None][:5]
     assert key is not None and key.dtype is not None
     attended = None if length is None else attended_keys(tape, key, length)
+    if "causal" in node.attributes:
+        attended = causal_keys(tape, key, attended)
     scale = key.dtype.numpy().type(node.attributes["scale"].as_float())
     weights = masked_softmax(tape, portable.split_heads(node, tape, query), key, bias, attended, scale)
     return [portable.join_heads(tape, tape.op("MatMul", [weights, value]))]

@@ -59,6 +59,8 @@ def _softmax_of_scores(node: ir.Node) -> ir.Graph:
     if length is not None:
         lengths = tape.op("Gather", [length, requests], {"axis": 0})
         attended = attended_keys(tape, keys, lengths, of_cache=total is not None)
+    if "causal" in node.attributes:
+        attended = causal_keys(tape, keys, attended)
     if query.dtype != ir.DataType.FLOAT:
         queries, keys = (tape.op("Cast", [value], {"to": FLOAT}) for value in (queries, keys))
         bias = bias and tape.op("Cast", [bias], {"to": FLOAT})
@@ -96,13 +98,30 @@ def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None, axis: int = 
 
 def attended_keys(tape: Tape, keys: ir.Value, lengths: ir.Value, *, of_cache: bool = False) -> ir.Value:
     """Return bool [A, 1, 1, T]: whether keys [A, H, T, D] lie within `lengths` [A]; of a cache, one more does."""
-    count = tape.op(
-        "Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), constant(tape, np.array([], np.int64))]
-    )
-    positions = tape.op("Range", [constant(tape, np.int64(0)), count, constant(tape, np.int64(1))])
+    positions = _places(tape, keys)
     limits = tape.op("Cast", [lengths], {"to": ir.DataType.INT64})
     limits = tape.op("Reshape", [limits, constant(tape, np.array([-1, 1, 1, 1]))])
     return tape.op("LessOrEqual" if of_cache else "Less", [positions, limits])
+
+
+def causal_keys(tape: Tape, keys: ir.Value, attended: ir.Value | None) -> ir.Value:
+    """Return which of the keys [A, H, T, D], as many as queries, lie up to a query's own place: bool [1, 1, T, T].
+
+    With `attended`, that holds as well.
+    """
+    positions = _places(tape, keys)
+    own = tape.op("Reshape", [positions, constant(tape, np.array([-1, 1]))])
+    causal = tape.op("LessOrEqual", [positions, own])
+    causal = tape.op("Unsqueeze", [causal, constant(tape, np.array([0, 1]))])
+    return causal if attended is None else tape.op("And", [causal, attended])
+
+
+def _places(tape: Tape, keys: ir.Value) -> ir.Value:
+    """Return the numbers [T] of keys [A, H, T, D], from 0."""
+    count = tape.op(
+        "Reshape", [tape.op("Shape", [keys], {"start": 2, "end": 3}), constant(tape, np.array([], np.int64))]
+    )
+    return tape.op("Range", [constant(tape, np.int64(0)), count, constant(tape, np.int64(1))])
 
 
 def _rows_per_request(tape: Tape, query: ir.Value | None, key: ir.Value | None) -> ir.Value:

@@ -13,8 +13,9 @@ import torch
 from regard.manifest import TapSpec
 from regard_export.graph_files import GraphFiles
 from regard_export.modules.blueprint import Blueprint
-from regard_export.parity import SAMPLE_TOKENS, Array, Feeds, Parity, open_session, run
+from regard_export.parity import Parity
 from regard_export.precision import TOLERANCES
+from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds, open_session, run
 
 
 def measure(blueprint: Blueprint, directory: Path, files: GraphFiles) -> Parity:

@@ -1,0 +1,92 @@
+"""Running graphs as the proofs do, without the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from regard.manifest import GenerationSpec
+
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+SAMPLE_TOKENS = 12
+GARBAGE = 7.0
+
+Array = npt.NDArray[Any]
+Feeds = dict[str, Array]
+
+
+def open_session(path: Path) -> ort.InferenceSession:
+    """Load a graph as the proof runs it."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
+    """Return every output; feeds that the graph lacks are left out."""
+    known = {value.name for value in session.get_inputs()}
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(None, {k: v for k, v in feeds.items() if k in known}), strict=True))
+
+
+def greedy(logits: Array, spec: GenerationSpec, at: int, steps: int) -> Array:
+    """Return the tokens [N] that greedy search takes at the position `at` of `steps`."""
+    if at == 0 and spec.forced_bos_token_id is not None:
+        return np.full(len(logits), spec.forced_bos_token_id)
+    if at == steps - 1 and spec.forced_eos_token_id is not None:
+        return np.full(len(logits), spec.forced_eos_token_id)
+    allowed = logits.copy()
+    allowed[:, list(spec.suppressed_token_ids)] = -np.inf
+    chosen: Array = allowed.argmax(-1)
+    return chosen
+
+
+class Stepper:
+    """Runs the step graph with its cache bound in place, all taps asked for."""
+
+    def __init__(self, session: ort.InferenceSession, rows: int, lengths: Array, cross: Feeds, before: int = 0) -> None:
+        """Make room for `before` positions and the samples' tokens behind them."""
+        self._session = session
+        self._names = [value.name for value in session.get_outputs()]
+        self._inputs = {value.name: value for value in session.get_inputs()}
+        self._rows = rows
+        positions = before + 2 * SAMPLE_TOKENS + 4
+        self._fixed: Feeds = {"source_length": lengths, "num_candidates": np.array([4]), **cross}
+        self._fixed |= {name: np.arange(rows) for name in ("self_tap_rows", "cross_tap_rows")}
+        self._cache = {
+            name: ort.OrtValue.ortvalue_from_numpy(
+                np.full((rows, value.shape[1], positions, value.shape[3]), GARBAGE, DTYPES[value.type])
+            )
+            for name, value in self._inputs.items()
+            if name.startswith("past_")
+        }
+
+    def begin(self, row: int, state: Feeds, positions: int) -> None:
+        """Put the first `positions` of each state [H, S, D] into a row's cache."""
+        for name, value in state.items():
+            self._cache[name].numpy()[row, :, :positions] = value[:, :positions]
+
+    def step(self, tokens: Array, position: Array) -> dict[str, Array]:
+        """Feed every row its token [N] at its position [N]; return what the graph gives beside the cache."""
+        feeds = self._fixed | {
+            "token_ids": tokens.reshape(self._rows, 1),
+            "row_length": position,
+            "total_length": np.array(position.max() + 1, np.int32),
+        }
+        binding = self._session.io_binding()
+        for name in self._inputs.keys() - self._cache.keys():
+            binding.bind_cpu_input(name, np.ascontiguousarray(feeds[name]))
+        for name, value in self._cache.items():
+            binding.bind_ortvalue_input(name, value)
+            binding.bind_ortvalue_output(name.replace("past_", "present_"), value)
+        rest = [name for name in self._names if not name.startswith("present_")]
+        for name in rest:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        bound = [name.replace("past_", "present_") for name in self._cache] + rest
+        outputs = dict(zip(bound, binding.get_outputs(), strict=True))
+        return {name: outputs[name].numpy() for name in rest}
