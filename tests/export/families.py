@@ -13,7 +13,9 @@ from .checkpoints import (
     save_blip,
     save_captioner,
     save_classifier,
+    save_completer,
     save_fsmt,
+    save_git,
     save_image_classifier,
     save_multilingual_translator,
     save_t5,
@@ -65,11 +67,18 @@ CAPTIONERS: dict[str, Save] = {
     "DeiT and RoBERTa": lambda at: save_captioner(at, "DeiT", "Roberta"),
     "Swin and GPT-2": lambda at: save_captioner(at, "Swin", "GPT2"),
     "BLIP": save_blip,
+    "GIT": save_git,
+}
+
+COMPLETERS: dict[str, Save] = {
+    "GPT-2": save_completer,
+    "OPT": lambda at: save_completer(at, "OPT"),
 }
 
 FAMILIES: dict[str, Save] = {
     **TRANSLATORS,
     **CAPTIONERS,
+    **COMPLETERS,
     **{kind: partial(save_classifier, model_class=kind, **sizes) for kind, sizes in TEXT_CLASSIFIERS.items()},
     **{kind: partial(save_image_classifier, model_class=kind, **sizes) for kind, sizes in IMAGE_CLASSIFIERS.items()},
 }

@@ -19,8 +19,8 @@ from .checkpoints import SWIN_SIZES, save_classifier, save_clip, save_image_clas
 from .families import CAPTIONERS, IMAGE_CLASSIFIERS, LANGUAGES, TEXT_CLASSIFIERS, TRANSLATORS, Save
 
 LAYERS = 2
-ELSEWHERE = {"Marian", "ViT", "ViT and GPT-2"}
-"""Families with a file of their own: `test_package.py`, `test_images.py`."""
+ELSEWHERE = {"Marian", "ViT", "ViT and GPT-2", "GIT"}
+"""Families with a file of their own: `test_package.py`, `test_images.py`, `test_prefill.py`."""
 
 
 def here(names: Iterable[str]) -> list[str]:
@@ -42,7 +42,8 @@ def test_regard_export_lists_what_is_exported_here() -> None:
         return {getattr(transformers, classes[f"{kind}config".lower()]).model_type for kind in kinds}
 
     assert set(PROVEN[Task.TRANSLATION]) == model_types(TRANSLATORS)
-    assert set(PROVEN[Task.CAPTIONING]) == {"vision-encoder-decoder", "blip"}
+    assert set(PROVEN[Task.CAPTIONING]) == {"vision-encoder-decoder", "blip", "git"}
+    assert set(PROVEN[Task.COMPLETION]) == {"gpt2", "opt"}
     assert set(PROVEN[Task.CLASSIFICATION]) == model_types([*TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS])
     assert (
         set(PROVEN[Task.TOKEN_CLASSIFICATION]) == set(PROVEN[Task.QUESTION_ANSWERING]) == model_types(TEXT_CLASSIFIERS)

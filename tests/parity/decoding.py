@@ -21,7 +21,7 @@ import numpy as np
 import structlog
 from rich.console import Console
 from rich.table import Table
-from tests.export.checkpoints import save_captioner, save_t5, save_translator
+from tests.export.checkpoints import save_captioner, save_completer, save_git, save_t5, save_translator
 
 from load_tests.peers.results import Figure, write
 from regard_export.package import Options, export
@@ -35,6 +35,9 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "MarianMT": save_translator,
     "T5": save_t5,
     "ViT and GPT-2": save_captioner,
+    "GPT-2": save_completer,
+    "OPT": lambda at: save_completer(at, "OPT"),
+    "GIT": save_git,
     "demo-en-fr": lambda _: DEMONSTRATION,
 }
 BATCH = 24

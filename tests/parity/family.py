@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, VisionEncoderDecoderModel
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer, VisionEncoderDecoderModel
 
 from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation
 from regard.engine.search.options import GenerationOptions, options_of
 from regard.engine.source import Pixels, Source, Tokens
-from regard.manifest import Package, load_package
+from regard.manifest import Package, Task, load_package
 from regard.text.codec import TextCodec
 from regard.text.stops import StopStrings
 from regard.worker import Worker
@@ -47,10 +48,13 @@ class Family:
     def __init__(self, package: Package, checkpoint: Path, worker: Worker) -> None:
         assert package.manifest.generation is not None
         self.spec = package.manifest.generation
-        self._worker = worker
+        self.worker = worker
         self._codec = TextCodec(package)
         self._image = package.manifest.image
+        self._completes = package.manifest.task is Task.COMPLETION
         kind: Any = VisionEncoderDecoderModel if self._image else AutoModelForSeq2SeqLM
+        if package.manifest.reader == "prefill":
+            kind = AutoModelForCausalLM
         model = kind.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager")
         tokenizer = AutoTokenizer.from_pretrained(checkpoint)
         if tokenizer.unk_token_id in tokenizer(ANCHOR, add_special_tokens=False).input_ids:
@@ -65,27 +69,33 @@ class Family:
         """Return a request of certain options, for a random source."""
         source, arguments = self._source(random)
         given = {"max_new_tokens": MAX_NEW_TOKENS} | given
-        return Ask(name, source, arguments, given, self.options(given))
+        if self._completes:  # generate() forces a first token only where nothing is before it
+            given = {option: value for option, value in given.items() if option != "forced_bos_token_id"}
+        return Ask(name, source, arguments, given, self.options(given, len(self.reference.prompt(arguments))))
 
-    def options(self, given: Mapping[str, Any]) -> GenerationOptions:
+    def options(self, given: Mapping[str, Any], prompt_tokens: int = 1) -> GenerationOptions:
         """Return what the engine is given for the options of a request."""
         options = {name: value for name, value in given.items() if name != "stop_strings"}
         if "stop_strings" in given:
             options["ends_at_stop"] = self._codec.ends_at_stop(StopStrings(given["stop_strings"]))
-        return options_of(self.spec, options)
+        return options_of(self.spec, options, prompt_tokens)
 
     async def answer(self, source: Source, options: GenerationOptions) -> Generation:
         """Return the engine's answer."""
-        answer = await self._worker.run(GenerateRequest(source, options))
+        answer = await self.worker.run(GenerateRequest(source, options))
         assert isinstance(answer, Generation)
         return answer
+
+    async def complete(self, prompt: npt.NDArray[np.int64], given: Mapping[str, Any]) -> Generation:
+        """Return the engine's answer to a prompt [S]."""
+        return await self.answer(Tokens(prompt), self.options(given, len(prompt)))
 
     def _source(self, random: np.random.Generator) -> tuple[Source, Arguments]:
         if self._image:
             pixels = random.normal(0, 1, (3, self._image.height, self._image.width)).astype(np.float32)
             return Pixels(pixels, self._image.positions), {"pixel_values": torch.from_numpy(pixels)[None]}
         words = random.integers(4, self.spec.vocabulary_size, random.integers(1, LONGEST_SOURCE))
-        ids = np.array([*words, self.spec.eos_token_ids[0]])
+        ids = words if self._completes else np.array([*words, self.spec.eos_token_ids[0]])
         return Tokens(ids), {"input_ids": torch.from_numpy(ids)[None]}
 
 

@@ -67,10 +67,29 @@ class Reference:
 
     def log_probabilities(self, source: Arguments, token_ids: Sequence[int]) -> torch.Tensor:
         """Return the logarithms of all tokens' probabilities at every position [T, V]."""
-        read = torch.tensor([[self._spec.start_token_id, *token_ids[:-1]]])
         with torch.no_grad():
-            logits: torch.Tensor = self._model(**source, decoder_input_ids=read).logits[0]
-        return logits.log_softmax(-1)
+            logits: torch.Tensor = self._model(**self._arguments(source, token_ids[:-1])).logits[0]
+        return logits[-len(token_ids) :].log_softmax(-1)
+
+    def attentions(self, source: Arguments, token_ids: Sequence[int]) -> list[torch.Tensor]:
+        """Return a decoder's self-attention [H, S, S] of every layer, over its source, prompt and the tokens behind."""
+        with torch.no_grad():
+            answer = self._model(**self._arguments(source, token_ids), output_attentions=True)
+        return [weights[0] for weights in answer.attentions]
+
+    def prompt(self, source: Arguments) -> list[int]:
+        """Return what the decoder reads before its first token: what it is to complete, or the start token."""
+        if self._model.config.is_encoder_decoder or "input_ids" not in source:
+            return [self._spec.start_token_id]
+        prompt: list[int] = source["input_ids"][0].tolist()
+        return prompt
+
+    def _arguments(self, source: Arguments, token_ids: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Return what the model is called with for a source and the tokens behind its prompt."""
+        read = torch.tensor([[*self.prompt(source), *token_ids]])
+        if self._model.config.is_encoder_decoder:
+            return {**source, "decoder_input_ids": read}
+        return {**source, "input_ids": read, "attention_mask": torch.ones_like(read)}
 
     def first_distribution(self, source: Arguments, given: Mapping[str, Any]) -> np.ndarray[Any, Any]:
         """Return the probabilities [V] that Transformers' processors and warpers leave for the first token."""
@@ -82,7 +101,7 @@ class Reference:
         gaps: list[float] = []
         with _drawn_like_ours(given.get("seed", 0), len(prefix), draws), self._watched(gaps):
             answer = self._call(source, given, prefix)
-        sequences = [sequence[1:] for sequence in answer.sequences.tolist()]
+        sequences = [sequence[len(self.prompt(source)) :] for sequence in answer.sequences.tolist()]
         scores = answer.get("sequences_scores")
         if scores is not None:
             gaps.append(_gap(scores, len(scores)))
@@ -100,8 +119,9 @@ class Reference:
         start = self._call(source, greedy, ())
         missed_by_greedy = [(one[0].max() - one[0]).numpy() for one in start.scores]
         if len(start.scores) <= position:  # it ended before they part
-            return Expected([start.sequences[0, 1:].tolist()], None, [missed_by_greedy])
-        scores, beginning = start.scores[position][0], start.sequences[0, 1 : position + 1].tolist()
+            return Expected([start.sequences[0, len(self.prompt(source)) :].tolist()], None, [missed_by_greedy])
+        beginning = start.sequences[0, len(self.prompt(source)) :].tolist()[:position]
+        scores = start.scores[position][0]
         before = missed_by_greedy[:position]
         expected = Expected([], None, [])
         for token in scores.topk(given["num_return_sequences"]).indices.tolist():
@@ -127,9 +147,8 @@ class Reference:
                 options[name] = list(options[name])
         with torch.no_grad():
             return self._model.generate(
-                **source,
+                **self._arguments(source, prefix),
                 **{"do_sample": False} | options,
-                decoder_input_ids=torch.tensor([[self._spec.start_token_id, *prefix]]),
                 return_dict_in_generate=True,
                 output_scores=True,
             )

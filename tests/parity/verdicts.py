@@ -89,7 +89,7 @@ def _same(ours: list[list[int]], theirs: list[list[int]], pad_token_id: int) -> 
 
 
 def _scores_differ(ask: Ask, answer: Generation, family: Family, expected: Expected) -> float:
-    rules = Rules.of(ask.options, family.spec)
+    rules = Rules.of(ask.options, family.spec, family.reference.prompt(ask.arguments))
     differences = []
     for sequence in answer.sequences:
         eager = family.reference.log_probabilities(ask.arguments, sequence.token_ids)
