@@ -101,6 +101,8 @@ class Checkpoint:
         """What each graph reads that reads a source, by the graphs' names."""
         if self.image_inputs is not None:
             return {"text_encoder": self.inputs, "image_encoder": self.image_inputs}
+        if self.has_only_decoder:
+            return {"prefill": self.inputs}
         return {"encoder" if self.task.generates else "classifier": self.inputs}
 
     @property

@@ -39,6 +39,9 @@ def eager_differences(checkpoint: Checkpoint, taps: tuple[TapSpec, ...], precisi
 def _outputs(checkpoint: Checkpoint, source: Source, taps: tuple[TapSpec, ...]) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield what the eager model answers, by the names of the proof; maps are cut to their real positions."""
     reading = [tap for tap in taps if tap.graph != "step"]
+    if checkpoint.has_only_decoder:
+        yield from _completions(checkpoint, source, taps)
+        return
     if checkpoint.generation is None:
         read: Any = answer_of(checkpoint, source)
         for row in source.real(read.tensor):
@@ -57,3 +60,21 @@ def _outputs(checkpoint: Checkpoint, source: Source, taps: tuple[TapSpec, ...]) 
     for tap in reading:
         for row, length in enumerate(source.lengths):
             yield tap.name, read.attentions[tap.layer][row, :, :length]
+
+
+def _completions(
+    checkpoint: Checkpoint, source: Source, taps: tuple[TapSpec, ...]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield what a decoder without an encoder answers to each source alone, as the proof reads them."""
+    assert checkpoint.generation is not None
+    tokens = torch.from_numpy(random_tokens(checkpoint.generation, len(source.lengths)))
+    for row in range(len(source.lengths)):
+        alone, fed = source.alone(row), tokens[row : row + 1]
+        written: Any = checkpoint.family.complete(checkpoint.model, alone, fed, output_attentions=True)
+        yield "logits", written.logits[:, -fed.shape[1] :]
+        yield "log_sum_exp", written.logits[:, -fed.shape[1] :].logsumexp(-1)
+        maps = {"decoder": written.attentions}
+        if checkpoint.image is not None:
+            maps["encoder"] = checkpoint.family.encode(checkpoint.model, alone, output_attentions=True).attentions
+        for tap in taps:
+            yield tap.name, maps[tap.stack][tap.layer]

