@@ -1,4 +1,4 @@
-"""What every suite may ask for: the demonstration packages."""
+"""What every suite may ask for: the demonstration packages, and one of speech."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def packages() -> Path:
         for name in DEMONSTRATION:
             _export_if_changed(name)
     return MODELS
+
+
+@pytest.fixture(scope="session")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a small random Whisper's checkpoint, and a models directory of its package, `tiny/1`."""
+    from regard_export.package import Options, export
+
+    from .export.speech import save_whisper
+
+    at = tmp_path_factory.mktemp("whisper")
+    export(save_whisper(at / "checkpoint"), at / "models", Options(name="tiny"))
+    return at / "checkpoint", at / "models"
 
 
 def _export_if_changed(name: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from regard.audio.codec import AudioCodec
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation, TokenEvent
 from regard.errors import ConfigurationError, InvalidInputError, ModelNotFoundError
 from regard.manifest import Manifest, Package, Task, find_packages, load_package
@@ -18,6 +19,7 @@ _SERVICES = {
     Task.TRANSLATION: "TranslationService",
     Task.CAPTIONING: "CaptionService",
     Task.CLASSIFICATION: "ClassificationService",
+    Task.TRANSCRIPTION: "TranscriptionService",
 }
 _MAX_QUOTED_CHARACTERS = 100
 
@@ -48,14 +50,16 @@ class ModelWorker(Protocol):
 
 @dataclass(frozen=True)
 class Model:
-    """One version of a model: its package, its ways with text and images, and the worker that runs it.
+    """One version of a model: its package, its ways with text, images and sound, and the worker that runs it.
 
-    `text` is None for a model that neither reads nor writes it, `images` for one that doesn't look at any.
+    `text` is None for a model that neither reads nor writes it, `images` for one that doesn't look
+    at any, `audio` for one that doesn't listen.
     """
 
     package: Package
     text: TextCodec | None
     images: ImageCodec | None
+    audio: AudioCodec | None
     worker: ModelWorker
 
     @property
@@ -160,7 +164,8 @@ def _model(package: Package, worker: ModelWorker) -> Model:
     manifest = package.manifest
     text = TextCodec(package) if manifest.text else None
     images = ImageCodec(manifest.image) if manifest.image else None
-    return Model(package, text, images, worker)
+    audio = AudioCodec(manifest.audio) if manifest.audio else None
+    return Model(package, text, images, audio, worker)
 
 
 def _order(model: Model) -> tuple[str, int]:

@@ -83,6 +83,10 @@ class ServerSettings(BaseSettings):
     """Bytes of one image file."""
     max_image_pixels: int = Field(default=64_000_000, ge=1024, le=1 << 30)
     """Pixels of one image."""
+    max_audio_bytes: int = Field(default=16 * MIB, ge=1024, le=1 << 30)
+    """Bytes of one audio file, or of one sound's samples."""
+    max_audio_s: float = Field(default=1800.0, ge=1, le=86_400)
+    """Seconds of one sound."""
     max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
     """Bytes of attention weights in one response, shared evenly by its inputs."""
     codec_threads: int = Field(default=2, ge=1, le=64)

@@ -18,23 +18,22 @@ from regard_export.checkpoint import load_checkpoint
 from regard_export.errors import CheckpointError
 from regard_export.families.proven import PROVEN
 from regard_export.languages import ANY_LANGUAGES
-from regard_export.package import Options, export
 from regard_export.speech import prompt_of, transcription_of
 
-from .speech import LANGUAGES, MELS, save_whisper, tokenizer
+from .speech import LANGUAGES, MELS, tokenizer
 from .test_families import check_generator
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a multilingual checkpoint."""
-    return save_whisper(tmp_path_factory.mktemp("whisper") / "checkpoint")
+@pytest.fixture
+def checkpoint(whisper: tuple[Path, Path]) -> Path:
+    """Return a checkpoint of several languages."""
+    return whisper[0]
 
 
-@pytest.fixture(scope="module")
-def package(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
+@pytest.fixture
+def package(whisper: tuple[Path, Path]) -> Package:
     """Return its package."""
-    return load_package(export(checkpoint, tmp_path_factory.mktemp("models"), Options(name="tiny")))
+    return load_package(whisper[1] / "tiny" / "1")
 
 
 def test_whisper_equals_its_eager_model(package: Package) -> None:
@@ -152,10 +151,12 @@ def test_a_prompt_that_makes_no_sense_is_refused(fields: dict[str, Any], message
         ({"dither": 0.1}, "sets dither to 0.1, which is unsupported"),
     ],
 )
-def test_an_extractor_that_does_not_fit_is_refused(checkpoint: Path, settings: dict[str, Any], message: str) -> None:
+def test_an_extractor_that_does_not_fit_is_refused(
+    checkpoint: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
     """The file and the setting are named, and the export has not begun."""
-    copy = checkpoint.parent / "copy"
-    copy.mkdir(exist_ok=True)
+    copy = tmp_path / "copy"
+    copy.mkdir()
     for file in checkpoint.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     fields = {"feature_size": MELS, "chunk_length": 1} | settings
@@ -164,9 +165,9 @@ def test_an_extractor_that_does_not_fit_is_refused(checkpoint: Path, settings: d
         load_checkpoint(copy, ANY_LANGUAGES)
 
 
-def test_a_checkpoint_without_an_extractor_is_refused(checkpoint: Path) -> None:
+def test_a_checkpoint_without_an_extractor_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     """The message says what to save."""
-    copy = checkpoint.parent / "bare"
+    copy = tmp_path / "bare"
     copy.mkdir()
     for file in checkpoint.iterdir():
         if file.name != "preprocessor_config.json":

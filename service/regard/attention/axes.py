@@ -1,4 +1,4 @@
-"""The sequences that the axes of a map run over: their tokens, the words that these make up, or patches."""
+"""The sequences that the axes of a map run over: their tokens, the words that these make up, patches or frames."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from regard.attention.selection import Granularity, Selection
+from regard.audio.frames import Frames
 from regard.manifest import TapSpec
 from regard.text.segment import Segment
 from regard.text.words import Word, words_of
@@ -44,9 +45,13 @@ class Patches:
         return (*special, *(Segment(f"{row},{column}", 0, 0, False, None) for row in rows for column in columns))
 
 
+Origin = Passage | Patches | Frames
+"""What a source axis runs over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The elements of one axis, in order; the `grid` is that of an axis over an image.
+    """The elements of one axis, in order; the `grid` is that of an axis over an image, `frames` over sound.
 
     `groups` holds the indices of each element's tokens; it is None where the elements are the
     tokens themselves.
@@ -56,6 +61,7 @@ class Axis:
     segments: tuple[Segment, ...]
     groups: tuple[tuple[int, ...], ...] | None = None
     grid: PatchGrid | None = None
+    frames: Frames | None = None
 
     @property
     def tokens(self) -> int:
@@ -73,7 +79,7 @@ def axis_names(tap: TapSpec) -> tuple[AxisName, AxisName]:
 
 
 def label(
-    selection: Selection, source: Passage | Patches, target: Passage | None = None, start: Segment | None = None
+    selection: Selection, source: Origin, target: Passage | None = None, start: Segment | None = None
 ) -> dict[AxisName, Axis]:
     """Return the axes that the maps of `selection` run over, by name.
 
@@ -89,10 +95,18 @@ def label(
     return axes
 
 
-def _source(source: Passage | Patches, granularity: Granularity) -> Axis:
+def _source(source: Origin, granularity: Granularity) -> Axis:
     if isinstance(source, Patches):
         return Axis(AxisName.SOURCE, source.segments, grid=source.grid)
+    if isinstance(source, Frames):
+        return Axis(AxisName.SOURCE, _segments_of(source), frames=source)
     return _axis(AxisName.SOURCE, source, granularity)
+
+
+def _segments_of(frames: Frames) -> tuple[Segment, ...]:
+    """Return a segment for each frame, called by its second; those behind the end of the sound are special."""
+    times = [frames.time_of(index) for index in range(frames.count)]
+    return tuple(Segment(f"{time:.2f}", 0, 0, time >= frames.end_s, None) for time in times)
 
 
 def _axis(name: AxisName, passage: Passage, granularity: Granularity) -> Axis:

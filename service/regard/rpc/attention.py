@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from regard.attention.axes import AxisName, Passage, Patches, label
+from regard.attention.axes import AxisName, Origin, Passage, label
 from regard.attention.maps import build, size_of
 from regard.attention.selection import Selection
 from regard.engine.request import FloatArray
@@ -25,7 +25,7 @@ class AttentionOrder:
     selection: Selection
     max_bytes: int
 
-    def check(self, source: Passage | Patches, field: str) -> None:
+    def check(self, source: Origin, field: str) -> None:
         """Raise `InvalidInputError` if even an output of one token would be over the budget."""
         axes = label(self.selection, source)
         least = dict.fromkeys(AxisName, 1) | {name: len(axis.segments) for name, axis in axes.items()}
@@ -35,7 +35,7 @@ class AttentionOrder:
         self,
         package: Package,
         taps: Mapping[str, FloatArray],
-        source: Passage | Patches,
+        source: Origin,
         field: str,
         *,
         target: Passage | None = None,

@@ -16,6 +16,7 @@ from regard.attention.selection import (
     Granularity,
     Reduction,
 )
+from regard.audio.frames import Frames
 from regard.engine.request import Classification, FinishReason, FloatArray, GeneratedSequence, Phases, Priority
 from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
@@ -29,6 +30,7 @@ TASKS = {
     Task.TRANSLATION: model_pb2.TASK_TRANSLATION,
     Task.CAPTIONING: model_pb2.TASK_CAPTIONING,
     Task.CLASSIFICATION: model_pb2.TASK_CLASSIFICATION,
+    Task.TRANSCRIPTION: model_pb2.TASK_TRANSCRIPTION,
 }
 KINDS = {
     AttentionKind.SELF: attention_pb2.ATTENTION_KIND_SELF,
@@ -109,6 +111,7 @@ def attention(
                 axis=AXES[axis.name],
                 segments=[_segment(segment) for segment in axis.segments],
                 grid=_grid(axis.grid) if axis.grid else None,
+                frames=_frames(axis.frames) if axis.frames else None,
             )
             for axis in axes
         ],
@@ -138,6 +141,12 @@ def _grid(grid: PatchGrid) -> attention_pb2.PatchGrid:
         top=grid.top,
         width=grid.width,
         height=grid.height,
+    )
+
+
+def _frames(frames: Frames) -> attention_pb2.SoundFrames:
+    return attention_pb2.SoundFrames(
+        start_s=frames.start_s, end_s=frames.end_s, seconds_per_frame=frames.seconds_per_frame
     )
 
 

@@ -1,18 +1,19 @@
-"""What translating and captioning share: from an input, read, to the text that a model makes of it."""
+"""What translating, captioning and transcribing share: from an input, read, to the text that a model makes of it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any
 
 from regard.attention.axes import Passage
 from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TokenEvent
 from regard.engine.search.options import GenerationOptions
 from regard.errors import EngineError
-from regard.manifest import GenerationSpec, Task
+from regard.manifest import GenerationSpec, Manifest, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
 from regard.rpc.options import search_options, stops_of
@@ -20,13 +21,15 @@ from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
 from regard.text.codec import TextCodec
 from regard.text.stops import StopFilter, StopStrings
-from regard.v1 import attention_pb2, caption_pb2, generation_pb2, result_pb2, translation_pb2
+from regard.v1 import attention_pb2, caption_pb2, generation_pb2, result_pb2, transcription_pb2, translation_pb2
 
 GeneratingRequest = (
     translation_pb2.TranslateRequest
     | translation_pb2.StreamTranslateRequest
     | caption_pb2.CaptionRequest
     | caption_pb2.StreamCaptionRequest
+    | transcription_pb2.TranscribeRequest
+    | transcription_pb2.StreamTranscribeRequest
 )
 
 
@@ -58,6 +61,8 @@ class Product:
     """What a model made of one input, in the terms of the messages: the best sequence, and those after it."""
 
     best: generation_pb2.GeneratedSequence
+    token_ids: Sequence[int]
+    """Those of the best sequence."""
     further: list[generation_pb2.GeneratedSequence]
     source_tokens: int
     truncated: bool
@@ -84,15 +89,20 @@ class Generations:
         field: str,
         streaming: bool,
         truncate: bool = False,
+        beginning: Callable[[Manifest], Mapping[str, Any]] | None = None,
     ) -> GenerateOrder:
-        """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do."""
+        """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do.
+
+        `beginning` gives the options of how every output begins, whatever its own prefix.
+        """
         asked = request.generation
         sharing = (1 if streaming else inputs) * max(asked.num_return_sequences, 1)
         order = self._resources.order(request, task, inputs=inputs, field=field, sharing=sharing, truncate=truncate)
         codec, spec = order.model.text, order.model.manifest.generation
         if spec is None or codec is None:
             raise EngineError(f"package {order.model.label} does not say how to generate text")
-        options, stops = search_options(asked, spec, codec, streaming=streaming), stops_of(asked)
+        fixed = beginning(order.model.manifest) if beginning else {}
+        options, stops = search_options(asked, spec, codec, streaming=streaming, fixed=fixed), stops_of(asked)
         listed = asked.token_logprobs or asked.top_logprobs > 0
         return GenerateOrder(
             order.model, order.call, order.truncate, order.attention, codec, spec, options, stops, listed
@@ -101,28 +111,38 @@ class Generations:
     async def run(self, order: GenerateOrder, read: Awaitable[Reading], field: str) -> Product:
         """Return what the model makes of one input."""
         with self._resources.one_input(order):
-            reading = await read
-            generation = await order.model.worker.run(order.request(reading, streaming=False))
-            if not isinstance(generation, Generation):
-                raise EngineError("the model gave something else than text")
-            return await self._finish(order, reading, generation, field)
+            return await self.generate(order, await read, field)
 
     async def stream(
         self, order: GenerateOrder, read: Awaitable[Reading], field: str
     ) -> AsyncGenerator[generation_pb2.TokenDelta | Product, None]:
         """Yield each token of one input as it is made, then the whole."""
         with self._resources.one_input(order):
-            reading = await read
-            deltas = _Deltas(order)
-            async with aclosing(order.model.worker.stream(order.request(reading, streaming=True))) as events:
+            async with aclosing(self.events(order, await read, field)) as events:
                 async for event in events:
-                    if isinstance(event, Generation):
-                        yield await self._finish(order, reading, event, field)
-                        return
-                    if deltas.count == 0:
-                        self._first_token(order)
-                    yield deltas.next(event)
-            raise EngineError("the model ended without a result")
+                    yield event
+
+    async def generate(self, order: GenerateOrder, reading: Reading, field: str) -> Product:
+        """Return what the model makes of what was read."""
+        generation = await order.model.worker.run(order.request(reading, streaming=False))
+        if not isinstance(generation, Generation):
+            raise EngineError("the model gave something else than text")
+        return await self._finish(order, reading, generation, field)
+
+    async def events(
+        self, order: GenerateOrder, reading: Reading, field: str, *, first: bool = True
+    ) -> AsyncGenerator[generation_pb2.TokenDelta | Product, None]:
+        """Yield each token of what was read as it is made, then the whole; `first` if none came before."""
+        deltas = _Deltas(order)
+        async with aclosing(order.model.worker.stream(order.request(reading, streaming=True))) as events:
+            async for event in events:
+                if isinstance(event, Generation):
+                    yield await self._finish(order, reading, event, field)
+                    return
+                if first and deltas.count == 0:
+                    self._first_token(order)
+                yield deltas.next(event)
+        raise EngineError("the model ended without a result")
 
     def _first_token(self, order: GenerateOrder) -> None:
         labels = order.model.labels
@@ -166,6 +186,7 @@ def _produce(order: GenerateOrder, reading: Reading, generation: Generation, fie
     best, *further = (_sequence(order, reading, sequence, field) for sequence in generation.sequences)
     return Product(
         best=best,
+        token_ids=generation.best.token_ids,
         further=further,
         source_tokens=reading.source.length,
         truncated=reading.truncated,

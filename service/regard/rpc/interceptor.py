@@ -30,6 +30,7 @@ _TASKS = {
     "regard.v1.TranslationService": "translation",
     "regard.v1.CaptionService": "captioning",
     "regard.v1.ClassificationService": "classification",
+    "regard.v1.TranscriptionService": "transcription",
 }
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

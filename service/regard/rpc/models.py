@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from regard.attention.selection import AttentionKind, AttentionStack
 from regard.catalog import Catalog, Model
-from regard.manifest import ImageSpec, TapSpec
+from regard.manifest import AudioSpec, ImageSpec, TapSpec, TranscriptionSpec
 from regard.rpc import convert
 from regard.rpc.interceptor import Context
 from regard.v1 import model_pb2, model_pb2_grpc
@@ -39,12 +39,24 @@ def _describe(model: Model) -> model_pb2.Model:
         labels=classification.labels if classification else (),
         ready=model.worker.ready,
         image=_image(manifest.image) if manifest.image else None,
+        speech=_speech(manifest.audio, manifest.transcription) if manifest.audio and manifest.transcription else None,
     )
 
 
 def _image(spec: ImageSpec) -> model_pb2.ImageInput:
     return model_pb2.ImageInput(
         height=spec.height, width=spec.width, patch_rows=spec.patch_rows, patch_columns=spec.patch_columns
+    )
+
+
+def _speech(audio: AudioSpec, spec: TranscriptionSpec) -> model_pb2.SpeechInput:
+    return model_pb2.SpeechInput(
+        sampling_rate=audio.sampling_rate,
+        window_s=audio.window_s,
+        positions=audio.positions,
+        languages=sorted(spec.languages),
+        translates="translate" in spec.tasks,
+        timestamps=spec.no_timestamps_token_id is not None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -59,12 +60,20 @@ def stops_of(message: generation_pb2.GenerationOptions) -> StopStrings | None:
 
 
 def search_options(
-    message: generation_pb2.GenerationOptions, spec: GenerationSpec, codec: TextCodec, *, streaming: bool
+    message: generation_pb2.GenerationOptions,
+    spec: GenerationSpec,
+    codec: TextCodec,
+    *,
+    streaming: bool,
+    fixed: Mapping[str, Any],
 ) -> GenerationOptions:
-    """Return how to search. Raises `InvalidInputError`, naming the field, for what can't be honoured."""
+    """Return how to search, with what is `fixed` of it: a request's prefix stands behind the fixed one.
+
+    Raises `InvalidInputError`, naming the field, for what can't be honoured.
+    """
     stops = stops_of(message)
     fields = {field.name: value for field, value in message.ListFields()}
-    given: dict[str, Any] = {name: value for name, value in fields.items() if name in _BY_THE_SAME_NAME}
+    given: dict[str, Any] = {name: value for name, value in fields.items() if name in _BY_THE_SAME_NAME} | dict(fixed)
     if message.early_stopping:
         if message.early_stopping not in _EARLY_STOPPING:
             raise _refused("early_stopping", f"has no value {message.early_stopping}")
@@ -72,7 +81,7 @@ def search_options(
     if message.target_language:
         given["forced_bos_token_id"] = _language(message, codec)
     if message.target_prefix:
-        given["prefix_token_ids"] = tuple(codec.pieces(message.target_prefix))
+        given["prefix_token_ids"] = (*fixed.get("prefix_token_ids", ()), *codec.pieces(message.target_prefix))
     given["bad_words_ids"] = (
         *(tuple(codec.pieces(word)) for word in message.bad_words),
         *(tuple(word.token_ids) for word in message.bad_words_ids),

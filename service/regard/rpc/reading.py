@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from regard.attention.axes import Passage, Patches
-from regard.engine.source import Pixels, Source, Tokens
+from regard.audio.codec import EncodedWindow
+from regard.audio.frames import Frames
+from regard.engine.source import Pixels, Sound, Source, Tokens
 from regard.manifest import ImageSpec
 from regard.text.codec import EncodedText
 from regard.vision.codec import EncodedImage
@@ -57,4 +59,26 @@ class ImageReading:
         return False
 
 
-Reading = TextReading | ImageReading
+@dataclass(frozen=True, slots=True)
+class SoundReading:
+    """The features of a window of sound, and the frames that the model makes of them."""
+
+    encoded: EncodedWindow
+
+    @property
+    def source(self) -> Source:
+        """What the engine takes."""
+        return Sound(self.encoded.input_features, self.encoded.frames.count)
+
+    @property
+    def passage(self) -> Frames:
+        """What the source axis runs over."""
+        return self.encoded.frames
+
+    @property
+    def truncated(self) -> bool:
+        """False: a longer sound has more windows."""
+        return False
+
+
+Reading = TextReading | ImageReading | SoundReading

@@ -9,7 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from regard.attention.selection import select
+from regard.audio.codec import AudioCodec
+from regard.audio.sound import AudioLimits, read_file, read_samples
 from regard.catalog import Catalog, Model
 from regard.config import ServerSettings
 from regard.errors import DeadlineExceededError, InvalidInputError, RequestCancelledError, UnavailableError
@@ -20,17 +25,20 @@ from regard.rpc.attention import AttentionOrder
 from regard.rpc.call import Call, current_call
 from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.status import answerable
-from regard.v1 import caption_pb2, classification_pb2, translation_pb2
+from regard.v1 import caption_pb2, classification_pb2, transcription_pb2, translation_pb2
 from regard.vision.picture import ImageLimits
 
 P = ParamSpec("P")
 T = TypeVar("T")
+AnyReading = TypeVar("AnyReading", bound=Reading)
 AnyRequest = (
     translation_pb2.TranslateRequest
     | translation_pb2.StreamTranslateRequest
     | caption_pb2.CaptionRequest
     | caption_pb2.StreamCaptionRequest
     | classification_pb2.ClassifyRequest
+    | transcription_pb2.TranscribeRequest
+    | transcription_pb2.StreamTranscribeRequest
 )
 
 
@@ -113,7 +121,7 @@ class Resources:
         def work() -> Reading:
             return TextReading(text, codec.encode(text, truncate=order.truncate, field=field))
 
-        return await self._read(order, work, field)
+        return await self.read(order, work, field)
 
     async def read_image(self, order: Order, data: bytes, field: str) -> Reading:
         """Return the pixel values of an image file, in the threads. Raises as `read_text` does."""
@@ -125,10 +133,25 @@ class Resources:
         def work() -> Reading:
             return ImageReading(codec.encode(data, limits, field), codec.spec)
 
-        return await self._read(order, work, field)
+        return await self.read(order, work, field)
 
-    async def _read(self, order: Order, work: Callable[[], Reading], field: str) -> Reading:
-        def checked() -> Reading:
+    async def read_sound(
+        self, codec: AudioCodec, sound: transcription_pb2.AudioInput, field: str
+    ) -> npt.NDArray[np.float32]:
+        """Return the samples of a sound at the model's rate, in the threads. Raises as `read_file` does."""
+        limits, rate = AudioLimits(self.settings.max_audio_bytes, self.settings.max_audio_s), codec.spec.sampling_rate
+        kind = sound.WhichOneof("kind")
+        if kind is None:
+            raise InvalidInputError(f"{field} is empty; give a file or samples", field=field)
+        if kind == "file":
+            return await self.offload(read_file, sound.file, rate, limits, f"{field}.file")
+        given = sound.samples
+        return await self.offload(read_samples, given.samples, given.sampling_rate, rate, limits, f"{field}.samples")
+
+    async def read(self, order: Order, work: Callable[[], AnyReading], field: str) -> AnyReading:
+        """Return what `work` reads, in the threads. Raises `InvalidInputError` if its attention is over the budget."""
+
+        def checked() -> AnyReading:
             reading = work()
             if order.attention:
                 order.attention.check(reading.passage, field)

@@ -23,6 +23,7 @@ from regard.rpc.http import HttpServer, make_app
 from regard.rpc.interceptor import CallInterceptor
 from regard.rpc.models import ModelService
 from regard.rpc.resources import Resources
+from regard.rpc.transcription import TranscriptionService
 from regard.rpc.translation import TranslationService
 from regard.v1 import (
     caption_pb2,
@@ -31,6 +32,8 @@ from regard.v1 import (
     classification_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
+    transcription_pb2,
+    transcription_pb2_grpc,
     translation_pb2,
     translation_pb2_grpc,
 )
@@ -44,6 +47,7 @@ SERVICES = (
     translation_pb2.DESCRIPTOR.services_by_name["TranslationService"].full_name,
     caption_pb2.DESCRIPTOR.services_by_name["CaptionService"].full_name,
     classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
+    transcription_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
@@ -149,6 +153,7 @@ class Server:
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(
             ClassificationService(self._resources), server
         )
+        transcription_pb2_grpc.add_TranscriptionServiceServicer_to_server(TranscriptionService(self._resources), server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
         reflection.enable_server_reflection(SERVICES, server)

@@ -125,7 +125,9 @@ class _AttentionAxisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attenti
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTENTION_AXIS_UNSPECIFIED: _AttentionAxis.ValueType  # 0
     ATTENTION_AXIS_SOURCE: _AttentionAxis.ValueType  # 1
-    """The tokens or words of the input text, or the patches of the input image."""
+    """The tokens or words of the input text, the patches of the input image, or the
+    frames of the input sound.
+    """
     ATTENTION_AXIS_TARGET: _AttentionAxis.ValueType  # 2
     """The tokens or words of the output. The query of an output token is the decoding step that
     produced it.
@@ -138,7 +140,9 @@ class AttentionAxis(_AttentionAxis, metaclass=_AttentionAxisEnumTypeWrapper):
 
 ATTENTION_AXIS_UNSPECIFIED: AttentionAxis.ValueType  # 0
 ATTENTION_AXIS_SOURCE: AttentionAxis.ValueType  # 1
-"""The tokens or words of the input text, or the patches of the input image."""
+"""The tokens or words of the input text, the patches of the input image, or the
+frames of the input sound.
+"""
 ATTENTION_AXIS_TARGET: AttentionAxis.ValueType  # 2
 """The tokens or words of the output. The query of an output token is the decoding step that
 produced it.
@@ -180,11 +184,13 @@ class AttentionOptions(_message.Message):
     reduction: Global___AttentionReduction.ValueType
     """How heads are put together. Default: not at all."""
     granularity: Global___AttentionGranularity.ValueType
-    """Tokens or words. Default: tokens. The patches of an image stay patches."""
+    """Tokens or words. Default: tokens. The patches of an image stay patches, and
+    the frames of a sound frames.
+    """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKind.ValueType]:
-        """The kinds to return. Default, if empty: cross for a translation or a caption, self for a
-        classification.
+        """The kinds to return. Default, if empty: cross for a translation, a caption or a transcription, self
+        for a classification.
         A kind that the model lacks is refused (INVALID_ARGUMENT).
         """
 
@@ -224,7 +230,9 @@ Global___AttentionOptions: _TypeAlias = AttentionOptions  # noqa: Y015
 
 @_typing.final
 class Segment(_message.Message):
-    """One element of an axis: a token or a word, and where it stands in its text, or a patch."""
+    """One element of an axis: a token or a word, and where it stands in its text, or a patch or a
+    frame.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -235,16 +243,19 @@ class Segment(_message.Message):
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The token as the vocabulary spells it, or the word; for a patch its row and column in the grid,
-    such as "0,13".
+    such as "0,13"; for a frame the second when it begins, such as "12.34".
     """
     start: _builtins.int
     """Where it starts in the text, in Unicode code points from 0."""
     end: _builtins.int
     """Where it ends in the text, in Unicode code points, exclusive. Equal to `start` for a special
-    token, which stands nowhere, and for a patch, which stands in the axis' grid.
+    token, which stands nowhere, for a patch, which stands in the axis' grid, and for a
+    frame, whose time the axis' frames tell.
     """
     special: _builtins.bool
-    """Whether it is a special token, such as the end of the sentence or [CLS]."""
+    """Whether it is a special token, such as the end of the sentence or [CLS], or a frame behind the
+    end of the sound.
+    """
     token_id: _builtins.int
     """The token's id in the vocabulary; absent for a word of several tokens."""
     def __init__(
@@ -275,6 +286,7 @@ class Axis(_message.Message):
     AXIS_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
     GRID_FIELD_NUMBER: _builtins.int
+    FRAMES_FIELD_NUMBER: _builtins.int
     axis: Global___AttentionAxis.ValueType
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]: ...
@@ -282,16 +294,21 @@ class Axis(_message.Message):
     def grid(self) -> Global___PatchGrid:
         """Present if the axis runs over an image."""
 
+    @_builtins.property
+    def frames(self) -> Global___SoundFrames:
+        """Present if the axis runs over a window of sound."""
+
     def __init__(
         self,
         *,
         axis: Global___AttentionAxis.ValueType = ...,
         segments: _abc.Iterable[Global___Segment] | None = ...,
         grid: Global___PatchGrid | None = ...,
+        frames: Global___SoundFrames | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames", "grid", b"grid"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["axis", b"axis", "grid", b"grid", "segments", b"segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["axis", b"axis", "frames", b"frames", "grid", b"grid", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -344,6 +361,40 @@ class PatchGrid(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PatchGrid: _TypeAlias = PatchGrid  # noqa: Y015
+
+@_typing.final
+class SoundFrames(_message.Message):
+    """When the elements of an axis over a window of sound are: element i begins i times
+    `seconds_per_frame` after `start_s`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_S_FIELD_NUMBER: _builtins.int
+    END_S_FIELD_NUMBER: _builtins.int
+    SECONDS_PER_FRAME_FIELD_NUMBER: _builtins.int
+    start_s: _builtins.float
+    """When the window begins, in seconds from the beginning of the sound."""
+    end_s: _builtins.float
+    """When the sound in it ends. The elements from there on are the silence that fills the window; they
+    are special.
+    """
+    seconds_per_frame: _builtins.float
+    """How many seconds of the window each element stands for."""
+    def __init__(
+        self,
+        *,
+        start_s: _builtins.float = ...,
+        end_s: _builtins.float = ...,
+        seconds_per_frame: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_s", b"end_s", "seconds_per_frame", b"seconds_per_frame", "start_s", b"start_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SoundFrames: _TypeAlias = SoundFrames  # noqa: Y015
 
 @_typing.final
 class AttentionMap(_message.Message):

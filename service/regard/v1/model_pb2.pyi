@@ -30,6 +30,7 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     TASK_TRANSLATION: _Task.ValueType  # 1
     TASK_CLASSIFICATION: _Task.ValueType  # 2
     TASK_CAPTIONING: _Task.ValueType  # 3
+    TASK_TRANSCRIPTION: _Task.ValueType  # 8
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """What a model does."""
@@ -38,6 +39,7 @@ TASK_UNSPECIFIED: Task.ValueType  # 0
 TASK_TRANSLATION: Task.ValueType  # 1
 TASK_CLASSIFICATION: Task.ValueType  # 2
 TASK_CAPTIONING: Task.ValueType  # 3
+TASK_TRANSCRIPTION: Task.ValueType  # 8
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
@@ -91,6 +93,7 @@ class Model(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    SPEECH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     task: Global___Task.ValueType
@@ -118,6 +121,10 @@ class Model(_message.Message):
     def image(self) -> Global___ImageInput:
         """Present if the model looks at images."""
 
+    @_builtins.property
+    def speech(self) -> Global___SpeechInput:
+        """Present if the model listens to speech."""
+
     def __init__(
         self,
         *,
@@ -133,14 +140,59 @@ class Model(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         ready: _builtins.bool = ...,
         image: Global___ImageInput | None = ...,
+        speech: Global___SpeechInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "image", b"image", "labels", b"labels", "max_source_tokens", b"max_source_tokens", "max_target_tokens", b"max_target_tokens", "name", b"name", "package_sha256", b"package_sha256", "precision", b"precision", "ready", b"ready", "taps", b"taps", "task", b"task", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "image", b"image", "labels", b"labels", "max_source_tokens", b"max_source_tokens", "max_target_tokens", b"max_target_tokens", "name", b"name", "package_sha256", b"package_sha256", "precision", b"precision", "ready", b"ready", "speech", b"speech", "taps", b"taps", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class SpeechInput(_message.Message):
+    """What a model makes of speech."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLING_RATE_FIELD_NUMBER: _builtins.int
+    WINDOW_S_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    LANGUAGES_FIELD_NUMBER: _builtins.int
+    TRANSLATES_FIELD_NUMBER: _builtins.int
+    TIMESTAMPS_FIELD_NUMBER: _builtins.int
+    sampling_rate: _builtins.int
+    """The rate that every sound is brought to, in Hz."""
+    window_s: _builtins.float
+    """The length of the windows that it is heard in, in seconds."""
+    positions: _builtins.int
+    """How many positions its attention has for a window."""
+    translates: _builtins.bool
+    """Whether it also translates to English."""
+    timestamps: _builtins.bool
+    """Whether it can say when each segment begins and ends."""
+    @_builtins.property
+    def languages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The codes of the languages that it knows, in alphabetic order; empty for a model of one."""
+
+    def __init__(
+        self,
+        *,
+        sampling_rate: _builtins.int = ...,
+        window_s: _builtins.float = ...,
+        positions: _builtins.int = ...,
+        languages: _abc.Iterable[_builtins.str] | None = ...,
+        translates: _builtins.bool = ...,
+        timestamps: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["languages", b"languages", "positions", b"positions", "sampling_rate", b"sampling_rate", "timestamps", b"timestamps", "translates", b"translates", "window_s", b"window_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeechInput: _TypeAlias = SpeechInput  # noqa: Y015
 
 @_typing.final
 class ImageInput(_message.Message):
