@@ -57,6 +57,13 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         labels = manifest.classification.labels
         rest = f" and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
         yield "classes", f"{len(labels)}: {', '.join(labels[:_LABELS])}{rest}"
+    if manifest.similarity is not None:
+        compared = manifest.similarity
+        yield (
+            "output",
+            f"embeddings of {compared.embedding_size}; logits times {compared.logit_scale:.4g} plus "
+            f"{compared.logit_bias:.4g}, their {compared.probabilities}",
+        )
     for number, taps in enumerate(_taps(manifest)):
         yield "attention" if number == 0 else "", taps
     if not manifest.taps:

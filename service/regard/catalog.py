@@ -20,6 +20,9 @@ _SERVICES = {
     Task.CAPTIONING: "CaptionService",
     Task.CLASSIFICATION: "ClassificationService",
     Task.TRANSCRIPTION: "TranscriptionService",
+    Task.TOKEN_CLASSIFICATION: "ClassificationService's ClassifyTokens",
+    Task.QUESTION_ANSWERING: "QuestionAnsweringService",
+    Task.SIMILARITY: "SimilarityService",
 }
 _MAX_QUOTED_CHARACTERS = 100
 

@@ -34,6 +34,9 @@ GRAPHS = {
     Task.COMPLETION: {"prefill", "step"},
     Task.TRANSCRIPTION: {"encoder", "step"},
     Task.CLASSIFICATION: {"classifier"},
+    Task.TOKEN_CLASSIFICATION: {"classifier"},
+    Task.QUESTION_ANSWERING: {"classifier"},
+    Task.SIMILARITY: {"text_encoder", "image_encoder"},
 }
 """The graphs that an engine of each task runs; where a prefill is, it takes the encoder's place."""
 
@@ -205,7 +208,7 @@ class Worker:
         if "step" in sessions:
             encoder, step = sessions[manifest.reader], sessions["step"]
             return [Generator(manifest, encoder, step, *shared) for _ in range(settings.instances)]
-        return [Classifier(manifest, sessions["classifier"], *shared) for _ in range(settings.instances)]
+        return [Classifier(manifest, sessions, *shared) for _ in range(settings.instances)]
 
     def _submit(self, request: Request, listener: Callable[[Event | RegardError], None]) -> Ticket:
         if not self._accepting:

@@ -168,7 +168,7 @@ async def test_the_engine_classifies_as_the_module_does(
         assert isinstance(answer, Classification)
         with torch.no_grad():
             logits, weights = module.classify(given, length)
-        assert np.abs(answer.logits - logits[0].numpy()).max() < 10 * TOLERANCE
+        assert np.abs(answer.output - logits[0].numpy()).max() < 10 * TOLERANCE
         for tap in package.manifest.taps:
             ours = answer.taps[tap.name]
             assert np.abs(ours - weights[tap.layer][0].numpy()).max() < TOLERANCE

@@ -110,7 +110,7 @@ class ScriptedWorker:
             logits[length % len(logits)] = 3.0
             self.observer.ran("classifier", 1, length, 0.002)
             taps = {name: self._weights(self._tap(name), length, length) for name in request.taps}
-            return Classification(logits=logits, phases=Phases(queue_s=0.001, encode_s=0.002), taps=taps)
+            return Classification(output=logits, phases=Phases(queue_s=0.001, encode_s=0.002), taps=taps)
         except BaseException:
             self.left_early += 1
             raise

@@ -6,7 +6,6 @@ import grpc
 import numpy as np
 import pytest
 
-from regard.engine.request import Classification, Phases
 from regard.manifest import ClassificationSpec
 from regard.rpc import convert
 from regard.v1 import attention_pb2, classification_pb2
@@ -102,9 +101,9 @@ async def test_a_translator_does_not_classify(serve: Serve) -> None:
 def test_out_of_scope_is_a_class_or_a_lack_of_confidence(logits: list[float], expected: bool) -> None:
     """An answer is out of scope by its class or by the threshold."""
     spec = ClassificationSpec(labels=LABELS, out_of_scope_label="other", out_of_scope_threshold=0.5)
-    result = Classification(logits=np.array(logits, np.float32), phases=Phases(0.0, 0.0))
+    probabilities = convert.softmax(np.array(logits, np.float32))
 
-    assert convert.out_of_scope(convert.classes(result, LABELS, 4)[0], spec) is expected
+    assert convert.out_of_scope(convert.classes(probabilities, LABELS, 4)[0], spec) is expected
 
 
 def test_a_model_without_a_way_to_say_so_is_never_out_of_scope() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from regard.attention.selection import Granularity, Selection
@@ -24,10 +24,23 @@ class AxisName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text, and a segment for each of its tokens."""
+    """A text, and a segment for each of its tokens; of a `pair` of texts, for those of both."""
 
     text: str
     segments: Sequence[Segment]
+    pair: str | None = None
+
+    def words(self) -> list[Word]:
+        """Return the words, as `words_of` does; those of a pair are of either text."""
+        if self.pair is None:
+            return words_of(self.text, self.segments)
+        words = []
+        for part, text in enumerate((self.text, self.pair)):
+            own = [index for index, segment in enumerate(self.segments) if segment.part == part]
+            for word in words_of(text, [self.segments[index] for index in own]):
+                tokens = tuple(own[token] for token in word.tokens)
+                words.append(Word(replace(word.segment, part=part), tokens))
+        return words
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,7 @@ def _segments_of(frames: Frames) -> tuple[Segment, ...]:
 def _axis(name: AxisName, passage: Passage, granularity: Granularity) -> Axis:
     if granularity is Granularity.TOKEN:
         return Axis(name, tuple(passage.segments))
-    return _of_words(name, words_of(passage.text, passage.segments))
+    return _of_words(name, passage.words())
 
 
 def _decoder_input(target: Passage, start: Segment, granularity: Granularity) -> Axis:

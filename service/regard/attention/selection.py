@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from regard.errors import InvalidInputError
-from regard.manifest import Manifest, TapSpec, Task
+from regard.manifest import Manifest, TapSpec
 
 
 class AttentionKind(StrEnum):
@@ -22,6 +22,8 @@ class AttentionStack(StrEnum):
 
     ENCODER = "encoder"
     DECODER = "decoder"
+    TEXT_ENCODER = "text_encoder"
+    IMAGE_ENCODER = "image_encoder"
 
 
 class Reduction(StrEnum):
@@ -65,6 +67,11 @@ class Selection:
         """The names of the taps, as the engine is asked for them."""
         return frozenset(tap.name for tap in self.taps)
 
+    def of_stack(self, stack: AttentionStack) -> Selection | None:
+        """Return what is chosen of one stack; None if nothing is."""
+        taps = tuple(tap for tap in self.taps if tap.stack == stack)
+        return replace(self, taps=taps) if taps else None
+
     def heads_of(self, tap: TapSpec) -> tuple[int, ...]:
         """Return the heads of `tap` that are chosen, in ascending order."""
         return self.heads or tuple(range(tap.heads))
@@ -73,11 +80,11 @@ class Selection:
 def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
     """Return the taps and heads that `choice` stands for.
 
-    Kinds default to self for a classification and cross for everything else, stacks to all that have
+    Kinds default to cross for what is generated and self for everything else, stacks to all that have
     those kinds, layers and heads to all. Raises `InvalidInputError` for what the package lacks,
     naming the field, the value and what there is instead.
     """
-    default = AttentionKind.SELF if manifest.task is Task.CLASSIFICATION else AttentionKind.CROSS
+    default = AttentionKind.CROSS if manifest.task.generates else AttentionKind.SELF
     taps = _of_kinds(choice.kinds or (default,), manifest.taps)
     if choice.stacks:
         taps = _of_stacks(choice.stacks, taps)

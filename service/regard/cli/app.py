@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from regard.cli.answer import answer
 from regard.cli.caption import caption
 from regard.cli.classify import classify
+from regard.cli.classify_tokens import classify_tokens
+from regard.cli.compare import compare
 from regard.cli.demo.command import demo
 from regard.cli.models import models
 from regard.cli.screen import error, in_words
@@ -46,12 +49,17 @@ def regard(
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
     [cyan]regard caption photo.jpg --attention[/cyan]
     [cyan]regard classify "book me a flight to paris" --attention[/cyan]
+    [cyan]regard answer "Where does Sarah live?" --context "Sarah lives in London."[/cyan]
+    [cyan]regard compare photo.jpg -t "a photo of a cat" -t "a photo of a dog"[/cyan]
     """
 
 
 app.command()(translate)
 app.command()(caption)
 app.command()(classify)
+app.command()(classify_tokens)
+app.command()(answer)
+app.command()(compare)
 app.command()(models)
 app.command()(serve)
 app.command(hidden=True)(demo)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli import options
+from regard.cli.screen import refuse
 
 if TYPE_CHECKING:
     from regard.client import Classification
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 def classify(
     text: Annotated[
         str | None, typer.Argument(help="The text. Without it, lines are read from --file or stdin.")
+    ] = None,
+    pair: Annotated[
+        str | None, typer.Option("--pair", help="The second of two texts, for a model trained on pairs.")
     ] = None,
     file: options.FileOption = None,
     as_json: options.JsonOption = False,
@@ -52,6 +56,9 @@ def classify(
 
     asked = options.attention_options(attention, layer, head, reduction, granularity, report)
     options.has_one_text(text, file, sys.stdin.isatty())
+    if pair is not None and text is None:
+        refuse("--pair is the second of two texts: give the first as the argument")
+    given = text if text is None or pair is None else (text, pair)
     name, version = options.name_and_version(model)
     wanted = ClassifyOptions(model=name, version=version, truncate=truncate, top_k=top_k)
     if asked:
@@ -68,7 +75,7 @@ def classify(
         ) as client,
         Report(report) as page,
     ):
-        if text is None:
+        if text is None or given is None:
             from regard.cli.answers import answer_lines
 
             answer_lines(
@@ -80,9 +87,9 @@ def classify(
         elif as_json:
             from regard.cli.records import answer_record, print_record
 
-            print_record(answer_record(text, page.keep(text, client.classify(text, **wanted))))
+            print_record(answer_record(text, page.keep(text, client.classify(given, **wanted))))
         else:
-            show(page.keep(text, client.classify(text, **wanted)))
+            show(page.keep(text, client.classify(given, **wanted)))
 
 
 def _show(classification: Classification, *, every_layer: bool, drawn: bool) -> None:

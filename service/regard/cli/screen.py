@@ -22,6 +22,8 @@ def error(message: str) -> None:
 
 def in_words(message: str, field: str) -> str:
     """Return a message about one input, which the command line calls by no index."""
+    if field.startswith("inputs[") and field.endswith((".question", ".context")):
+        return message.replace(field, f"the {field.rpartition('.')[2]}").replace(field.partition(".")[0] + ".", "the ")
     if field.startswith(("texts[", "inputs[")):
         return message.replace(field, "the text")
     return message.replace(field, "the image") if field.startswith("images[") else message

@@ -58,6 +58,17 @@ def classification_view(classification: Classification, *, every_layer: bool) ->
     return _spaced(drawings)
 
 
+def highlighted_view(attention: Attention, *, every_layer: bool) -> RenderableType:
+    """Draw the words by the weight that the first token, such as [CLS], gives them."""
+    return _spaced(
+        [
+            _highlighted(one, weights[0].tolist(), _origin(one, place))
+            for one in _chosen(attention, every_layer=every_layer)
+            for place, weights in enumerate(one.weights)
+        ]
+    )
+
+
 def class_bars(classification: Classification) -> RenderableType:
     """Draw the likeliest classes as bars, and say if the input is outside them."""
     classes = classification.classes

@@ -14,11 +14,17 @@ is a `regard.errors.RegardError`.
 """
 
 from regard.answers import (
+    AnsweredQuestion,
+    AnswerSpan,
     Attention,
     AttentionMap,
     Caption,
     Classification,
+    ClassifiedToken,
     ClassProbability,
+    ComparedImage,
+    ComparedText,
+    Entity,
     GeneratedSequence,
     GeneratedToken,
     Model,
@@ -26,7 +32,9 @@ from regard.answers import (
     PatchGrid,
     Segment,
     Tap,
+    TextScore,
     Timing,
+    TokenClassification,
     TokenDelta,
     TokenLogprob,
     Translation,
@@ -35,10 +43,22 @@ from regard.client.asynchronous import AsyncClient
 from regard.client.failures import Failure, InvalidTextError, RequestFailed, ServerUnreachable
 from regard.client.generation import GenerationOptions
 from regard.client.heat import heat_map, patch_weights
-from regard.client.requests import AttentionOptions, CaptionOptions, ClassifyOptions, TranslateOptions
+from regard.client.requests import (
+    AnswerOptions,
+    AttentionOptions,
+    CaptionOptions,
+    ClassifyOptions,
+    ClassifyTokensOptions,
+    CompareOptions,
+    TranslateOptions,
+)
+from regard.client.results import Comparison
 from regard.client.synchronous import Client
 
 __all__ = [
+    "AnswerOptions",
+    "AnswerSpan",
+    "AnsweredQuestion",
     "AsyncClient",
     "Attention",
     "AttentionMap",
@@ -47,8 +67,15 @@ __all__ = [
     "CaptionOptions",
     "ClassProbability",
     "Classification",
+    "ClassifiedToken",
     "ClassifyOptions",
+    "ClassifyTokensOptions",
     "Client",
+    "CompareOptions",
+    "ComparedImage",
+    "ComparedText",
+    "Comparison",
+    "Entity",
     "Failure",
     "GeneratedSequence",
     "GeneratedToken",
@@ -61,7 +88,9 @@ __all__ = [
     "Segment",
     "ServerUnreachable",
     "Tap",
+    "TextScore",
     "Timing",
+    "TokenClassification",
     "TokenDelta",
     "TokenLogprob",
     "TranslateOptions",

@@ -11,10 +11,21 @@ from typing import Literal, TypedDict, TypeVar
 from regard.client.failures import InvalidTextError
 from regard.client.generation import GenerationOptions, generation_message
 from regard.errors import InvalidInputError
-from regard.v1 import attention_pb2, caption_pb2, classification_pb2, priority_pb2, translation_pb2
+from regard.v1 import (
+    attention_pb2,
+    caption_pb2,
+    classification_pb2,
+    priority_pb2,
+    question_answering_pb2,
+    similarity_pb2,
+    translation_pb2,
+)
+
+Pair = tuple[str, str]
+"""Two texts: such as a premise and a hypothesis, or a question and its context."""
 
 A = TypeVar("A")
-B = TypeVar("B", str, bytes, str | bytes)
+B = TypeVar("B", str, bytes, str | bytes, str | bytes | Pair, Pair)
 V = TypeVar("V")
 
 Image = bytes | os.PathLike[str]
@@ -23,18 +34,20 @@ BYTES_PER_REQUEST = 8 * 2**20
 """Half of what a server takes by default, so that a request of many images is not refused for its size."""
 
 Kind = Literal["self", "cross"]
-Stack = Literal["encoder", "decoder"]
+Stack = Literal["encoder", "decoder", "text_encoder", "image_encoder"]
 Reduction = Literal["none", "mean", "max"]
 Granularity = Literal["token", "word"]
 Priority = Literal["low", "normal", "high"]
+Aggregation = Literal["none", "simple", "first", "average", "max"]
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionOptions:
     """What attention to return.
 
-    Empty means: `kinds` cross for a translation or a caption and self for a classification, every stack that
-    has them, all layers (counted from 0 within their stack), all heads (counted from 0).
+    Empty means: `kinds` cross for what is generated, such as a translation, and self for what is answered in
+    one step, such as a classification, every stack that has them, all layers (counted from 0 within their
+    stack), all heads (counted from 0).
     """
 
     kinds: Sequence[Kind] = ()
@@ -90,6 +103,69 @@ class ClassifyOptions(TypedDict, total=False):
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
 
 
+class ClassifyTokensOptions(TypedDict, total=False):
+    """The options of a classification of tokens, all optional."""
+
+    model: str
+    """The model's name. Default: the server's only token classification model."""
+    version: str
+    """The model's version. Default: the highest."""
+    aggregation: Aggregation
+    """How tokens are put together to entities. Default: "simple"."""
+    ignored_labels: Sequence[str]
+    """The entities to leave out. Default: "O"."""
+    top_k: int
+    """How many classes to return for each token. Default: 1."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
+    attention: AttentionOptions
+    """The attention to return. Default: none."""
+    truncate: bool
+    """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+
+
+class AnswerOptions(TypedDict, total=False):
+    """The options of answering a question, all optional."""
+
+    model: str
+    """The model's name. Default: the server's only question answering model."""
+    version: str
+    """The model's version. Default: the highest."""
+    top_k: int
+    """How many answers to return. Default: 1."""
+    max_answer_tokens: int
+    """The most tokens of an answer. Default: 15."""
+    handle_impossible_answer: bool
+    """Whether "there is no answer" is one. Default: False."""
+    align_to_words: bool
+    """Whether answers are widened to whole words. Default: True."""
+    window_tokens: int
+    """How many tokens the model reads at once. Default: 384, or its positions if they are fewer."""
+    overlap_tokens: int
+    """How many tokens of the context a window shares with the one before. Default: at most 128."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
+    attention: AttentionOptions
+    """The attention to return, that of the best answer's window. Default: none."""
+
+
+class CompareOptions(TypedDict, total=False):
+    """The options of a comparison, all optional."""
+
+    model: str
+    """The model's name. Default: the server's only similarity model."""
+    version: str
+    """The model's version. Default: the highest."""
+    embeddings: bool
+    """Whether embeddings are returned. Default: False."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
+    attention: AttentionOptions
+    """The attention to return. Default: none."""
+    truncate: bool
+    """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+
+
 def split(inputs: Iterable[A], size: int, name: str, read: Callable[[A, str], B]) -> Iterator[tuple[int, list[B]]]:
     """Yield the inputs, each `read`, in parts of at most `size`, with the index of each part's first.
 
@@ -101,11 +177,12 @@ def split(inputs: Iterable[A], size: int, name: str, read: Callable[[A, str], B]
     held = first_index = 0
     for index, given in enumerate(inputs):
         one = read(given, f"{name}[{index}]")
-        if part and held + len(one) > BYTES_PER_REQUEST:
+        size_of_one = sum(map(len, one)) if isinstance(one, tuple) else len(one)
+        if part and held + size_of_one > BYTES_PER_REQUEST:
             yield first_index, part
             part, held, first_index = [], 0, index
         part.append(one)
-        held += len(one)
+        held += size_of_one
         if len(part) == size:
             yield first_index, part
             part, held, first_index = [], 0, index + 1
@@ -139,8 +216,17 @@ def read_image(image: object, field: str) -> bytes:
     )
 
 
-def read_input(given: object, field: str) -> str | bytes:
-    """Return a text, or the bytes of an image file; raises as `read_text` and `read_image` do."""
+def read_pair(given: object, field: str) -> Pair:
+    """Return two texts; raises `InvalidTextError` for anything else."""
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise InvalidTextError(f"{field} must be a tuple of two texts, not {type(given).__name__}", field=field)
+    return read_text(given[0], f"{field}[0]"), read_text(given[1], f"{field}[1]")
+
+
+def read_input(given: object, field: str) -> str | bytes | Pair:
+    """Return a text, two texts, or the bytes of an image file; raises as what reads each of them does."""
+    if isinstance(given, tuple):
+        return read_pair(given, field)
     return read_image(given, field) if isinstance(given, bytes | os.PathLike) else read_text(given, field)
 
 
@@ -195,21 +281,79 @@ def stream_caption_request(image: Image, options: CaptionOptions) -> caption_pb2
     )
 
 
-def classify_request(inputs: Sequence[str | bytes], options: ClassifyOptions) -> classification_pb2.ClassifyRequest:
-    """Return the message that asks for the classification of `inputs`: texts, or images."""
+def classify_request(
+    inputs: Sequence[str | bytes | Pair], options: ClassifyOptions
+) -> classification_pb2.ClassifyRequest:
+    """Return the message that asks for the classification of `inputs`: texts, pairs of texts, or images."""
     return classification_pb2.ClassifyRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
-        inputs=[
-            classification_pb2.ClassificationInput(text=one)
-            if isinstance(one, str)
-            else classification_pb2.ClassificationInput(image=one)
-            for one in inputs
-        ],
+        inputs=[_classification_input(one) for one in inputs],
         top_k=_count(options.get("top_k"), "top_k"),
         attention=_attention(options.get("attention")),
         priority=_priority(options.get("priority")),
         truncate=options.get("truncate", False),
+    )
+
+
+def _classification_input(given: str | bytes | Pair) -> classification_pb2.ClassificationInput:
+    if isinstance(given, bytes):
+        return classification_pb2.ClassificationInput(image=given)
+    text, pair = given if isinstance(given, tuple) else (given, None)
+    return classification_pb2.ClassificationInput(text=text, text_pair=pair)
+
+
+def classify_tokens_request(
+    texts: Sequence[str], options: ClassifyTokensOptions
+) -> classification_pb2.ClassifyTokensRequest:
+    """Return the message that asks for the classes of the tokens of `texts`."""
+    aggregation = classification_pb2.EntityAggregation.Value
+    return classification_pb2.ClassifyTokensRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        texts=texts,
+        aggregation=_value(aggregation, "ENTITY_AGGREGATION_", options.get("aggregation", "simple"), "aggregation"),
+        ignored_labels=options.get("ignored_labels", ()),
+        top_k=_count(options.get("top_k"), "top_k"),
+        attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
+        truncate=options.get("truncate", False),
+    )
+
+
+def answer_request(questions: Sequence[Pair], options: AnswerOptions) -> question_answering_pb2.AnswerRequest:
+    """Return the message that asks for the answers to `questions`, each with its context."""
+    return question_answering_pb2.AnswerRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        inputs=[question_answering_pb2.QuestionInput(question=one, context=context) for one, context in questions],
+        top_k=_count(options.get("top_k"), "top_k"),
+        max_answer_tokens=_count(options.get("max_answer_tokens"), "max_answer_tokens"),
+        handle_impossible_answer=options.get("handle_impossible_answer", False),
+        align_to_words=options.get("align_to_words", True),
+        window_tokens=_count(options.get("window_tokens"), "window_tokens"),
+        overlap_tokens=options.get("overlap_tokens"),
+        attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
+    )
+
+
+def compare_request(
+    images: Iterable[Image], texts: Iterable[str], options: CompareOptions
+) -> similarity_pb2.CompareRequest:
+    """Return the message that asks for the comparison of `images` with `texts`."""
+    for name, given in (("images", images), ("texts", texts)):
+        if isinstance(given, str | bytes | os.PathLike):
+            raise InvalidTextError(f"{name} must be several, not one: give a list", field=name)
+    return similarity_pb2.CompareRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        images=[read_image(image, f"images[{index}]") for index, image in enumerate(images)],
+        texts=[read_text(text, f"texts[{index}]") for index, text in enumerate(texts)],
+        attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
+        truncate=options.get("truncate", False),
+        return_embeddings=options.get("embeddings", False),
     )
 
 

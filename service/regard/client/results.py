@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from regard.answers import (
+    AnsweredQuestion,
+    AnswerSpan,
     Attention,
     AttentionMap,
     Caption,
     Classification,
+    ClassifiedToken,
     ClassProbability,
+    ComparedImage,
+    ComparedText,
+    Entity,
     GeneratedSequence,
     GeneratedToken,
     Model,
@@ -20,7 +28,9 @@ from regard.answers import (
     PatchGrid,
     Segment,
     Tap,
+    TextScore,
     Timing,
+    TokenClassification,
     TokenDelta,
     TokenLogprob,
     Translation,
@@ -32,11 +42,39 @@ from regard.v1 import (
     classification_pb2,
     generation_pb2,
     model_pb2,
+    question_answering_pb2,
     result_pb2,
+    similarity_pb2,
     translation_pb2,
 )
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Images beside texts; an input that failed has its failure in its place."""
+
+    images: tuple[ComparedImage | Failure, ...]
+    texts: tuple[ComparedText | Failure, ...]
+    model: ModelVersion
+
+    @property
+    def logits(self) -> npt.NDArray[np.float64]:
+        """How alike each image is to each text, [images, texts]; NaN where either failed."""
+        return self._matrix("logit")
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """The probabilities [images, texts]; NaN where either failed."""
+        return self._matrix("probability")
+
+    def _matrix(self, name: str) -> npt.NDArray[np.float64]:
+        matrix = np.full((len(self.images), len(self.texts)), np.nan)
+        for row, image in zip(matrix, self.images, strict=True):
+            for score in image.scores if isinstance(image, ComparedImage) else ():
+                row[score.text_index] = getattr(score, name)
+        return matrix
 
 
 def read_translations(response: translation_pb2.TranslateResponse, first_index: int) -> list[Translation | Failure]:
@@ -61,6 +99,107 @@ def read_classifications(
         else _read_classification(result.classification, model)
         for result in response.results
     ]
+
+
+def read_token_classifications(
+    response: classification_pb2.ClassifyTokensResponse, first_index: int
+) -> list[TokenClassification | Failure]:
+    """Read the results of a request whose first text is the caller's text `first_index`."""
+    model = _model_version(response.model)
+    return [
+        read_failure(result.failure, "texts", first_index)
+        if result.HasField("failure")
+        else _read_token_classification(result.classification, model)
+        for result in response.results
+    ]
+
+
+def _read_token_classification(
+    classification: classification_pb2.TokenClassification, model: ModelVersion
+) -> TokenClassification:
+    return TokenClassification(
+        tokens=tuple(
+            ClassifiedToken(
+                token=one.token,
+                token_id=one.token_id,
+                index=one.index,
+                start=one.start,
+                end=one.end,
+                classes=_read_classes(one.classes),
+            )
+            for one in classification.tokens
+        ),
+        entities=tuple(
+            Entity(label=one.label, score=one.score, text=one.text, start=one.start, end=one.end)
+            for one in classification.entities
+        ),
+        source_tokens=classification.source_tokens,
+        truncated=classification.truncated,
+        attention=_read_attention(classification.attention) if classification.HasField("attention") else None,
+        timing=_read_timing(classification.timing),
+        model=model,
+    )
+
+
+def read_answered_questions(
+    response: question_answering_pb2.AnswerResponse, first_index: int
+) -> list[AnsweredQuestion | Failure]:
+    """Read the results of a request whose first question is the caller's question `first_index`."""
+    model = _model_version(response.model)
+    return [
+        read_failure(result.failure, "inputs", first_index)
+        if result.HasField("failure")
+        else _read_answered_question(result.answered, model)
+        for result in response.results
+    ]
+
+
+def _read_answered_question(answered: question_answering_pb2.AnsweredQuestion, model: ModelVersion) -> AnsweredQuestion:
+    return AnsweredQuestion(
+        answers=tuple(
+            AnswerSpan(text=one.text, score=one.score, start=one.start, end=one.end) for one in answered.answers
+        ),
+        null_score=answered.null_score,
+        windows=answered.windows,
+        source_tokens=answered.source_tokens,
+        attention=_read_attention(answered.attention) if answered.HasField("attention") else None,
+        timing=_read_timing(answered.timing),
+        model=model,
+    )
+
+
+def read_comparison(response: similarity_pb2.CompareResponse) -> Comparison:
+    """Read the results of a comparison."""
+    return Comparison(
+        images=tuple(
+            read_failure(result.failure, "images", 0) if result.HasField("failure") else _read_image(result.image)
+            for result in response.images
+        ),
+        texts=tuple(
+            read_failure(result.failure, "texts", 0) if result.HasField("failure") else _read_text(result.text)
+            for result in response.texts
+        ),
+        model=_model_version(response.model),
+    )
+
+
+def _read_image(image: similarity_pb2.ComparedImage) -> ComparedImage:
+    return ComparedImage(
+        scores=tuple(TextScore(one.text_index, one.logit, one.probability) for one in image.scores),
+        embedding=tuple(image.embedding),
+        attention=_read_attention(image.attention) if image.HasField("attention") else None,
+        timing=_read_timing(image.timing),
+    )
+
+
+def _read_text(text: similarity_pb2.ComparedText) -> ComparedText:
+    return ComparedText(
+        source_tokens=text.source_tokens,
+        truncated=text.truncated,
+        embedding=tuple(text.embedding),
+        attention=_read_attention(text.attention) if text.HasField("attention") else None,
+        timing=_read_timing(text.timing),
+    )
 
 
 def read_failure(failure: result_pb2.Failure, list_name: str, first_index: int) -> Failure:
@@ -199,10 +338,7 @@ def read_models(response: model_pb2.ListModelsResponse) -> list[Model]:
 
 def _read_classification(classification: classification_pb2.Classification, model: ModelVersion) -> Classification:
     return Classification(
-        classes=tuple(
-            ClassProbability(label=one.label, index=one.index, probability=one.probability)
-            for one in classification.classes
-        ),
+        classes=_read_classes(classification.classes),
         out_of_scope=classification.out_of_scope,
         source_tokens=classification.source_tokens,
         truncated=classification.truncated,
@@ -210,6 +346,10 @@ def _read_classification(classification: classification_pb2.Classification, mode
         timing=_read_timing(classification.timing),
         model=model,
     )
+
+
+def _read_classes(classes: Iterable[classification_pb2.ClassProbability]) -> tuple[ClassProbability, ...]:
+    return tuple(ClassProbability(label=one.label, index=one.index, probability=one.probability) for one in classes)
 
 
 def _read_attention(attention: attention_pb2.Attention) -> Attention:
@@ -262,6 +402,7 @@ def _read_segment(segment: attention_pb2.Segment) -> Segment:
         end=segment.end,
         special=segment.special,
         token_id=segment.token_id if segment.HasField("token_id") else None,
+        part=segment.part,
     )
 
 

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
 import grpc
 
-from regard.answers import Caption, Classification, Model, TokenDelta, Translation
+from regard.answers import (
+    AnsweredQuestion,
+    Caption,
+    Classification,
+    Model,
+    TokenClassification,
+    TokenDelta,
+    Translation,
+)
 from regard.client import requests, results
 from regard.client.channel import (
     DEFAULT_TARGET,
@@ -20,12 +28,24 @@ from regard.client.channel import (
     channel_options,
 )
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
-from regard.client.requests import CaptionOptions, ClassifyOptions, Image, TranslateOptions
+from regard.client.requests import (
+    AnswerOptions,
+    CaptionOptions,
+    ClassifyOptions,
+    ClassifyTokensOptions,
+    CompareOptions,
+    Image,
+    Pair,
+    TranslateOptions,
+)
+from regard.client.results import Comparison
 from regard.v1 import (
     caption_pb2_grpc,
     classification_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
+    question_answering_pb2_grpc,
+    similarity_pb2_grpc,
     translation_pb2_grpc,
 )
 
@@ -67,6 +87,8 @@ class Client:
         self._translation = translation_pb2_grpc.TranslationServiceStub(self._channel)
         self._captioning = caption_pb2_grpc.CaptionServiceStub(self._channel)
         self._classification = classification_pb2_grpc.ClassificationServiceStub(self._channel)
+        self._answering = question_answering_pb2_grpc.QuestionAnsweringServiceStub(self._channel)
+        self._similarity = similarity_pb2_grpc.SimilarityServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -158,18 +180,18 @@ class Client:
         finally:
             call.cancel()
 
-    def classify(self, given: str | Image, **options: Unpack[ClassifyOptions]) -> Classification:
-        """Classify one text or image, or raise `RequestFailed`; an image is its bytes or its `Path`."""
+    def classify(self, given: str | Pair | Image, **options: Unpack[ClassifyOptions]) -> Classification:
+        """Classify one text, pair of texts or image, or raise `RequestFailed`; an image is its bytes or its `Path`."""
         return _one(self.classify_each([given], **options))
 
     def classify_many(
-        self, inputs: Iterable[str | Image], **options: Unpack[ClassifyOptions]
+        self, inputs: Iterable[str | Pair | Image], **options: Unpack[ClassifyOptions]
     ) -> list[Classification | Failure]:
         """Classify many texts or images; failures are as in `translate_many`."""
         return list(self.classify_each(inputs, **options))
 
     def classify_each(
-        self, inputs: Iterable[str | Image], **options: Unpack[ClassifyOptions]
+        self, inputs: Iterable[str | Pair | Image], **options: Unpack[ClassifyOptions]
     ) -> Iterator[Classification | Failure]:
         """Do as `classify_many`, but read `inputs` and yield results as the work goes on, in order."""
         parts = requests.split(inputs, self._inputs_per_request, "inputs", requests.read_input)
@@ -180,6 +202,59 @@ class Client:
             ),
             results.read_classifications,
         )
+
+    def classify_tokens(self, text: str, **options: Unpack[ClassifyTokensOptions]) -> TokenClassification:
+        """Classify every token of one text, or raise `RequestFailed`."""
+        return _one(self.classify_tokens_each([text], **options))
+
+    def classify_tokens_many(
+        self, texts: Iterable[str], **options: Unpack[ClassifyTokensOptions]
+    ) -> list[TokenClassification | Failure]:
+        """Classify every token of many texts; failures are as in `translate_many`."""
+        return list(self.classify_tokens_each(texts, **options))
+
+    def classify_tokens_each(
+        self, texts: Iterable[str], **options: Unpack[ClassifyTokensOptions]
+    ) -> Iterator[TokenClassification | Failure]:
+        """Do as `classify_tokens_many`, but read `texts` and yield results as the work goes on, in order."""
+        parts = requests.split(texts, self._inputs_per_request, "texts", requests.read_text)
+        return self._each(
+            parts,
+            lambda part: self._classification.ClassifyTokens.future(
+                requests.classify_tokens_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_token_classifications,
+        )
+
+    def answer(self, question: str, context: str, **options: Unpack[AnswerOptions]) -> AnsweredQuestion:
+        """Find the answer to one question in its context, or raise `RequestFailed`."""
+        return _one(self.answer_each([(question, context)], **options))
+
+    def answer_many(
+        self, questions: Iterable[Pair], **options: Unpack[AnswerOptions]
+    ) -> list[AnsweredQuestion | Failure]:
+        """Answer many questions, each a tuple with its context; failures are as in `translate_many`."""
+        return list(self.answer_each(questions, **options))
+
+    def answer_each(
+        self, questions: Iterable[Pair], **options: Unpack[AnswerOptions]
+    ) -> Iterator[AnsweredQuestion | Failure]:
+        """Do as `answer_many`, but read `questions` and yield results as the work goes on, in order."""
+        parts = requests.split(questions, self._inputs_per_request, "inputs", requests.read_pair)
+        return self._each(
+            parts,
+            lambda part: self._answering.Answer.future(requests.answer_request(part, options), timeout=self._timeout_s),
+            results.read_answered_questions,
+        )
+
+    def compare(self, images: Iterable[Image], texts: Iterable[str], **options: Unpack[CompareOptions]) -> Comparison:
+        """Compare every image with every text, in one request; an input that fails has its failure in its place."""
+        try:
+            return results.read_comparison(
+                self._similarity.Compare(requests.compare_request(images, texts, options), timeout=self._timeout_s)
+            )
+        except grpc.RpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
 
     def report(self, path: str | Path, answers: Iterable[tuple[Input, Answer | Failure]]) -> None:
         """Write a page on which a person looks at the attention of `answers`, each beside its input.

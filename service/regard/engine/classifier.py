@@ -1,8 +1,8 @@
-"""The classification engine: one-step requests, batched by a budget of padded tokens."""
+"""The engine of what is answered in one step: requests, batched by a budget of padded tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,14 +11,17 @@ from regard.engine.observer import Observer
 from regard.engine.request import Classification, FloatArray, Phases
 from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import Session
-from regard.engine.source import pack
+from regard.engine.source import Pixels, Source, pack
 from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError
-from regard.manifest import Manifest, TapSpec
+from regard.manifest import Manifest, TapSpec, Task
 
 
 class Classifier:
-    """One instance of a classification model."""
+    """One instance of a model that classifies, answers or embeds.
+
+    A model has one graph, or, if it compares texts with images, one for either.
+    """
 
     busy = False
     """Nothing is carried from one step to the next."""
@@ -26,7 +29,7 @@ class Classifier:
     def __init__(
         self,
         manifest: Manifest,
-        session: Session,
+        sessions: Mapping[str, Session],
         scheduler: Scheduler,
         settings: EngineSettings,
         clock: Clock,
@@ -34,7 +37,7 @@ class Classifier:
     ) -> None:
         self._manifest = manifest
         self._pad_token_id = manifest.text.pad_token_id if manifest.text else 0
-        self._session = session
+        self._sessions = sessions
         self._scheduler = scheduler
         self._settings = settings
         self._clock = clock
@@ -48,13 +51,9 @@ class Classifier:
         self._batch = self._scheduler.take(
             free=self._settings.max_rows, held=0, max_tokens=self._settings.max_batch_tokens
         )
-        if self._batch:
-            try:
-                self._classify(self._batch)
-            except RegardError as error:
-                self.fail_all(error)
-            else:
-                self._forget()
+        for graph in self._sessions:
+            self._answer(graph, [ticket for ticket in self._batch if self._graph_of(ticket.request.source) == graph])
+        self._forget()
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
 
     def fail_all(self, error: RegardError) -> None:
@@ -68,19 +67,35 @@ class Classifier:
             self._scheduler.ended(ticket)
         self._batch = []
 
-    def _classify(self, batch: Sequence[Ticket]) -> None:
+    def _graph_of(self, source: Source) -> str:
+        if len(self._sessions) == 1:
+            return next(iter(self._sessions))
+        return "image_encoder" if isinstance(source, Pixels) else "text_encoder"
+
+    def _answer(self, graph: str, batch: Sequence[Ticket]) -> None:
+        if not batch:
+            return
+        try:
+            self._run(graph, batch)
+        except RegardError as error:
+            for ticket in batch:
+                ticket.finish(error)
+
+    def _run(self, graph: str, batch: Sequence[Ticket]) -> None:
         started = self._clock()
         sources = [ticket.request.source for ticket in batch]
         wanted = set().union(*(ticket.request.taps for ticket in batch))
-        taps = [tap for tap in self._manifest.taps if tap.name in wanted]
+        taps = [tap for tap in self._manifest.taps if tap.name in wanted and tap.graph == graph]
         asking = [row for row, ticket in enumerate(batch) if ticket.request.taps]
         feeds = pack(sources, self._pad_token_id) | {"self_tap_rows": np.array(asking, np.int64)}
-        logits, *maps = self._session.run(feeds, ["logits", *(tap.output for tap in taps)])
+        answer = "embeddings" if self._manifest.task is Task.SIMILARITY else "logits"
+        outputs, *maps = self._sessions[graph].run(feeds, [answer, *(tap.output for tap in taps)])
         ended = self._clock()
-        self._observer.ran("classifier", len(batch), len(batch) * batch[0].length, ended - started)
+        self._observer.ran(graph, len(batch), len(batch) * batch[0].length, ended - started)
         self._scheduler.read(len(batch) * batch[0].length, ended - started)
         for row, ticket in enumerate(batch):
-            if not np.isfinite(logits[row]).all():
+            output = outputs[row] if outputs.ndim == 2 else outputs[row, : ticket.length]
+            if not np.isfinite(output).all():
                 ticket.finish(EngineError("the model produced numbers that are not finite"))
                 continue
             phases = Phases(started - ticket.submitted_at, ended - started)
@@ -89,7 +104,7 @@ class Classifier:
                 for tap, weights in zip(taps, maps, strict=True)
                 if tap.name in ticket.request.taps
             }
-            ticket.finish(Classification(logits[row].copy(), phases, own))
+            ticket.finish(Classification(output.copy(), phases, own))
 
 
 def _own(tap: TapSpec, weights: FloatArray, index: int, ticket: Ticket) -> FloatArray:

@@ -43,7 +43,7 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class ClassifyRequest:
-    """Classify `source`. Everything else is as in `GenerateRequest`."""
+    """Answer `source` in one step. Everything else is as in `GenerateRequest`."""
 
     source: Source
     taps: frozenset[str] = frozenset()
@@ -124,9 +124,12 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """`logits` [C], and the taps asked for, each [H, S, S]."""
+    """What a graph gives of a request, and the taps asked for, each [H, S, S].
 
-    logits: FloatArray
+    `output` is logits [C], those of every token [S, C], or an embedding [E].
+    """
+
+    output: FloatArray
     phases: Phases
     taps: dict[str, FloatArray] = field(default_factory=dict)
 

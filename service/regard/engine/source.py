@@ -14,9 +14,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """A text, as `input_ids` [S] int64."""
+    """A text, as `input_ids` [S] int64, and which of two texts each is of, [S], for a model that reads that."""
 
     input_ids: npt.NDArray[np.int64]
+    token_types: npt.NDArray[np.int64] | None = None
 
     @property
     def length(self) -> int:
@@ -51,7 +52,7 @@ def lengths_of(sources: Sequence[Source]) -> npt.NDArray[np.int32]:
 def pack(sources: Sequence[Source], pad_token_id: int) -> dict[str, Array]:
     """Return what a graph is fed for `sources`, which are all of one kind.
 
-    Tokens are padded on the right to the longest: `input_ids` [R, S]. Pixels are stacked:
+    Tokens are padded on the right to the longest: `input_ids` and `token_type_ids` [R, S]. Pixels are stacked:
     `pixel_values` [R, C, height, width]; so are features: `input_features` [R, mels, frames]. All come
     with `source_length` [R].
     """
@@ -63,7 +64,10 @@ def pack(sources: Sequence[Source], pad_token_id: int) -> dict[str, Array]:
         features = [source.input_features for source in sources if isinstance(source, Sound)]
         return {"input_features": np.stack(features), "source_length": lengths}
     input_ids = np.full((len(sources), lengths.max()), pad_token_id, np.int64)
+    token_types = np.zeros_like(input_ids)
     for row, source in enumerate(sources):
         if isinstance(source, Tokens):
             input_ids[row, : source.length] = source.input_ids
-    return {"input_ids": input_ids, "source_length": lengths}
+            if source.token_types is not None:
+                token_types[row, : source.length] = source.token_types
+    return {"input_ids": input_ids, "token_type_ids": token_types, "source_length": lengths}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from regard.attention.axes import AxisName, Origin, Passage, label
 from regard.attention.maps import build, size_of
-from regard.attention.selection import Selection
+from regard.attention.selection import AttentionStack, Selection
 from regard.engine.request import FloatArray
 from regard.errors import InvalidInputError
 from regard.manifest import Package
@@ -24,6 +24,11 @@ class AttentionOrder:
 
     selection: Selection
     max_bytes: int
+
+    def of_stack(self, stack: AttentionStack) -> AttentionOrder | None:
+        """Return what is asked for of one stack; None if nothing is."""
+        selection = self.selection.of_stack(stack)
+        return replace(self, selection=selection) if selection else None
 
     def check(self, source: Origin, field: str) -> None:
         """Raise `InvalidInputError` if even an output of one token would be over the budget."""

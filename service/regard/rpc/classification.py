@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from regard.engine.request import Classification, ClassifyRequest
-from regard.errors import EngineError, InvalidInputError, RegardError
+from regard.engine.request import Classification
+from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
@@ -13,6 +13,7 @@ from regard.rpc.inputs import gather
 from regard.rpc.interceptor import Context
 from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
+from regard.rpc.token_classification import TokenClassifications, classes_of, top_k_of
 from regard.v1 import classification_pb2, classification_pb2_grpc
 
 DEFAULT_TOP_K = 5
@@ -29,6 +30,7 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+        self._tokens = TokenClassifications(resources)
 
     async def Classify(  # noqa: N802
         self, request: classification_pb2.ClassifyRequest, context: Context
@@ -46,21 +48,19 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
             ],
         )
 
+    async def ClassifyTokens(  # noqa: N802
+        self, request: classification_pb2.ClassifyTokensRequest, context: Context
+    ) -> classification_pb2.ClassifyTokensResponse:
+        """Return a result for each text."""
+        return await self._tokens.classify(request)
+
     def _order(self, request: classification_pb2.ClassifyRequest) -> _ClassifyOrder:
         inputs = len(request.inputs)
         order = self._resources.order(
             request, Task.CLASSIFICATION, inputs=inputs, field="inputs", sharing=inputs, truncate=request.truncate
         )
-        manifest = order.model.manifest
-        spec = manifest.classification
-        if spec is None:
-            raise EngineError(f"package {order.model.label} does not name its classes")
-        classes = len(spec.labels)
-        if request.top_k > classes:
-            raise InvalidInputError(
-                f"top_k is {request.top_k}; model {manifest.name} has {classes} classes", field="top_k"
-            )
-        top_k = request.top_k or min(DEFAULT_TOP_K, classes)
+        spec = classes_of(order)
+        top_k = top_k_of(request.top_k, order, spec) or min(DEFAULT_TOP_K, len(spec.labels))
         return _ClassifyOrder(order.model, order.call, order.truncate, order.attention, spec, top_k)
 
     async def _classify(
@@ -69,17 +69,7 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
         resources, field = self._resources, f"inputs[{index}]"
         with resources.one_input(order):
             reading = await self._read(order, one, field)
-            result = await order.model.worker.run(
-                ClassifyRequest(
-                    source=reading.source,
-                    taps=order.tap_names,
-                    deadline=order.call.deadline,
-                    client=order.call.client,
-                    priority=order.call.priority,
-                )
-            )
-            if not isinstance(result, Classification):
-                raise EngineError("the model gave something else than a classification")
+            result = await resources.answer(order, reading.source)
             classification = await resources.offload(_decode, order, reading, result, field)
             labels = order.model.labels
             resources.metrics.input_served(labels, reading.source.length, result.phases)
@@ -88,7 +78,16 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
             return classification
 
     async def _read(self, order: _ClassifyOrder, one: classification_pb2.ClassificationInput, field: str) -> Reading:
+        paired = one.HasField("text_pair")
         match one.WhichOneof("content"):
+            case "text" if paired:
+                return await self._resources.read_pair(
+                    order, one.text, one.text_pair, f"{field}.text", f"{field}.text_pair"
+                )
+            case _ if paired:
+                raise InvalidInputError(
+                    f"{field}.text_pair is the second of two texts: set text", field=f"{field}.text_pair"
+                )
             case "text":
                 return await self._resources.read_text(order, one.text, f"{field}.text")
             case "image":
@@ -100,7 +99,7 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
 def _decode(
     order: _ClassifyOrder, reading: Reading, result: Classification, field: str
 ) -> classification_pb2.Classification:
-    classes = convert.classes(result, order.spec.labels, order.top_k)
+    classes = convert.classes(convert.softmax(result.output), order.spec.labels, order.top_k)
     classification = classification_pb2.Classification(
         classes=classes,
         out_of_scope=convert.out_of_scope(classes[0], order.spec),

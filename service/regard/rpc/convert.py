@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from regard.attention.axes import Axis, AxisName
 from regard.attention.maps import AttentionMap
@@ -17,7 +18,7 @@ from regard.attention.selection import (
     Reduction,
 )
 from regard.audio.frames import Frames
-from regard.engine.request import Classification, FinishReason, FloatArray, GeneratedSequence, Phases, Priority
+from regard.engine.request import FinishReason, GeneratedSequence, Phases, Priority
 from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
 from regard.text.segment import Segment
@@ -25,12 +26,16 @@ from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_p
 from regard.vision.grid import PatchGrid
 
 E = TypeVar("E")
+Probabilities = npt.NDArray[np.float64]
 
 TASKS = {
     Task.TRANSLATION: model_pb2.TASK_TRANSLATION,
     Task.CAPTIONING: model_pb2.TASK_CAPTIONING,
     Task.CLASSIFICATION: model_pb2.TASK_CLASSIFICATION,
     Task.TRANSCRIPTION: model_pb2.TASK_TRANSCRIPTION,
+    Task.TOKEN_CLASSIFICATION: model_pb2.TASK_TOKEN_CLASSIFICATION,
+    Task.QUESTION_ANSWERING: model_pb2.TASK_QUESTION_ANSWERING,
+    Task.SIMILARITY: model_pb2.TASK_SIMILARITY,
 }
 KINDS = {
     AttentionKind.SELF: attention_pb2.ATTENTION_KIND_SELF,
@@ -39,6 +44,8 @@ KINDS = {
 STACKS = {
     AttentionStack.ENCODER: attention_pb2.ATTENTION_STACK_ENCODER,
     AttentionStack.DECODER: attention_pb2.ATTENTION_STACK_DECODER,
+    AttentionStack.TEXT_ENCODER: attention_pb2.ATTENTION_STACK_TEXT_ENCODER,
+    AttentionStack.IMAGE_ENCODER: attention_pb2.ATTENTION_STACK_IMAGE_ENCODER,
 }
 REDUCTIONS = {
     Reduction.NONE: attention_pb2.ATTENTION_REDUCTION_NONE,
@@ -69,7 +76,7 @@ PRIORITIES = {
 
 def priority_of(value: int) -> Priority:
     """Return whose turn comes first. Raises `InvalidInputError` for a value that the enum lacks."""
-    return _one(value, PRIORITIES, "priority") if value else Priority.NORMAL
+    return one_of(value, PRIORITIES, "priority") if value else Priority.NORMAL
 
 
 def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
@@ -79,9 +86,9 @@ def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
         stacks=_several(options.stacks, STACKS, "attention.stacks"),
         layers=tuple(options.layers),
         heads=tuple(options.heads),
-        reduction=_one(options.reduction, REDUCTIONS, "attention.reduction") if options.reduction else Reduction.NONE,
+        reduction=one_of(options.reduction, REDUCTIONS, "attention.reduction") if options.reduction else Reduction.NONE,
         granularity=(
-            _one(options.granularity, GRANULARITIES, "attention.granularity")
+            one_of(options.granularity, GRANULARITIES, "attention.granularity")
             if options.granularity
             else Granularity.TOKEN
         ),
@@ -89,10 +96,11 @@ def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
 
 
 def _several(values: Sequence[int], names: Mapping[E, int], field: str) -> tuple[E, ...]:
-    return tuple(_one(value, names, f"{field}[{index}]") for index, value in enumerate(values))
+    return tuple(one_of(value, names, f"{field}[{index}]") for index, value in enumerate(values))
 
 
-def _one(value: int, names: Mapping[E, int], field: str) -> E:
+def one_of(value: int, names: Mapping[E, int], field: str) -> E:
+    """Return what a number of an enum stands for. Raises `InvalidInputError` for one that it lacks."""
     for name, number in names.items():
         if number == value:
             return name
@@ -128,6 +136,7 @@ def _segment(segment: Segment) -> attention_pb2.Segment:
         end=segment.end,
         special=segment.special,
         token_id=segment.token_id,
+        part=segment.part,
     )
 
 
@@ -203,9 +212,10 @@ def failure(error: RegardError) -> result_pb2.Failure:
     )
 
 
-def classes(result: Classification, labels: Sequence[str], top_k: int) -> list[classification_pb2.ClassProbability]:
+def classes(
+    probabilities: Probabilities, labels: Sequence[str], top_k: int
+) -> list[classification_pb2.ClassProbability]:
     """Return the `top_k` likeliest classes, in descending order of probability; ties in order of index."""
-    probabilities = softmax(result.logits)
     order = np.argsort(-probabilities, kind="stable")[:top_k]
     return [
         classification_pb2.ClassProbability(
@@ -221,7 +231,7 @@ def out_of_scope(likeliest: classification_pb2.ClassProbability, spec: Classific
     return likeliest.label == spec.out_of_scope_label or (threshold is not None and likeliest.probability < threshold)
 
 
-def softmax(logits: FloatArray) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the probabilities [C] of `logits` [C], in float64."""
-    exponentials = np.exp(logits.astype(np.float64) - float(logits.max()))
-    return np.asarray(exponentials / exponentials.sum())
+def softmax(logits: npt.NDArray[np.floating[Any]]) -> Probabilities:
+    """Return the probabilities [..., C] of `logits` [..., C], in float64."""
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))

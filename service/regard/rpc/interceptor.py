@@ -31,6 +31,8 @@ _TASKS = {
     "regard.v1.CaptionService": "captioning",
     "regard.v1.ClassificationService": "classification",
     "regard.v1.TranscriptionService": "transcription",
+    "regard.v1.QuestionAnsweringService": "question_answering",
+    "regard.v1.SimilarityService": "similarity",
 }
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

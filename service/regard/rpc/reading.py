@@ -15,7 +15,7 @@ from regard.vision.codec import EncodedImage
 
 @dataclass(frozen=True, slots=True)
 class TextReading:
-    """A text and its tokens."""
+    """A text, or two, and its tokens."""
 
     text: str
     encoded: EncodedText
@@ -23,12 +23,12 @@ class TextReading:
     @property
     def source(self) -> Source:
         """What the engine takes."""
-        return Tokens(self.encoded.token_ids)
+        return Tokens(self.encoded.token_ids, self.encoded.token_types)
 
     @property
     def passage(self) -> Passage:
         """What the source axis runs over; made when asked for, so that only attention pays for it."""
-        return Passage(self.text, self.encoded.segments)
+        return Passage(self.text, self.encoded.segments, self.encoded.pair)
 
     @property
     def truncated(self) -> bool:

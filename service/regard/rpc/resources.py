@@ -17,7 +17,9 @@ from regard.audio.codec import AudioCodec
 from regard.audio.sound import AudioLimits, read_file, read_samples
 from regard.catalog import Catalog, Model
 from regard.config import ServerSettings
-from regard.errors import DeadlineExceededError, InvalidInputError, RequestCancelledError, UnavailableError
+from regard.engine.request import Classification, ClassifyRequest
+from regard.engine.source import Source
+from regard.errors import DeadlineExceededError, EngineError, InvalidInputError, RequestCancelledError, UnavailableError
 from regard.manifest import Task
 from regard.metrics import Metrics
 from regard.rpc import convert
@@ -25,7 +27,15 @@ from regard.rpc.attention import AttentionOrder
 from regard.rpc.call import Call, current_call
 from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.status import answerable
-from regard.v1 import caption_pb2, classification_pb2, transcription_pb2, translation_pb2
+from regard.text.codec import TextCodec
+from regard.v1 import (
+    caption_pb2,
+    classification_pb2,
+    question_answering_pb2,
+    similarity_pb2,
+    transcription_pb2,
+    translation_pb2,
+)
 from regard.vision.picture import ImageLimits
 
 P = ParamSpec("P")
@@ -39,6 +49,9 @@ AnyRequest = (
     | classification_pb2.ClassifyRequest
     | transcription_pb2.TranscribeRequest
     | transcription_pb2.StreamTranscribeRequest
+    | classification_pb2.ClassifyTokensRequest
+    | question_answering_pb2.AnswerRequest
+    | similarity_pb2.CompareRequest
 )
 
 
@@ -114,14 +127,45 @@ class Resources:
 
     async def read_text(self, order: Order, text: str, field: str) -> Reading:
         """Return the tokens of `text`, in the threads. Raises `InvalidInputError` for what the model can't take."""
-        codec = order.model.text
-        if codec is None or not order.model.manifest.reads_text:
-            raise InvalidInputError(f"{field}: model {order.model.manifest.name} takes images, not text", field=field)
+        codec = self._codec(order, field)
 
         def work() -> Reading:
             return TextReading(text, codec.encode(text, truncate=order.truncate, field=field))
 
         return await self.read(order, work, field)
+
+    async def read_pair(self, order: Order, text: str, pair: str, field: str, pair_field: str) -> Reading:
+        """Return the tokens of two texts together, in the threads. Raises as `read_text` does."""
+        codec = self._codec(order, field)
+
+        def work() -> Reading:
+            encoded = codec.encode_pair(text, pair, truncate=order.truncate, field=field, pair_field=pair_field)
+            return TextReading(text, encoded)
+
+        return await self.read(order, work, field)
+
+    async def read_windows(
+        self,
+        order: Order,
+        question: str,
+        context: str,
+        window_tokens: int,
+        overlap_tokens: int | None,
+        field: str,
+    ) -> list[TextReading]:
+        """Return a question with each window of its context, in the threads. Raises as `TextCodec.windows` does."""
+        codec = self._codec(order, field)
+
+        def work() -> list[TextReading]:
+            windows = codec.windows(
+                question, context, window_tokens=window_tokens, overlap_tokens=overlap_tokens, field=field
+            )
+            readings = [TextReading(question, window) for window in windows]
+            if order.attention:
+                order.attention.check(readings[0].passage, field)
+            return readings
+
+        return await self.offload(work)
 
     async def read_image(self, order: Order, data: bytes, field: str) -> Reading:
         """Return the pixel values of an image file, in the threads. Raises as `read_text` does."""
@@ -147,6 +191,26 @@ class Resources:
             return await self.offload(read_file, sound.file, rate, limits, f"{field}.file")
         given = sound.samples
         return await self.offload(read_samples, given.samples, given.sampling_rate, rate, limits, f"{field}.samples")
+
+    async def answer(self, order: Order, source: Source) -> Classification:
+        """Return what the model answers in one step, with the taps that `order` asks for."""
+        request = ClassifyRequest(
+            source=source,
+            taps=order.tap_names,
+            deadline=order.call.deadline,
+            client=order.call.client,
+            priority=order.call.priority,
+        )
+        result = await order.model.worker.run(request)
+        if not isinstance(result, Classification):
+            raise EngineError("the model gave something else than an answer in one step")
+        return result
+
+    def _codec(self, order: Order, field: str) -> TextCodec:
+        codec = order.model.text
+        if codec is None or not order.model.manifest.reads_text:
+            raise InvalidInputError(f"{field}: model {order.model.manifest.name} takes images, not text", field=field)
+        return codec
 
     async def read(self, order: Order, work: Callable[[], AnyReading], field: str) -> AnyReading:
         """Return what `work` reads, in the threads. Raises `InvalidInputError` if its attention is over the budget."""

@@ -22,7 +22,9 @@ from regard.rpc.health import Health, HealthService
 from regard.rpc.http import HttpServer, make_app
 from regard.rpc.interceptor import CallInterceptor
 from regard.rpc.models import ModelService
+from regard.rpc.question_answering import QuestionAnsweringService
 from regard.rpc.resources import Resources
+from regard.rpc.similarity import SimilarityService
 from regard.rpc.transcription import TranscriptionService
 from regard.rpc.translation import TranslationService
 from regard.v1 import (
@@ -32,6 +34,10 @@ from regard.v1 import (
     classification_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
+    question_answering_pb2,
+    question_answering_pb2_grpc,
+    similarity_pb2,
+    similarity_pb2_grpc,
     transcription_pb2,
     transcription_pb2_grpc,
     translation_pb2,
@@ -48,6 +54,8 @@ SERVICES = (
     caption_pb2.DESCRIPTOR.services_by_name["CaptionService"].full_name,
     classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
     transcription_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name,
+    question_answering_pb2.DESCRIPTOR.services_by_name["QuestionAnsweringService"].full_name,
+    similarity_pb2.DESCRIPTOR.services_by_name["SimilarityService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
@@ -154,6 +162,10 @@ class Server:
             ClassificationService(self._resources), server
         )
         transcription_pb2_grpc.add_TranscriptionServiceServicer_to_server(TranscriptionService(self._resources), server)
+        question_answering_pb2_grpc.add_QuestionAnsweringServiceServicer_to_server(
+            QuestionAnsweringService(self._resources), server
+        )
+        similarity_pb2_grpc.add_SimilarityServiceServicer_to_server(SimilarityService(self._resources), server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
         reflection.enable_server_reflection(SERVICES, server)

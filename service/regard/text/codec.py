@@ -25,12 +25,23 @@ _CHARACTERS_PER_TOKEN = 64
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
+MAX_WINDOWS = 64
+"""The most windows that one context may be read in."""
+_WINDOW_OVERLAP = 128
+
+
 @dataclass(frozen=True, eq=False)
 class EncodedText:
-    """A text as the model takes it: `token_ids` [S], and whether it was cut."""
+    """A text as the model takes it: `token_ids` [S], and whether it was cut.
+
+    `token_types` [S] tell which of two texts each token is of, if the model reads that; `pair` is the second
+    text, if there is one.
+    """
 
     token_ids: npt.NDArray[np.int64]
     truncated: bool
+    token_types: npt.NDArray[np.int64] | None
+    pair: str | None
     _text: str
     _cut: Cut
     _kept: Sequence[int]
@@ -38,7 +49,28 @@ class EncodedText:
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """A segment for each token. Made when first asked for, so that only attention pays for it."""
-        return _source_segments(self._text, self._cut, self._kept)
+        return _source_segments([self._text, *([] if self.pair is None else [self.pair])], self._cut, self._kept)
+
+    def continuing(self, cutter: Cutter) -> list[bool]:
+        """Tell, for each token, whether it goes on with the word before it; `cutter` cut the text."""
+        return [cutter.continues_word(self._cut, index, self._text) for index in self._kept]
+
+    @property
+    def null_position(self) -> int | None:
+        """The position of the special token that everything begins with, such as [CLS], if there is one."""
+        return 0 if self.segments[0].special else None
+
+    def span_of(self, first: int, last: int, *, whole_words: bool) -> tuple[int, int]:
+        """Return where the tokens from `first` to `last` stand in their text, widened to words if asked to."""
+        start, end = self.segments[first].start, self.segments[last].end
+        text, part = self._text if self.pair is None else self.pair, int(self.pair is not None)
+        if whole_words:
+            encoding = self._cut.encoding
+            words = [encoding.token_to_word(self._kept[position]) for position in (first, last)]
+            spans = [encoding.word_to_chars(word, part) if word is not None else None for word in words]
+            start = min(start, spans[0][0]) if spans[0] else start
+            end = max(end, spans[1][1]) if spans[1] else end
+        return trim(text, start, end)
 
 
 class TextCodec:
@@ -60,6 +92,7 @@ class TextCodec:
             raise PackageError(
                 f"{_label(package)}: {special} special tokens leave no room for text in {limit} source tokens"
             )
+        self._token_types = spec.token_types
         self._max_tokens = spec.max_source_tokens or 0
         self._max_characters = _CHARACTERS_PER_TOKEN * self._max_tokens
 
@@ -97,9 +130,96 @@ class TextCodec:
         kept = [index for index in limited if cut.token_ids[index] is not None]
         if not kept:
             raise InvalidInputError(f"{field} holds nothing that the model's vocabulary knows", field=field)
+        return self._encoded(text, None, cut, kept, truncated=beyond or found > self._max_tokens)
+
+    def encode_pair(self, text: str, pair: str, *, truncate: bool, field: str, pair_field: str) -> EncodedText:
+        """Return the tokens of two texts together, special tokens included.
+
+        Where they have more than the model takes and `truncate` is set, tokens are taken off the end of the
+        longer, as tokenizers do. Raises `InvalidInputError` as `encode` does.
+        """
+        cut = self._cut_pair(text, pair, field, pair_field, self._max_characters)
+        firsts, seconds = _parts(cut)
+        excess = len(cut.token_ids) - self._max_tokens
+        if excess > 0 and not truncate:
+            raise InvalidInputError(
+                f"{field} and {pair_field} have {len(cut.token_ids)} tokens together, special tokens included; the "
+                f"model takes at most {self._max_tokens}; shorten them or set truncate",
+                field=pair_field,
+            )
+        dropped: set[int] = set()
+        if excess > 0:
+            lengths = _shortened(len(firsts), len(seconds), len(firsts) + len(seconds) - excess)
+            dropped = {*firsts[lengths[0] :], *seconds[lengths[1] :]}
+        kept = [index for index in range(len(cut.token_ids)) if index not in dropped]
+        return self._encoded(text, pair, cut, kept, truncated=excess > 0)
+
+    def windows(
+        self, question: str, context: str, *, window_tokens: int, overlap_tokens: int | None, field: str
+    ) -> list[EncodedText]:
+        """Return a question with each part of a context that the model reads at once, from the first on.
+
+        A window holds at most `window_tokens`; each part begins with the last `overlap_tokens` of the one
+        before. Raises `InvalidInputError`, naming what is below `field`, for texts that are none, for a
+        question that leaves no room and a context that takes more than `MAX_WINDOWS`.
+        """
+        named = f"{field}.question", f"{field}.context"
+        cut = self._cut_pair(question, context, *named, MAX_WINDOWS * self._max_characters)
+        seconds = _parts(cut)[1]
+        others = len(cut.token_ids) - len(seconds)
+        room = min(window_tokens, self._max_tokens) - others
+        if room < 1:
+            raise InvalidInputError(
+                f"{named[0]} has {others} tokens, special tokens included, which leaves no room for the context in a "
+                f"window of {room + others}; shorten it or widen window_tokens",
+                field=named[0],
+            )
+        overlap = min(_WINDOW_OVERLAP, room // 2) if overlap_tokens is None else overlap_tokens
+        if overlap >= room:
+            raise InvalidInputError(
+                f"overlap_tokens is {overlap}; a window has room for {room} tokens of {named[1]}: it must be less",
+                field="overlap_tokens",
+            )
+        count = 1 + max(0, -(-(len(seconds) - room) // (room - overlap)))
+        if count > MAX_WINDOWS:
+            raise InvalidInputError(
+                f"{named[1]} takes {count} windows of {room} tokens; at most {MAX_WINDOWS} are read; shorten it, or "
+                "lessen overlap_tokens",
+                field=named[1],
+            )
+        lead, tail = range(seconds[0]), range(seconds[-1] + 1, len(cut.token_ids))
+        return [
+            self._encoded(question, context, cut, [*lead, *seconds[start : start + room], *tail], truncated=False)
+            for start in range(0, count * (room - overlap), room - overlap)
+        ]
+
+    def subwords(self, encoded: EncodedText) -> list[bool]:
+        """Tell, for each token of a text, whether it goes on with the word before it."""
+        return encoded.continuing(self._sources)
+
+    def _cut_pair(self, text: str, pair: str, field: str, pair_field: str, max_characters: int) -> Cut:
+        for one, name in ((text, field), (pair, pair_field)):
+            _check_readable(one, name)
+            if len(one) > max_characters:
+                raise InvalidInputError(
+                    f"{name} has {len(one)} characters; at most {max_characters} are read; shorten it", field=name
+                )
+        cut = self._sources.cut(text, pair)
+        for indices, name in zip(_parts(cut), (field, pair_field), strict=True):
+            if all(cut.token_ids[index] is None for index in indices):
+                raise InvalidInputError(f"{name} holds nothing that the model's vocabulary knows", field=name)
+        return cut
+
+    def _encoded(
+        self, text: str, pair: str | None, cut: Cut, indices: Sequence[int], *, truncated: bool
+    ) -> EncodedText:
+        kept = [index for index in indices if cut.token_ids[index] is not None]
+        types = np.array([cut.encoding.type_ids[index] for index in kept], np.int64) if self._token_types else None
         return EncodedText(
             token_ids=np.array([cut.token_ids[index] for index in kept], dtype=np.int64),
-            truncated=beyond or found > self._max_tokens,
+            truncated=truncated,
+            token_types=types,
+            pair=pair,
             _text=text,
             _cut=cut,
             _kept=kept,
@@ -188,22 +308,44 @@ def _kept(special_tokens_mask: Sequence[int], limit: int) -> list[int]:
     return [*range(limit - tail), *range(count - tail, count)]
 
 
-def _source_segments(text: str, cut: Cut, kept: Sequence[int]) -> tuple[Segment, ...]:
-    """Return the segments of the `kept` tokens.
+def _parts(cut: Cut) -> tuple[list[int], list[int]]:
+    """Return the indices of the tokens of the first text of a pair and of the second."""
+    parts: tuple[list[int], list[int]] = ([], [])
+    for index, (part, added) in enumerate(
+        zip(cut.encoding.sequence_ids, cut.encoding.special_tokens_mask, strict=True)
+    ):
+        if part is not None and not added:
+            parts[part].append(index)
+    return parts
+
+
+def _shortened(first: int, second: int, total: int) -> tuple[int, int]:
+    """Return how long two texts may be together, of which the longer loses tokens first."""
+    half = total // 2
+    if min(first, second) > half:
+        return (half, total - half) if first <= second else (total - half, half)
+    return (first, max(total - first, 0)) if first <= second else (max(total - second, 0), second)
+
+
+def _source_segments(texts: Sequence[str], cut: Cut, kept: Sequence[int]) -> tuple[Segment, ...]:
+    """Return the segments of the `kept` tokens, of one text or two.
 
     Special are those that the tokenizer added; one that the text itself spells out stands there.
     """
     tokens, offsets, added = cut.encoding.tokens, cut.encoding.offsets, cut.encoding.special_tokens_mask
+    parts = cut.encoding.sequence_ids if len(texts) > 1 else [0] * len(tokens)
     segments: list[Segment] = []
-    end = 0
+    end = part = 0
     for index in kept:
         start = end
         if not added[index]:
-            following = index + 1 < len(tokens) and not added[index + 1]
+            start, part = (end, part) if (parts[index] or 0) == part else (0, parts[index] or 0)
+            text = texts[part]
+            following = index + 1 < len(tokens) and not added[index + 1] and parts[index + 1] == parts[index]
             limit = offsets[index + 1][0] if following else len(text)
             start, end = offsets[index]
             start, end = trim(text, start, _end_of_character(text, end, limit) if start < end else end)
-        segments.append(Segment(tokens[index], start, end, bool(added[index]), cut.token_ids[index]))
+        segments.append(Segment(tokens[index], start, end, bool(added[index]), cut.token_ids[index], part))
     return tuple(segments)
 
 

@@ -33,13 +33,14 @@ class Cutter:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.tokenizer.encode_special_tokens = True
+        self._prefixes = bool(getattr(self.tokenizer.model, "continuing_subword_prefix", None))
         self._special_ids = vocabulary.special_ids
         self._unknown_id = vocabulary.unknown_id
         self._id_of: Mapping[str, int] | None = vocabulary.tokenizer.get_vocab() if pieces else None
 
-    def cut(self, text: str, *, add_special_tokens: bool = True) -> Cut:
-        """Return the tokens of `text`."""
-        encoding = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+    def cut(self, text: str, pair: str | None = None, *, add_special_tokens: bool = True) -> Cut:
+        """Return the tokens of `text`, and of the second of two texts behind it."""
+        encoding = self.tokenizer.encode(text, pair, add_special_tokens=add_special_tokens)
         if self._id_of is None:
             found: list[int | None] = list(encoding.ids)
         else:
@@ -49,3 +50,16 @@ class Cutter:
             for token_id, added in zip(found, encoding.special_tokens_mask, strict=True)
         ]
         return Cut(encoding, token_ids)
+
+    def continues_word(self, cut: Cut, index: int, text: str) -> bool:
+        """Tell whether a token goes on with the word before it, as Transformers' pipelines tell.
+
+        Where the vocabulary marks such tokens, as WordPiece does, a token that is spelled longer than what
+        it stands for is one; elsewhere one that no space precedes. An unknown one never is.
+        """
+        start, end = cut.encoding.offsets[index]
+        if cut.encoding.ids[index] == self._unknown_id:
+            return False
+        if self._prefixes:
+            return len(cut.encoding.tokens[index]) != end - start
+        return start > 0 and " " not in text[start - 1 : start + 1]

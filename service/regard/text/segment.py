@@ -19,6 +19,8 @@ class Segment:
     end: int
     special: bool
     token_id: int | None
+    part: int = 0
+    """Which text of a pair it stands in: 0 or 1. A special token has that of the token before it."""
 
     def within(self, length: int) -> Segment:
         """Return the segment in a text that is cut to `length`; what is beyond stands nowhere."""

@@ -50,6 +50,10 @@ class _AttentionStackEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attent
     ATTENTION_STACK_UNSPECIFIED: _AttentionStack.ValueType  # 0
     ATTENTION_STACK_ENCODER: _AttentionStack.ValueType  # 1
     ATTENTION_STACK_DECODER: _AttentionStack.ValueType  # 2
+    ATTENTION_STACK_TEXT_ENCODER: _AttentionStack.ValueType  # 3
+    """The stack that reads the texts, of a model that compares them with images."""
+    ATTENTION_STACK_IMAGE_ENCODER: _AttentionStack.ValueType  # 4
+    """The stack that looks at the images, of a model that compares them with texts."""
 
 class AttentionStack(_AttentionStack, metaclass=_AttentionStackEnumTypeWrapper):
     """The stack of layers that a map comes from."""
@@ -57,6 +61,10 @@ class AttentionStack(_AttentionStack, metaclass=_AttentionStackEnumTypeWrapper):
 ATTENTION_STACK_UNSPECIFIED: AttentionStack.ValueType  # 0
 ATTENTION_STACK_ENCODER: AttentionStack.ValueType  # 1
 ATTENTION_STACK_DECODER: AttentionStack.ValueType  # 2
+ATTENTION_STACK_TEXT_ENCODER: AttentionStack.ValueType  # 3
+"""The stack that reads the texts, of a model that compares them with images."""
+ATTENTION_STACK_IMAGE_ENCODER: AttentionStack.ValueType  # 4
+"""The stack that looks at the images, of a model that compares them with texts."""
 Global___AttentionStack: _TypeAlias = AttentionStack  # noqa: Y015
 
 class _AttentionReduction:
@@ -189,8 +197,8 @@ class AttentionOptions(_message.Message):
     """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKind.ValueType]:
-        """The kinds to return. Default, if empty: cross for a translation, a caption or a transcription, self
-        for a classification.
+        """The kinds to return. Default, if empty: cross for what is generated, such as a translation, and self
+        for what is answered in one step, such as a classification.
         A kind that the model lacks is refused (INVALID_ARGUMENT).
         """
 
@@ -241,6 +249,7 @@ class Segment(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     SPECIAL_FIELD_NUMBER: _builtins.int
     TOKEN_ID_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The token as the vocabulary spells it, or the word; for a patch its row and column in the grid,
     such as "0,13"; for a frame the second when it begins, such as "12.34".
@@ -258,6 +267,10 @@ class Segment(_message.Message):
     """
     token_id: _builtins.int
     """The token's id in the vocabulary; absent for a word of several tokens."""
+    part: _builtins.int
+    """Which text of a pair it stands in: 0 for the first, such as a question, 1 for the second, such as
+    its context. A special token has that of the token before it.
+    """
     def __init__(
         self,
         *,
@@ -266,10 +279,11 @@ class Segment(_message.Message):
         end: _builtins.int = ...,
         special: _builtins.bool = ...,
         token_id: _builtins.int | None = ...,
+        part: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_token_id", b"_token_id", "token_id", b"token_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_token_id", b"_token_id", "end", b"end", "special", b"special", "start", b"start", "text", b"text", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_token_id", b"_token_id", "end", b"end", "part", b"part", "special", b"special", "start", b"start", "text", b"text", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__token_id: _TypeAlias = _typing.Literal["token_id"]  # noqa: Y015
     _WhichOneofArgType__token_id: _TypeAlias = _typing.Literal["_token_id", b"_token_id"]  # noqa: Y015

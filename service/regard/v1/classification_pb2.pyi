@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import priority_pb2 as _priority_pb2
 from regard.v1 import result_pb2 as _result_pb2
@@ -20,6 +21,45 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _EntityAggregation:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EntityAggregationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EntityAggregation.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENTITY_AGGREGATION_UNSPECIFIED: _EntityAggregation.ValueType  # 0
+    """The same as ENTITY_AGGREGATION_SIMPLE."""
+    ENTITY_AGGREGATION_NONE: _EntityAggregation.ValueType  # 1
+    """There are no entities, only tokens."""
+    ENTITY_AGGREGATION_SIMPLE: _EntityAggregation.ValueType  # 2
+    """Every token has its likeliest class."""
+    ENTITY_AGGREGATION_FIRST: _EntityAggregation.ValueType  # 3
+    """All tokens of a word have the class of its first."""
+    ENTITY_AGGREGATION_AVERAGE: _EntityAggregation.ValueType  # 4
+    """All tokens of a word have the class that is likeliest on average."""
+    ENTITY_AGGREGATION_MAX: _EntityAggregation.ValueType  # 5
+    """All tokens of a word have the class of the token that is surest of its own."""
+
+class EntityAggregation(_EntityAggregation, metaclass=_EntityAggregationEnumTypeWrapper):
+    """How the classes of tokens are put together to entities: as Transformers' token classification
+    pipeline does. Adjacent tokens, or words, of one class are one entity; classes that begin with "B-"
+    begin a new one, and "B-PER" and "I-PER" are both of the entity PER.
+    """
+
+ENTITY_AGGREGATION_UNSPECIFIED: EntityAggregation.ValueType  # 0
+"""The same as ENTITY_AGGREGATION_SIMPLE."""
+ENTITY_AGGREGATION_NONE: EntityAggregation.ValueType  # 1
+"""There are no entities, only tokens."""
+ENTITY_AGGREGATION_SIMPLE: EntityAggregation.ValueType  # 2
+"""Every token has its likeliest class."""
+ENTITY_AGGREGATION_FIRST: EntityAggregation.ValueType  # 3
+"""All tokens of a word have the class of its first."""
+ENTITY_AGGREGATION_AVERAGE: EntityAggregation.ValueType  # 4
+"""All tokens of a word have the class that is likeliest on average."""
+ENTITY_AGGREGATION_MAX: EntityAggregation.ValueType  # 5
+"""All tokens of a word have the class of the token that is surest of its own."""
+Global___EntityAggregation: _TypeAlias = EntityAggregation  # noqa: Y015
 
 @_typing.final
 class ClassifyRequest(_message.Message):
@@ -79,23 +119,34 @@ class ClassificationInput(_message.Message):
 
     TEXT_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    TEXT_PAIR_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     image: _builtins.bytes
     """An image file: JPEG, PNG, WebP or GIF, of which the first frame is taken. Limited in bytes and
     in pixels by the server (by default 8 MiB and 64 million pixels).
+    """
+    text_pair: _builtins.str
+    """The second text of a pair, such as the hypothesis beside a premise, for models that were trained on
+    pairs. Needs `text`. Default, if absent: the text is alone.
     """
     def __init__(
         self,
         *,
         text: _builtins.str = ...,
         image: _builtins.bytes = ...,
+        text_pair: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "image", b"image", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_text_pair", b"_text_pair", "content", b"content", "image", b"image", "text", b"text", "text_pair", b"text_pair"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "image", b"image", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_text_pair", b"_text_pair", "content", b"content", "image", b"image", "text", b"text", "text_pair", b"text_pair"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__text_pair: _TypeAlias = _typing.Literal["text_pair"]  # noqa: Y015
+    _WhichOneofArgType__text_pair: _TypeAlias = _typing.Literal["_text_pair", b"_text_pair"]  # noqa: Y015
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "image"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__text_pair) -> _WhichOneofReturnType__text_pair | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___ClassificationInput: _TypeAlias = ClassificationInput  # noqa: Y015
@@ -228,3 +279,240 @@ class ClassProbability(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassProbability: _TypeAlias = ClassProbability  # noqa: Y015
+
+@_typing.final
+class ClassifyTokensRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    AGGREGATION_FIELD_NUMBER: _builtins.int
+    IGNORED_LABELS_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    ATTENTION_FIELD_NUMBER: _builtins.int
+    TRUNCATE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """The model's name. May be empty if the server has exactly one token classification model."""
+    model_version: _builtins.str
+    """The model's version. Default, if empty: the highest."""
+    aggregation: Global___EntityAggregation.ValueType
+    """How tokens are put together to entities. Default: simple."""
+    top_k: _builtins.int
+    """How many classes to return for each token, the likeliest first. From 1 to the number of classes.
+    Default, if 0: 1.
+    """
+    truncate: _builtins.bool
+    """Whether a text longer than the model's positions is cut there. Default: it is refused. A cut text is
+    marked in its result.
+    """
+    priority: _priority_pb2.Priority.ValueType
+    """Whose turn comes first. Default: PRIORITY_NORMAL."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts, from 1 to the server's limit (by default 64)."""
+
+    @_builtins.property
+    def ignored_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The entities to leave out, by their labels. Default, if empty: "O", which stands for none."""
+
+    @_builtins.property
+    def attention(self) -> _attention_pb2.AttentionOptions:
+        """The attention to return. Default, if absent: none."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        aggregation: Global___EntityAggregation.ValueType = ...,
+        ignored_labels: _abc.Iterable[_builtins.str] | None = ...,
+        top_k: _builtins.int = ...,
+        attention: _attention_pb2.AttentionOptions | None = ...,
+        truncate: _builtins.bool = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "attention", b"attention", "ignored_labels", b"ignored_labels", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "top_k", b"top_k", "truncate", b"truncate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyTokensRequest: _TypeAlias = ClassifyTokensRequest  # noqa: Y015
+
+@_typing.final
+class ClassifyTokensResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _result_pb2.ModelVersion: ...
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenClassificationResult]:
+        """One result for each text of the request, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        model: _result_pb2.ModelVersion | None = ...,
+        results: _abc.Iterable[Global___TokenClassificationResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifyTokensResponse: _TypeAlias = ClassifyTokensResponse  # noqa: Y015
+
+@_typing.final
+class TokenClassificationResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASSIFICATION_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def classification(self) -> Global___TokenClassification: ...
+    @_builtins.property
+    def failure(self) -> _result_pb2.Failure: ...
+    def __init__(
+        self,
+        *,
+        classification: Global___TokenClassification | None = ...,
+        failure: _result_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classification", b"classification", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["classification", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___TokenClassificationResult: _TypeAlias = TokenClassificationResult  # noqa: Y015
+
+@_typing.final
+class TokenClassification(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    ENTITIES_FIELD_NUMBER: _builtins.int
+    SOURCE_TOKENS_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    ATTENTION_FIELD_NUMBER: _builtins.int
+    TIMING_FIELD_NUMBER: _builtins.int
+    source_tokens: _builtins.int
+    """The number of tokens that the text was encoded to, special tokens included."""
+    truncated: _builtins.bool
+    """Whether the text was cut to the model's positions before it was classified."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassifiedToken]:
+        """Every token of the text but the special ones, in order."""
+
+    @_builtins.property
+    def entities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Entity]:
+        """What the tokens make up, in order."""
+
+    @_builtins.property
+    def attention(self) -> _attention_pb2.Attention:
+        """Present if the request asked for attention."""
+
+    @_builtins.property
+    def timing(self) -> _result_pb2.Timing: ...
+    def __init__(
+        self,
+        *,
+        tokens: _abc.Iterable[Global___ClassifiedToken] | None = ...,
+        entities: _abc.Iterable[Global___Entity] | None = ...,
+        source_tokens: _builtins.int = ...,
+        truncated: _builtins.bool = ...,
+        attention: _attention_pb2.Attention | None = ...,
+        timing: _result_pb2.Timing | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "timing", b"timing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "entities", b"entities", "source_tokens", b"source_tokens", "timing", b"timing", "tokens", b"tokens", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenClassification: _TypeAlias = TokenClassification  # noqa: Y015
+
+@_typing.final
+class ClassifiedToken(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token as the vocabulary spells it."""
+    token_id: _builtins.int
+    index: _builtins.int
+    """Which position of the model's input it is, from 0: its place on the axes of attention over tokens."""
+    start: _builtins.int
+    """Where it starts in the text, in Unicode code points from 0."""
+    end: _builtins.int
+    """Where it ends in the text, in Unicode code points, exclusive."""
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassProbability]:
+        """Its likeliest classes, in descending order of probability."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        token_id: _builtins.int = ...,
+        index: _builtins.int = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        classes: _abc.Iterable[Global___ClassProbability] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "end", b"end", "index", b"index", "start", b"start", "token", b"token", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassifiedToken: _TypeAlias = ClassifiedToken  # noqa: Y015
+
+@_typing.final
+class Entity(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """The class that its tokens share, without "B-" or "I-"."""
+    score: _builtins.float
+    """The mean of the probabilities of its tokens' classes, or of its words', from 0 to 1."""
+    text: _builtins.str
+    """The part of the text that it spans."""
+    start: _builtins.int
+    """Where it starts in the text, in Unicode code points from 0."""
+    end: _builtins.int
+    """Where it ends in the text, in Unicode code points, exclusive."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        score: _builtins.float = ...,
+        text: _builtins.str = ...,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "label", b"label", "score", b"score", "start", b"start", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Entity: _TypeAlias = Entity  # noqa: Y015

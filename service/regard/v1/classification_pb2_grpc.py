@@ -44,6 +44,11 @@ class ClassificationServiceStub:
                 request_serializer=regard_dot_v1_dot_classification__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_classification__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.ClassifyTokens = channel.unary_unary(
+                '/regard.v1.ClassificationService/ClassifyTokens',
+                request_serializer=regard_dot_v1_dot_classification__pb2.ClassifyTokensRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_classification__pb2.ClassifyTokensResponse.FromString,
+                _registered_method=True)
 
 
 class ClassificationServiceServicer:
@@ -61,6 +66,13 @@ class ClassificationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClassifyTokens(self, request, context):
+        """Classifies every token of every text of the request, and gathers the entities that they make up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClassificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +80,11 @@ def add_ClassificationServiceServicer_to_server(servicer, server):
                     servicer.Classify,
                     request_deserializer=regard_dot_v1_dot_classification__pb2.ClassifyRequest.FromString,
                     response_serializer=regard_dot_v1_dot_classification__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'ClassifyTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClassifyTokens,
+                    request_deserializer=regard_dot_v1_dot_classification__pb2.ClassifyTokensRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_classification__pb2.ClassifyTokensResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -102,6 +119,33 @@ class ClassificationService:
             '/regard.v1.ClassificationService/Classify',
             regard_dot_v1_dot_classification__pb2.ClassifyRequest.SerializeToString,
             regard_dot_v1_dot_classification__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClassifyTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.ClassificationService/ClassifyTokens',
+            regard_dot_v1_dot_classification__pb2.ClassifyTokensRequest.SerializeToString,
+            regard_dot_v1_dot_classification__pb2.ClassifyTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

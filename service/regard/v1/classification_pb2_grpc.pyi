@@ -40,6 +40,8 @@ class ClassificationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ClassificationServiceAsyncStub: ...
     Classify: _grpc.UnaryUnaryMultiCallable[_classification_pb2.ClassifyRequest, _classification_pb2.ClassifyResponse]
     """Classifies every input of the request."""
+    ClassifyTokens: _grpc.UnaryUnaryMultiCallable[_classification_pb2.ClassifyTokensRequest, _classification_pb2.ClassifyTokensResponse]
+    """Classifies every token of every text of the request, and gathers the entities that they make up."""
 
 @_typing.type_check_only
 class ClassificationServiceAsyncStub(ClassificationServiceStub):
@@ -53,6 +55,8 @@ class ClassificationServiceAsyncStub(ClassificationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Classify: _aio.UnaryUnaryMultiCallable[_classification_pb2.ClassifyRequest, _classification_pb2.ClassifyResponse]  # type: ignore[assignment]
     """Classifies every input of the request."""
+    ClassifyTokens: _aio.UnaryUnaryMultiCallable[_classification_pb2.ClassifyTokensRequest, _classification_pb2.ClassifyTokensResponse]  # type: ignore[assignment]
+    """Classifies every token of every text of the request, and gathers the entities that they make up."""
 
 class ClassificationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sorts inputs into the classes of a model.
@@ -69,5 +73,13 @@ class ClassificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_classification_pb2.ClassifyResponse, _abc.Awaitable[_classification_pb2.ClassifyResponse]]:
         """Classifies every input of the request."""
+
+    @_abc_1.abstractmethod
+    def ClassifyTokens(
+        self,
+        request: _classification_pb2.ClassifyTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_classification_pb2.ClassifyTokensResponse, _abc.Awaitable[_classification_pb2.ClassifyTokensResponse]]:
+        """Classifies every token of every text of the request, and gathers the entities that they make up."""
 
 def add_ClassificationServiceServicer_to_server(servicer: ClassificationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

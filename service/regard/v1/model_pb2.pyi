@@ -30,6 +30,9 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     TASK_TRANSLATION: _Task.ValueType  # 1
     TASK_CLASSIFICATION: _Task.ValueType  # 2
     TASK_CAPTIONING: _Task.ValueType  # 3
+    TASK_TOKEN_CLASSIFICATION: _Task.ValueType  # 4
+    TASK_QUESTION_ANSWERING: _Task.ValueType  # 5
+    TASK_SIMILARITY: _Task.ValueType  # 6
     TASK_TRANSCRIPTION: _Task.ValueType  # 8
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
@@ -39,6 +42,9 @@ TASK_UNSPECIFIED: Task.ValueType  # 0
 TASK_TRANSLATION: Task.ValueType  # 1
 TASK_CLASSIFICATION: Task.ValueType  # 2
 TASK_CAPTIONING: Task.ValueType  # 3
+TASK_TOKEN_CLASSIFICATION: Task.ValueType  # 4
+TASK_QUESTION_ANSWERING: Task.ValueType  # 5
+TASK_SIMILARITY: Task.ValueType  # 6
 TASK_TRANSCRIPTION: Task.ValueType  # 8
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
@@ -93,6 +99,7 @@ class Model(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
+    EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
     SPEECH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
@@ -109,6 +116,8 @@ class Model(_message.Message):
     """The most tokens that an output may have; 0 for a model that does not generate."""
     ready: _builtins.bool
     """Whether the model takes requests: false while it loads or drains."""
+    embedding_size: _builtins.int
+    """The length of its embeddings; 0 for a model that makes none."""
     @_builtins.property
     def taps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tap]:
         """Every attention tensor that can be asked for."""
@@ -140,11 +149,12 @@ class Model(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         ready: _builtins.bool = ...,
         image: Global___ImageInput | None = ...,
+        embedding_size: _builtins.int = ...,
         speech: Global___SpeechInput | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "image", b"image", "labels", b"labels", "max_source_tokens", b"max_source_tokens", "max_target_tokens", b"max_target_tokens", "name", b"name", "package_sha256", b"package_sha256", "precision", b"precision", "ready", b"ready", "speech", b"speech", "taps", b"taps", "task", b"task", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "embedding_size", b"embedding_size", "image", b"image", "labels", b"labels", "max_source_tokens", b"max_source_tokens", "max_target_tokens", b"max_target_tokens", "name", b"name", "package_sha256", b"package_sha256", "precision", b"precision", "ready", b"ready", "speech", b"speech", "taps", b"taps", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

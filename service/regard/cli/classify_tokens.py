@@ -1,0 +1,90 @@
+"""`regard classify-tokens`."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from regard.cli import options
+
+if TYPE_CHECKING:
+    from regard.client import TokenClassification
+
+
+def classify_tokens(
+    text: Annotated[
+        str | None, typer.Argument(help="The text. Without it, lines are read from --file or stdin.")
+    ] = None,
+    file: options.FileOption = None,
+    as_json: options.JsonOption = False,
+    aggregation: Annotated[
+        Literal["none", "simple", "first", "average", "max"],
+        typer.Option("--aggregation", help="How tokens are put together to entities; none prints every token."),
+    ] = "simple",
+    model: options.ModelOption = "",
+    truncate: options.TruncateOption = False,
+    server: options.ServerOption = options.DEFAULT_SERVER,
+    timeout_s: options.TimeoutOption = 60.0,
+    attention: options.AttentionOption = False,
+    layer: options.LayerOption = None,
+    head: options.HeadOption = None,
+    reduction: options.ReductionOption = None,
+    granularity: options.GranularityOption = None,
+) -> None:
+    """Find the entities of a text, or of each line of a file or of stdin.
+
+    One text gets a line for each entity: its label, its score, where it stands, and what it says. A line
+    of several gets its entities on one line, LABEL=TEXT, with tabs between them. With --attention, words are
+    highlighted by the weight that the model's first token gives them.
+
+    [bold]Examples[/bold]
+    [cyan]regard classify-tokens "Sarah lives in London"[/cyan]
+    [cyan]regard classify-tokens "Sarah lives in London" --aggregation max[/cyan]
+    [cyan]regard classify-tokens --file letters.txt --json | jq .entities[/cyan]
+    """
+    from regard.client import ClassifyTokensOptions, Client
+
+    asked = options.attention_options(attention, layer, head, reduction, granularity)
+    options.has_one_text(text, file, sys.stdin.isatty())
+    name, version = options.name_and_version(model)
+    wanted = ClassifyTokensOptions(model=name, version=version, truncate=truncate, aggregation=aggregation)
+    if asked:
+        wanted["attention"] = asked
+    with Client(
+        server,
+        timeout_s=timeout_s,
+        inputs_per_request=options.LINES_PER_REQUEST,
+        requests_in_flight=options.REQUESTS_IN_FLIGHT,
+    ) as client:
+        if text is None:
+            from regard.cli.answers import answer_lines
+
+            answer_lines(file, lambda texts: client.classify_tokens_each(texts, **wanted), _show_line, as_json=as_json)
+            return
+        found = client.classify_tokens(text, **wanted)
+    if as_json:
+        from regard.cli.records import answer_record, print_record
+
+        print_record(answer_record(text, found))
+    else:
+        partial(_show, every_layer=bool(layer))(found)
+
+
+def _show(found: TokenClassification, *, every_layer: bool) -> None:
+    from regard.cli.screen import OUT
+    from regard.cli.views import highlighted_view
+
+    spans = [(one.label, one.score, one.start, one.end, one.text) for one in found.entities] or [
+        (one.classes[0].label, one.classes[0].probability, one.start, one.end, one.token) for one in found.tokens
+    ]
+    for label, score, start, end, text in spans:
+        print(f"{label}\t{score:.4f}\t{start}-{end}\t{text}")
+    if found.attention is not None:
+        OUT.print(highlighted_view(found.attention, every_layer=every_layer))
+
+
+def _show_line(found: TokenClassification) -> None:
+    print("\t".join(f"{one.label}={one.text}" for one in found.entities), flush=True)
