@@ -268,3 +268,58 @@ def test_threads_share_a_codec(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(encode, texts)) == [encode(text) for text in texts]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> TextCodec:
+    """Return the codec of a model of 16 tokens that reads which of two texts each is of."""
+    manifest = manifest_of(Task.CLASSIFICATION, max_source_tokens=16)
+    assert manifest.text is not None
+    text = manifest.text.model_copy(update={"token_types": True})
+    return TextCodec(package_of(tmp_path, paired(), manifest.model_copy(update={"text": text})))
+
+
+def paired() -> Tokenizer:
+    """Return a WordPiece tokenizer that puts two texts together as BERT's does."""
+    tokenizer = word_piece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("The cat sat.", "Hello, world!"),
+        ("The cat sat on the mat and the cat sat on the mat.", "Hello"),
+        ("Hello", "The cat sat on the mat and the cat sat on the mat."),
+        ("The cat sat on the mat, the cat sat on it.", "I don't know where the well-known man is."),
+    ],
+    ids=["short", "long first", "long second", "both long"],
+)
+def test_two_texts_are_cut_as_tokenizers_cut_them(pairs: TextCodec, tmp_path: Path, first: str, second: str) -> None:
+    """Tokens, types and what is left of the longer text are the library's own."""
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.enable_truncation(16)
+    expected = tokenizer.encode(first, second)
+
+    encoded = pairs.encode_pair(first, second, truncate=True, field="text", pair_field="text_pair")
+
+    assert encoded.token_types is not None
+    assert encoded.token_ids.tolist() == expected.ids
+    assert encoded.token_types.tolist() == expected.type_ids
+    assert encoded.truncated == bool(expected.overflowing)
+    spoken = [segment for segment in encoded.segments if not segment.special]
+    offsets = [place for place, part in zip(expected.offsets, expected.sequence_ids, strict=True) if part is not None]
+    assert [(segment.start, segment.end) for segment in spoken] == offsets
+    assert [segment.part for segment in spoken] == [part for part in expected.sequence_ids if part is not None]
+
+
+def test_two_long_texts_are_refused_unless_they_may_be_cut(pairs: TextCodec) -> None:
+    """The error names the second text and the limit; an empty one is named, too."""
+    with pytest.raises(InvalidInputError, match="at most 16") as refused:
+        pairs.encode_pair("the cat " * 9, "the mat", truncate=False, field="text", pair_field="text_pair")
+    assert refused.value.field == "text_pair"
+    with pytest.raises(InvalidInputError, match="text_pair is empty"):
+        pairs.encode_pair("the cat", "", truncate=False, field="text", pair_field="text_pair")

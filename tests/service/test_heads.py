@@ -1,0 +1,330 @@
+"""Random models that answer in one step, behind a real server: what they say is what eager Transformers says."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from tokenizers import processors
+from transformers import PreTrainedTokenizerFast
+
+from regard.catalog import load_catalog
+from regard.client import AsyncClient, AttentionOptions, ComparedImage, ComparedText, Failure, RequestFailed
+from regard.config import EngineSettings, ServerSettings
+from regard.metrics import Metrics
+from regard.rpc.server import Server
+from regard.worker import Worker
+from regard_export.package import Options, export
+
+from ..export.checkpoints import save_classifier, save_clip  # noqa: TID252 - tests are no package of sys.path
+from ..unit.packages import word_piece  # noqa: TID252
+
+TOLERANCE = 1e-5
+LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+MODEL_TOKENS = 48
+TEXTS = (
+    "The cat sat on the well-known mat, and the man knows translation.",
+    "Hello, world!",
+    "I",
+    "It was the best of times, it was the worst of times; je ne sais pas où est le chat. " * 3,
+)
+CONTEXT = "The cat sat on the mat. I don't know where the well-known café is. It was the best of times. " * 3
+QUESTIONS = (("Where is the cat?", CONTEXT), ("What?", "The café."), ("Is it the best of times?", TEXTS[0]))
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Train a WordPiece tokenizer that puts two texts together as BERT's does; no two are alike."""
+    backend = word_piece()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=MODEL_TOKENS, model_input_names=names, **special
+    )
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory of a token classifier, a question answerer and a CLIP."""
+    at = tmp_path_factory.mktemp("checkpoints")
+    sizes = {"vocab_size": 150, "pad_token_id": 0, "max_position_embeddings": MODEL_TOKENS}
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    save_classifier(at / "tagger", "Bert", "TokenClassification", **sizes | labels | {"num_labels": len(LABELS)})
+    save_classifier(at / "reader", "Bert", "QuestionAnswering", **sizes)
+    for name in ("tagger", "reader"):
+        make_tokenizer().save_pretrained(at / name)
+    save_clip(at / "clip")
+    return at
+
+
+@pytest.fixture(scope="module")
+def heads(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return their packages' directory."""
+    models = tmp_path_factory.mktemp("heads")
+    for checkpoint in checkpoints.iterdir():
+        export(checkpoint, models, Options(name=checkpoint.name))
+    return models
+
+
+@pytest.fixture
+async def client(heads: Path) -> AsyncIterator[AsyncClient]:
+    """Yield a client of a server of all three, that puts all requests into few batches."""
+    metrics = Metrics()
+    catalog = load_catalog(
+        [heads],
+        lambda package: Worker(package, EngineSettings(instances=1), metrics.observer(package.manifest.name, "1")),
+    )
+    server = Server(ServerSettings(grpc_port=0, http_port=0), catalog, metrics)
+    try:
+        await server.start()
+        async with AsyncClient(f"127.0.0.1:{server.grpc_port}") as client:
+            yield client
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize("strategy", ["simple", "first", "average", "max"])
+async def test_entities_are_those_of_transformers_pipeline(
+    client: AsyncClient, checkpoints: Path, strategy: Any
+) -> None:
+    """Labels, scores and spans, of texts that are batched and padded together."""
+    model = transformers.AutoModelForTokenClassification.from_pretrained(checkpoints / "tagger")
+    pipeline = transformers.TokenClassificationPipeline(
+        model=model, tokenizer=tokenizer_of(checkpoints / "tagger"), aggregation_strategy=strategy
+    )
+    found = await client.classify_tokens_many(TEXTS, aggregation=strategy, truncate=True)
+    entities = 0
+    for text, ours in zip(TEXTS, found, strict=True):
+        assert not isinstance(ours, Failure)
+        theirs = pipeline(text)
+        assert [(e.label, e.start, e.end) for e in ours.entities] == [
+            (e["entity_group"], e["start"], e["end"]) for e in theirs
+        ]
+        assert [e.score for e in ours.entities] == pytest.approx([e["score"] for e in theirs], abs=TOLERANCE)
+        assert [e.text for e in ours.entities] == [text[e["start"] : e["end"]] for e in theirs]
+        entities += len(theirs)
+    assert entities > 10
+
+
+async def test_every_token_has_its_classes(client: AsyncClient, checkpoints: Path) -> None:
+    """Without aggregation, what is no O is what the pipeline gives; more classes come if asked for."""
+    model = transformers.AutoModelForTokenClassification.from_pretrained(checkpoints / "tagger")
+    pipeline = transformers.TokenClassificationPipeline(model=model, tokenizer=tokenizer_of(checkpoints / "tagger"))
+    ours = await client.classify_tokens(TEXTS[0], aggregation="none", top_k=2)
+    tokens = [token for token in ours.tokens if token.classes[0].label != "O"]
+    theirs = pipeline(TEXTS[0])
+    assert [(t.token, t.classes[0].label, t.index, t.start, t.end) for t in tokens] == [
+        (t["word"], t["entity"], t["index"], t["start"], t["end"]) for t in theirs
+    ]
+    assert [t.classes[0].probability for t in tokens] == pytest.approx([t["score"] for t in theirs], abs=TOLERANCE)
+    assert ours.entities == ()
+    assert {len(token.classes) for token in ours.tokens} == {2}
+
+
+async def test_bad_texts_fail_alone(client: AsyncClient) -> None:
+    """An empty and a long one; the others are answered, and attention is the tokens' own."""
+    attention = AttentionOptions(layers=[1], heads=[0, 2])
+    found = await client.classify_tokens_many(["", TEXTS[3], TEXTS[1]], attention=attention)
+    assert isinstance(found[0], Failure)
+    assert isinstance(found[1], Failure)
+    assert f"at most {MODEL_TOKENS}" in found[1].message
+    assert not isinstance(found[2], Failure)
+    assert found[2].attention is not None
+    (one,) = found[2].attention.maps
+    assert one.weights.shape == (2, found[2].source_tokens, found[2].source_tokens)
+    assert [segment.text for segment in one.keys if not segment.special] == [token.token for token in found[2].tokens]
+
+
+def tokenizer_of(checkpoint: Path) -> Any:
+    """Return Transformers' tokenizer of a checkpoint."""
+    return transformers.AutoTokenizer.from_pretrained(checkpoint)
+
+
+def reader(checkpoints: Path) -> Any:
+    """Return the eager question answerer."""
+    return transformers.AutoModelForQuestionAnswering.from_pretrained(
+        checkpoints / "reader", attn_implementation="eager"
+    )
+
+
+def windows_of(checkpoints: Path, question: str, context: str, window: int, overlap: int) -> Any:
+    """Return what Transformers' tokenizer makes of a question and a long context."""
+    return tokenizer_of(checkpoints / "reader")(
+        question,
+        context,
+        truncation="only_second",
+        max_length=window,
+        stride=overlap,
+        return_overflowing_tokens=True,
+    )
+
+
+def eager_answers(
+    model: Any, windows: Any, max_tokens: int, *, words: bool
+) -> tuple[dict[tuple[int, int], float], float]:
+    """Return the best score of every span, and that of no answer, by the pipeline's rule from eager logits."""
+    best: dict[tuple[int, int], float] = {}
+    null = 1.0
+    for encoding in windows.encodings:
+        with torch.no_grad():
+            output = model(input_ids=torch.tensor([encoding.ids]), token_type_ids=torch.tensor([encoding.type_ids]))
+        allowed = np.array([part == 1 for part in encoding.sequence_ids])
+        allowed[0] = True
+        ends = [np.where(allowed, logits[0].numpy(), -10000.0) for logits in (output.start_logits, output.end_logits)]
+        start, end = (np.exp(each - each.max()) / np.exp(each - each.max()).sum() for each in ends)
+        null = min(null, float(start[0] * end[0]))
+        start[0] = end[0] = 0
+        scores = np.tril(np.triu(np.outer(start, end)), max_tokens - 1)
+        for first, last in zip(*np.nonzero(scores), strict=True):
+            span = encoding.offsets[first][0], encoding.offsets[last][1]
+            if words:
+                outer = [encoding.word_to_chars(encoding.token_to_word(int(token)), 1) for token in (first, last)]
+                span = outer[0][0], outer[1][1]
+            best[span] = max(best.get(span, 0.0), float(scores[first, last]))
+    return best, null
+
+
+@pytest.mark.parametrize("words", [True, False], ids=["whole words", "tokens"])
+async def test_answers_are_the_best_spans_of_all_windows(client: AsyncClient, checkpoints: Path, words: bool) -> None:
+    """Scores, spans and the score of no answer, of contexts short and long, batched together."""
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(
+        checkpoints / "reader", attn_implementation="eager"
+    )
+    found = await client.answer_many(
+        QUESTIONS, top_k=5, max_answer_tokens=4, align_to_words=words, window_tokens=32, overlap_tokens=7
+    )
+    for (question, context), ours in zip(QUESTIONS, found, strict=True):
+        assert not isinstance(ours, Failure)
+        windows = windows_of(checkpoints, question, context, 32, 7)
+        best, null = eager_answers(model, windows, 4, words=words)
+        expected = sorted(best.values(), reverse=True)[:5]
+        assert ours.windows == len(windows.encodings)
+        assert [one.score for one in ours.answers] == pytest.approx(expected, abs=TOLERANCE)
+        for one in ours.answers:
+            assert one.score == pytest.approx(best[one.start, one.end], abs=TOLERANCE)
+            assert one.text == context[one.start : one.end]
+        assert ours.null_score == pytest.approx(null, abs=TOLERANCE)
+    assert found[0].windows > 3  # type: ignore[union-attr]
+
+
+async def test_there_may_be_no_answer(client: AsyncClient) -> None:
+    """The empty answer takes its place by its score, if it was asked for."""
+    answered = await client.answer(*QUESTIONS[1], top_k=100, handle_impossible_answer=True)
+    (nothing,) = [one for one in answered.answers if not one.text]
+    assert nothing.score == answered.null_score
+    scores = [one.score for one in answered.answers]
+    assert scores == sorted(scores, reverse=True)
+    assert all(one.text for one in (await client.answer(*QUESTIONS[1], top_k=100)).answers)
+
+
+async def test_attention_is_that_of_the_best_answers_window(client: AsyncClient, checkpoints: Path) -> None:
+    """The question's tokens are of part 0, the context's of part 1 and stand in the whole of it."""
+    question, context = QUESTIONS[0]
+    answered = await client.answer(question, context, window_tokens=32, overlap_tokens=7, attention=AttentionOptions())
+    assert answered.attention is not None
+    assert answered.best is not None
+    keys = answered.attention.maps[0].keys
+    spoken = [key for key in keys if not key.special]
+    assert {key.part for key in spoken} == {0, 1}
+    own = [key for key in spoken if key.part == 1]
+    assert own[0].start <= answered.best.start < answered.best.end <= own[-1].end
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(
+        checkpoints / "reader", attn_implementation="eager"
+    )
+    ids = torch.tensor([[key.token_id for key in keys]])
+    types = torch.tensor([[key.part for key in keys]])
+    expected = model(input_ids=ids, token_type_ids=types, output_attentions=True).attentions
+    for one in answered.attention.maps:
+        assert np.abs(one.weights - expected[one.layer][0].detach().numpy()).max() < TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("question", "context", "options", "field"),
+    [
+        ("", "The cat.", {}, "question"),
+        ("Where?", " ", {}, "context"),
+        ("Where? " * 40, "The cat.", {}, "question"),
+        ("Where?", "The cat.", {"window_tokens": 20, "overlap_tokens": 19}, "overlap_tokens"),
+        ("Where?", "The cat. " * 400, {"window_tokens": 20}, "context"),
+    ],
+    ids=["no question", "no context", "no room", "too much overlap", "too many windows"],
+)
+async def test_a_bad_question_is_refused_by_name(
+    client: AsyncClient, question: str, context: str, options: Any, field: str
+) -> None:
+    """The error names what is wrong."""
+    with pytest.raises(RequestFailed) as refused:
+        await client.answer(question, context, **options)
+    assert refused.value.code_name == "INVALID_ARGUMENT"
+    assert refused.value.field.endswith(field)
+
+
+def pictures() -> Iterator[bytes]:
+    """Yield image files of the size that the model looks at."""
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        file = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(file, "PNG")
+        yield file.getvalue()
+
+
+async def test_a_comparison_is_that_of_clip(client: AsyncClient, checkpoints: Path) -> None:
+    """Logits, probabilities, embeddings and the maps of both encoders, of ragged texts; a bad one fails alone."""
+    texts = ["a photo of a cat.", "cat", "two cats and three dogs"]
+    model = transformers.CLIPModel.from_pretrained(checkpoints / "clip", attn_implementation="eager")
+    processor = transformers.AutoImageProcessor.from_pretrained(checkpoints / "clip", backend="pil")
+    words = transformers.AutoTokenizer.from_pretrained(checkpoints / "clip")(texts, padding=True, return_tensors="pt")
+    pixels = processor([Image.open(io.BytesIO(one)) for one in pictures()], return_tensors="pt").pixel_values
+    with torch.no_grad():
+        eager = model(**words, pixel_values=pixels, output_attentions=True)
+
+    ours = await client.compare(
+        [*pictures(), b"no image"], [*texts, " "], embeddings=True, attention=AttentionOptions()
+    )
+
+    assert isinstance(ours.images[3], Failure)
+    assert isinstance(ours.texts[3], Failure)
+    assert np.isnan(ours.logits[3]).all()
+    assert np.isnan(ours.logits[:, 3]).all()
+    logits = eager.logits_per_image
+    assert np.abs(ours.logits[:3, :3] - logits.numpy()).max() < TOLERANCE
+    assert np.abs(ours.probabilities[:3, :3] - logits.softmax(-1).numpy()).max() < TOLERANCE
+    for row, image in enumerate(ours.images[:3]):
+        assert isinstance(image, ComparedImage)
+        assert image.embedding == pytest.approx(eager.image_embeds[row].tolist(), abs=TOLERANCE)
+        assert image.attention is not None
+        for one in image.attention.maps:
+            assert one.stack == "image_encoder"
+            assert np.abs(one.weights - eager.vision_model_output.attentions[one.layer][row].numpy()).max() < TOLERANCE
+    for row, text in enumerate(ours.texts[:3]):
+        assert isinstance(text, ComparedText)
+        assert text.embedding == pytest.approx(eager.text_embeds[row].tolist(), abs=TOLERANCE)
+        assert text.attention is not None
+        length = text.source_tokens
+        for one in text.attention.maps:
+            assert one.stack == "text_encoder"
+            expected = eager.text_model_output.attentions[one.layer][row, :, :length, :length].numpy()
+            assert np.abs(one.weights - expected).max() < TOLERANCE
+
+
+async def test_one_kind_of_input_is_enough_for_embeddings(client: AsyncClient) -> None:
+    """A stack that is named gives its attention alone; nothing at all is refused."""
+    alone = await client.compare([], ["cat"], embeddings=True)
+    assert isinstance(alone.texts[0], ComparedText)
+    assert np.linalg.norm(alone.texts[0].embedding) == pytest.approx(1, abs=TOLERANCE)
+    seen = await client.compare([*pictures()], ["cat"], attention=AttentionOptions(stacks=["text_encoder"]))
+    assert isinstance(seen.texts[0], ComparedText)
+    assert seen.texts[0].attention is not None
+    assert isinstance(seen.images[0], ComparedImage)
+    assert seen.images[0].attention is None
+    with pytest.raises(RequestFailed, match="images and texts"):
+        await client.compare([], [])
