@@ -42,6 +42,7 @@ from regard_export.generation import generation_defaults, suppressed_tokens
 from regard_export.inputs import AudioInputs, ImageInputs, Inputs, PromptInputs, TextInputs
 from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
 from regard_export.reading import read
+from regard_export.stepping import SAMPLE_TOKENS
 from regard_export.tokenization import TOKENIZER_FILE, TokenizerFiles, load_tokenizer, tokenizer_files
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
@@ -294,7 +295,7 @@ def _inputs(
     assert isinstance(embeddings, torch.nn.Embedding)
     return (PromptInputs if task is Task.COMPLETION else TextInputs)(
         vocabulary_size=embeddings.num_embeddings,
-        max_tokens=text.max_source_tokens,
+        max_tokens=max(text.max_source_tokens - (SAMPLE_TOKENS if task is Task.COMPLETION else 0), 1),
         pad_token_id=text.pad_token_id,
         end_token_id=end if isinstance(end, int) and task is not Task.COMPLETION else None,
         token_types=text.token_types,

@@ -169,8 +169,25 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
+class Completion:
+    """What follows one prompt; its fields are those of `Translation`."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    target_tokens: int
+    log_probability: float
+    attention: Attention | None
+    timing: Timing
+    model: ModelVersion | None
+    score: float = 0.0
+    tokens: tuple[GeneratedToken, ...] = ()
+    further_sequences: tuple[GeneratedSequence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenDelta:
-    """One more token of a translation or a caption, and what it adds to the text."""
+    """One more token of an output, and what it adds to the text."""
 
     token_id: int
     text: str

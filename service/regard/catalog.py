@@ -23,6 +23,7 @@ _SERVICES = {
     Task.TOKEN_CLASSIFICATION: "ClassificationService's ClassifyTokens",
     Task.QUESTION_ANSWERING: "QuestionAnsweringService",
     Task.SIMILARITY: "SimilarityService",
+    Task.COMPLETION: "CompletionService",
 }
 _MAX_QUOTED_CHARACTERS = 100
 

@@ -86,7 +86,7 @@ def axis_names(tap: TapSpec) -> tuple[AxisName, AxisName]:
     """Return the axes that the queries and the keys of `tap` run over."""
     if tap.kind == "cross":
         return AxisName.TARGET, AxisName.SOURCE
-    if tap.stack == "decoder":
+    if tap.stack == "decoder" and not tap.of_prompt:
         return AxisName.TARGET, AxisName.DECODER_INPUT
     return AxisName.SOURCE, AxisName.SOURCE
 
@@ -96,15 +96,17 @@ def label(
 ) -> dict[AxisName, Axis]:
     """Return the axes that the maps of `selection` run over, by name.
 
-    `target` is the output and `start` the decoder's start token; a classification has neither.
+    `target` is the output and `start` the decoder's start token, which a completion doesn't have; a
+    classification has neither.
     """
     needed = {name for tap in selection.taps for name in axis_names(tap)}
     granularity = selection.granularity
     axes = {AxisName.SOURCE: _source(source, granularity)} if AxisName.SOURCE in needed else {}
     if target is not None and AxisName.TARGET in needed:
         axes[AxisName.TARGET] = _axis(AxisName.TARGET, target, granularity)
-    if target is not None and start is not None and AxisName.DECODER_INPUT in needed:
-        axes[AxisName.DECODER_INPUT] = _decoder_input(target, start, granularity)
+    if AxisName.DECODER_INPUT in needed and (target is not None or selection.reads_source):
+        before = source if selection.reads_source else None
+        axes[AxisName.DECODER_INPUT] = _decoder_input(before, start, target or Passage("", ()), granularity)
     return axes
 
 
@@ -128,14 +130,21 @@ def _axis(name: AxisName, passage: Passage, granularity: Granularity) -> Axis:
     return _of_words(name, passage.words())
 
 
-def _decoder_input(target: Passage, start: Segment, granularity: Granularity) -> Axis:
-    """Return the axis of the decoding steps' inputs: the start token, then the output but its last token."""
-    fed = target.segments[:-1]
+def _decoder_input(before: Origin | None, start: Segment | None, target: Passage, granularity: Granularity) -> Axis:
+    """Return the axis of what decoding was fed: the source if it comes `before`, the start, the output but its end."""
+    alone, text, fed = [start] if start else [], target.text, [*target.segments[:-1]]
+    grid = None
+    if isinstance(before, Passage):
+        fed = [*before.segments, *(segment.moved(len(before.text)) for segment in fed)]
+        text = before.text + text
+    elif isinstance(before, Patches):
+        alone, grid = [*before.segments, *alone], before.grid
     if granularity is Granularity.TOKEN:
-        return Axis(AxisName.DECODER_INPUT, (start, *fed))
-    words = [Word(word.segment, tuple(token + 1 for token in word.tokens)) for word in words_of(target.text, fed)]
-    return _of_words(AxisName.DECODER_INPUT, [Word(start, (0,)), *words])
+        return Axis(AxisName.DECODER_INPUT, (*alone, *fed), grid=grid)
+    words = [Word(segment, (place,)) for place, segment in enumerate(alone)]
+    words += [Word(word.segment, tuple(len(alone) + place for place in word.tokens)) for word in words_of(text, fed)]
+    return _of_words(AxisName.DECODER_INPUT, words, grid)
 
 
-def _of_words(name: AxisName, words: Sequence[Word]) -> Axis:
-    return Axis(name, tuple(word.segment for word in words), tuple(word.tokens for word in words))
+def _of_words(name: AxisName, words: Sequence[Word], grid: PatchGrid | None = None) -> Axis:
+    return Axis(name, tuple(word.segment for word in words), tuple(word.tokens for word in words), grid)

@@ -51,16 +51,21 @@ class AttentionChoice:
     heads: tuple[int, ...] = ()
     reduction: Reduction = Reduction.NONE
     granularity: Granularity = Granularity.TOKEN
+    prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a request gets: the taps, in the manifest's order, and the heads of each; empty for all."""
+    """What a request gets: the taps, in the manifest's order, and the heads of each; empty for all.
+
+    `reads_source` is whether the decoder reads the source itself, before what it writes.
+    """
 
     taps: tuple[TapSpec, ...]
     heads: tuple[int, ...]
     reduction: Reduction
     granularity: Granularity
+    reads_source: bool = False
 
     @property
     def tap_names(self) -> frozenset[str]:
@@ -80,18 +85,37 @@ class Selection:
 def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
     """Return the taps and heads that `choice` stands for.
 
-    Kinds default to cross for what is generated and self for everything else, stacks to all that have
-    those kinds, layers and heads to all. Raises `InvalidInputError` for what the package lacks,
-    naming the field, the value and what there is instead.
+    Kinds default to cross, and for a model without it to self, of the decoder if it has one; stacks
+    otherwise to all that have those kinds, layers and heads to all. Raises `InvalidInputError` for
+    what the package lacks, naming the field, the value and what there is instead.
     """
-    default = AttentionKind.CROSS if manifest.task.generates else AttentionKind.SELF
-    taps = _of_kinds(choice.kinds or (default,), manifest.taps)
+    taps = tuple(tap for tap in manifest.taps if not tap.of_prompt)
+    taps = _of_kinds(choice.kinds, taps) if choice.kinds else _usual(taps)
     if choice.stacks:
         taps = _of_stacks(choice.stacks, taps)
     if choice.layers:
         taps = _of_layers(choice.layers, taps)
+    if choice.prompt:
+        taps = (*_of_prompt(taps, manifest), *taps)
     _check_heads(choice.heads, taps)
-    return Selection(taps, tuple(sorted(set(choice.heads))), choice.reduction, choice.granularity)
+    heads, reads_source = tuple(sorted(set(choice.heads))), manifest.reader == "prefill"
+    return Selection(taps, heads, choice.reduction, choice.granularity, reads_source)
+
+
+def _usual(taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:
+    """Return what the answer attended with: across, or else in the decoder, or else in the only stack there is."""
+    cross = tuple(tap for tap in taps if tap.kind == "cross")
+    decoder = tuple(tap for tap in taps if tap.stack == "decoder")
+    return cross or decoder or _of_kinds((AttentionKind.SELF,), taps)
+
+
+def _of_prompt(taps: Sequence[TapSpec], manifest: Manifest) -> list[TapSpec]:
+    """Return the taps with which the decoder reads its source, of the layers that were chosen of it."""
+    layers = {tap.layer for tap in taps if tap.stack == "decoder"}
+    found = [tap for tap in manifest.taps if tap.of_prompt and tap.layer in layers]
+    if not found:
+        raise _refusal("prompt", f"no decoder reads the source in what is asked for: {_inventory(taps)}")
+    return found
 
 
 def _of_kinds(kinds: Sequence[AttentionKind], taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:

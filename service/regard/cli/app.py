@@ -12,6 +12,7 @@ from regard.cli.caption import caption
 from regard.cli.classify import classify
 from regard.cli.classify_tokens import classify_tokens
 from regard.cli.compare import compare
+from regard.cli.complete import complete
 from regard.cli.demo.command import demo
 from regard.cli.models import models
 from regard.cli.screen import error, in_words
@@ -51,6 +52,7 @@ def regard(
     [cyan]regard classify "book me a flight to paris" --attention[/cyan]
     [cyan]regard answer "Where does Sarah live?" --context "Sarah lives in London."[/cyan]
     [cyan]regard compare photo.jpg -t "a photo of a cat" -t "a photo of a dog"[/cyan]
+    [cyan]regard complete "The capital of France is"[/cyan]
     """
 
 
@@ -60,6 +62,7 @@ app.command()(classify)
 app.command()(classify_tokens)
 app.command()(answer)
 app.command()(compare)
+app.command()(complete)
 app.command()(models)
 app.command()(serve)
 app.command(hidden=True)(demo)

@@ -105,9 +105,9 @@ def _show(translation: Translation, *, every_layer: bool, drawn: bool = True) ->
         print(translation.text, flush=True)
     else:
         from regard.cli.screen import OUT
-        from regard.cli.views import translation_view
+        from regard.cli.views import text_view
 
-        OUT.print(translation_view(translation, every_layer=every_layer))
+        OUT.print(text_view(translation, every_layer=every_layer))
     for sequence in translation.further_sequences:
         print(sequence.text, flush=True)
 

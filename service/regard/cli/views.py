@@ -9,20 +9,29 @@ from rich.text import Text
 
 from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label, captioned, percent
 from regard.cli.pictures import HeatStrip
-from regard.client import Attention, AttentionMap, Caption, Classification, Segment, Translation, patch_weights
+from regard.client import (
+    Attention,
+    AttentionMap,
+    Caption,
+    Classification,
+    Completion,
+    Segment,
+    Translation,
+    patch_weights,
+)
 
 
-def translation_view(translation: Translation, *, every_layer: bool) -> RenderableType:
-    """Draw each map of the last layer, or of every layer, with target words as rows and source words as columns."""
-    attention = translation.attention
+def text_view(answer: Translation | Completion, *, every_layer: bool) -> RenderableType:
+    """Draw each map of the last layer, or of every layer, with target words as rows and what they saw as columns."""
+    attention = answer.attention
     if attention is None:
-        return Text(translation.text)
+        return Text(answer.text)
     drawings: list[RenderableType] = []
     for one in _chosen(attention, every_layer=every_layer):
         for place, weights in enumerate(one.weights):
             grid = AlignmentGrid(_labels(one.queries), _labels(one.keys), weights)
             caption = f"% of each {attention.granularity}'s {one.kind}-attention · {_origin(one, place)}"
-            drawings.append(captioned(translation.text, grid, caption))
+            drawings.append(captioned(answer.text, grid, caption))
     return _spaced(drawings)
 
 

@@ -24,6 +24,7 @@ from regard.answers import (
     ClassProbability,
     ComparedImage,
     ComparedText,
+    Completion,
     Entity,
     GeneratedSequence,
     GeneratedToken,
@@ -50,6 +51,7 @@ from regard.client.requests import (
     ClassifyOptions,
     ClassifyTokensOptions,
     CompareOptions,
+    CompleteOptions,
     TranslateOptions,
 )
 from regard.client.results import Comparison
@@ -75,6 +77,8 @@ __all__ = [
     "ComparedImage",
     "ComparedText",
     "Comparison",
+    "CompleteOptions",
+    "Completion",
     "Entity",
     "Failure",
     "GeneratedSequence",

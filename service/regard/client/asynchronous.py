@@ -15,6 +15,7 @@ from regard.answers import (
     AnsweredQuestion,
     Caption,
     Classification,
+    Completion,
     Model,
     TokenClassification,
     TokenDelta,
@@ -35,6 +36,7 @@ from regard.client.requests import (
     ClassifyOptions,
     ClassifyTokensOptions,
     CompareOptions,
+    CompleteOptions,
     Image,
     Pair,
     TranslateOptions,
@@ -43,6 +45,7 @@ from regard.client.results import Comparison
 from regard.v1 import (
     caption_pb2_grpc,
     classification_pb2_grpc,
+    completion_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
     question_answering_pb2_grpc,
@@ -89,6 +92,7 @@ class AsyncClient:
         self._classification = classification_pb2_grpc.ClassificationServiceStub(self._channel)
         self._answering = question_answering_pb2_grpc.QuestionAnsweringServiceStub(self._channel)
         self._similarity = similarity_pb2_grpc.SimilarityServiceStub(self._channel)
+        self._completion = completion_pb2_grpc.CompletionServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -139,6 +143,48 @@ class AsyncClient:
         try:
             async for sent in call:
                 event = results.read_event(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.aio.AioRpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+        finally:
+            call.cancel()
+
+    async def complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Completion:
+        """Complete one prompt, or raise `RequestFailed`."""
+        return _one([answer async for answer in self.complete_each([prompt], **options)])
+
+    async def complete_many(
+        self, prompts: Iterable[str], **options: Unpack[CompleteOptions]
+    ) -> list[Completion | Failure]:
+        """Complete many prompts, each to its completion or the reason why it has none."""
+        return [answer async for answer in self.complete_each(prompts, **options)]
+
+    def complete_each(
+        self, prompts: Iterable[str], **options: Unpack[CompleteOptions]
+    ) -> AsyncIterator[Completion | Failure]:
+        """Do as `complete_many`, but read `prompts` and yield results as the work goes on, in order."""
+        parts = requests.split(prompts, self._inputs_per_request, "prompts", requests.read_text)
+        return self._each(
+            parts,
+            lambda part: self._completion.Complete(requests.complete_request(part, options), timeout=self._timeout_s),
+            results.read_completions,
+        )
+
+    async def stream_complete(
+        self, prompt: str, **options: Unpack[CompleteOptions]
+    ) -> AsyncIterator[TokenDelta | Completion]:
+        """Complete one prompt: yield a delta for each token, and last the whole completion.
+
+        Closing the generator early (`aclose`) cancels the request.
+        """
+        call = self._completion.StreamComplete(
+            requests.stream_complete_request(prompt, options), timeout=self._timeout_s
+        )
+        try:
+            async for sent in call:
+                event = results.read_completion_event(sent)
                 if isinstance(event, Failure):
                     raise RequestFailed(event)
                 yield event

@@ -15,6 +15,7 @@ from regard.v1 import (
     attention_pb2,
     caption_pb2,
     classification_pb2,
+    completion_pb2,
     priority_pb2,
     question_answering_pb2,
     similarity_pb2,
@@ -45,9 +46,9 @@ Aggregation = Literal["none", "simple", "first", "average", "max"]
 class AttentionOptions:
     """What attention to return.
 
-    Empty means: `kinds` cross for what is generated, such as a translation, and self for what is answered in
-    one step, such as a classification, every stack that has them, all layers (counted from 0 within their
-    stack), all heads (counted from 0).
+    Empty means: `kinds` cross if the model has it and otherwise self, of its decoder if it has one, every
+    stack that has them, all layers (counted from 0 within their stack), all heads (counted from 0).
+    `prompt` adds a model's maps of its source over itself, where its decoder reads it.
     """
 
     kinds: Sequence[Kind] = ()
@@ -56,6 +57,7 @@ class AttentionOptions:
     heads: Sequence[int] = ()
     reduction: Reduction = "none"
     granularity: Granularity = "token"
+    prompt: bool = False
 
 
 class TranslateOptions(GenerationOptions, total=False):
@@ -78,6 +80,19 @@ class CaptionOptions(GenerationOptions, total=False):
 
     model: str
     """The model's name. Default: the server's only captioning model."""
+    version: str
+    """The model's version. Default: the highest."""
+    attention: AttentionOptions
+    """The attention to return. Default: none."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
+
+
+class CompleteOptions(GenerationOptions, total=False):
+    """The options of a completion, all optional: those of its search, and these."""
+
+    model: str
+    """The model's name. Default: the server's only completion model."""
     version: str
     """The model's version. Default: the highest."""
     attention: AttentionOptions
@@ -281,6 +296,30 @@ def stream_caption_request(image: Image, options: CaptionOptions) -> caption_pb2
     )
 
 
+def complete_request(prompts: Sequence[str], options: CompleteOptions) -> completion_pb2.CompleteRequest:
+    """Return the message that asks for what follows `prompts`."""
+    return completion_pb2.CompleteRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        prompts=prompts,
+        generation=generation_message(options),
+        attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
+    )
+
+
+def stream_complete_request(prompt: str, options: CompleteOptions) -> completion_pb2.StreamCompleteRequest:
+    """Return the message that asks for what follows `prompt`, token by token."""
+    return completion_pb2.StreamCompleteRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        prompts=[read_text(prompt, "prompt")],
+        generation=generation_message(options),
+        attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
+    )
+
+
 def classify_request(
     inputs: Sequence[str | bytes | Pair], options: ClassifyOptions
 ) -> classification_pb2.ClassifyRequest:
@@ -385,6 +424,7 @@ def _attention(options: AttentionOptions | None) -> attention_pb2.AttentionOptio
         heads=_indices(options.heads, "attention.heads"),
         reduction=_value(reduction, "ATTENTION_REDUCTION_", options.reduction, "attention.reduction"),
         granularity=_value(granularity, "ATTENTION_GRANULARITY_", options.granularity, "attention.granularity"),
+        prompt=options.prompt,
     )
 
 

@@ -20,6 +20,7 @@ from regard.answers import (
     ClassProbability,
     ComparedImage,
     ComparedText,
+    Completion,
     Entity,
     GeneratedSequence,
     GeneratedToken,
@@ -40,6 +41,7 @@ from regard.v1 import (
     attention_pb2,
     caption_pb2,
     classification_pb2,
+    completion_pb2,
     generation_pb2,
     model_pb2,
     question_answering_pb2,
@@ -248,6 +250,43 @@ def read_caption_event(event: caption_pb2.StreamCaptionResponse) -> TokenDelta |
         return read_failure(event.failure, "images", 0)
     if event.HasField("caption"):
         return read_caption(event.caption, None)
+    return _read_delta(event.delta)
+
+
+def read_completions(response: completion_pb2.CompleteResponse, first_index: int) -> list[Completion | Failure]:
+    """Read the results of a request whose first prompt is the caller's prompt `first_index`."""
+    model = _model_version(response.model)
+    return [
+        read_failure(result.failure, "prompts", first_index)
+        if result.HasField("failure")
+        else read_completion(result.completion, model)
+        for result in response.results
+    ]
+
+
+def read_completion(completion: completion_pb2.Completion, model: ModelVersion | None) -> Completion:
+    """Read one completion."""
+    return Completion(
+        text=completion.text,
+        finish_reason=_finish_reason(completion.finish_reason),
+        prompt_tokens=completion.prompt_tokens,
+        target_tokens=completion.target_tokens,
+        log_probability=completion.log_probability,
+        attention=_read_attention(completion.attention) if completion.HasField("attention") else None,
+        timing=_read_timing(completion.timing),
+        model=model,
+        score=completion.score,
+        tokens=_read_tokens(completion.tokens),
+        further_sequences=_read_sequences(completion.further_sequences),
+    )
+
+
+def read_completion_event(event: completion_pb2.StreamCompleteResponse) -> TokenDelta | Completion | Failure:
+    """Read one event of the stream of one prompt."""
+    if event.HasField("failure"):
+        return read_failure(event.failure, "prompts", 0)
+    if event.HasField("completion"):
+        return read_completion(event.completion, None)
     return _read_delta(event.delta)
 
 

@@ -14,6 +14,7 @@ from regard.answers import (
     AnsweredQuestion,
     Caption,
     Classification,
+    Completion,
     Model,
     TokenClassification,
     TokenDelta,
@@ -34,6 +35,7 @@ from regard.client.requests import (
     ClassifyOptions,
     ClassifyTokensOptions,
     CompareOptions,
+    CompleteOptions,
     Image,
     Pair,
     TranslateOptions,
@@ -42,6 +44,7 @@ from regard.client.results import Comparison
 from regard.v1 import (
     caption_pb2_grpc,
     classification_pb2_grpc,
+    completion_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
     question_answering_pb2_grpc,
@@ -89,6 +92,7 @@ class Client:
         self._classification = classification_pb2_grpc.ClassificationServiceStub(self._channel)
         self._answering = question_answering_pb2_grpc.QuestionAnsweringServiceStub(self._channel)
         self._similarity = similarity_pb2_grpc.SimilarityServiceStub(self._channel)
+        self._completion = completion_pb2_grpc.CompletionServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -139,6 +143,50 @@ class Client:
         try:
             for sent in call:
                 event = results.read_event(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.RpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+        finally:
+            call.cancel()
+
+    def complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Completion:
+        """Complete one prompt, or raise `RequestFailed`."""
+        return _one(self.complete_each([prompt], **options))
+
+    def complete_many(self, prompts: Iterable[str], **options: Unpack[CompleteOptions]) -> list[Completion | Failure]:
+        """Complete many prompts, each to its completion or the reason why it has none.
+
+        Raises `RequestFailed` for what no prompt could escape: an unknown model, options that the
+        model lacks, a server out of reach.
+        """
+        return list(self.complete_each(prompts, **options))
+
+    def complete_each(
+        self, prompts: Iterable[str], **options: Unpack[CompleteOptions]
+    ) -> Iterator[Completion | Failure]:
+        """Do as `complete_many`, but read `prompts` and yield results as the work goes on, in order."""
+        parts = requests.split(prompts, self._inputs_per_request, "prompts", requests.read_text)
+        return self._each(
+            parts,
+            lambda part: self._completion.Complete.future(
+                requests.complete_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_completions,
+        )
+
+    def stream_complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Iterator[TokenDelta | Completion]:
+        """Complete one prompt: yield a delta for each token, and last the whole completion.
+
+        Leaving the iteration early, with `close()` or by dropping the iterator, cancels the request.
+        """
+        call = self._completion.StreamComplete(
+            requests.stream_complete_request(prompt, options), timeout=self._timeout_s
+        )
+        try:
+            for sent in call:
+                event = results.read_completion_event(sent)
                 if isinstance(event, Failure):
                     raise RequestFailed(event)
                 yield event

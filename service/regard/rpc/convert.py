@@ -36,6 +36,7 @@ TASKS = {
     Task.TOKEN_CLASSIFICATION: model_pb2.TASK_TOKEN_CLASSIFICATION,
     Task.QUESTION_ANSWERING: model_pb2.TASK_QUESTION_ANSWERING,
     Task.SIMILARITY: model_pb2.TASK_SIMILARITY,
+    Task.COMPLETION: model_pb2.TASK_COMPLETION,
 }
 KINDS = {
     AttentionKind.SELF: attention_pb2.ATTENTION_KIND_SELF,
@@ -92,6 +93,7 @@ def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
             if options.granularity
             else Granularity.TOKEN
         ),
+        prompt=options.prompt,
     )
 
 

@@ -21,13 +21,23 @@ from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
 from regard.text.codec import TextCodec
 from regard.text.stops import StopFilter, StopStrings
-from regard.v1 import attention_pb2, caption_pb2, generation_pb2, result_pb2, transcription_pb2, translation_pb2
+from regard.v1 import (
+    attention_pb2,
+    caption_pb2,
+    completion_pb2,
+    generation_pb2,
+    result_pb2,
+    transcription_pb2,
+    translation_pb2,
+)
 
 GeneratingRequest = (
     translation_pb2.TranslateRequest
     | translation_pb2.StreamTranslateRequest
     | caption_pb2.CaptionRequest
     | caption_pb2.StreamCaptionRequest
+    | completion_pb2.CompleteRequest
+    | completion_pb2.StreamCompleteRequest
     | transcription_pb2.TranscribeRequest
     | transcription_pb2.StreamTranscribeRequest
 )
@@ -42,12 +52,14 @@ class GenerateOrder(Order):
     options: GenerationOptions
     stops: StopStrings | None
     token_logprobs: bool
+    options_behind: Callable[[int], GenerationOptions] | None = None
+    """The options behind a prompt of so many tokens, which takes the start token's place; None if none does."""
 
     def request(self, reading: Reading, *, streaming: bool) -> GenerateRequest:
-        """Return what the engine is asked for."""
+        """Return what the engine is asked for. Raises `InvalidInputError` if a prompt leaves too little room."""
         return GenerateRequest(
             source=reading.source,
-            options=self.options,
+            options=self.options_behind(reading.source.length) if self.options_behind else self.options,
             taps=self.tap_names,
             deadline=self.call.deadline,
             streaming=streaming,
@@ -102,10 +114,21 @@ class Generations:
         if spec is None or codec is None:
             raise EngineError(f"package {order.model.label} does not say how to generate text")
         fixed = beginning(order.model.manifest) if beginning else {}
-        options, stops = search_options(asked, spec, codec, streaming=streaming, fixed=fixed), stops_of(asked)
-        listed = asked.token_logprobs or asked.top_logprobs > 0
+
+        def options(prompt_tokens: int) -> GenerationOptions:
+            return search_options(asked, spec, codec, streaming=streaming, fixed=fixed, prompt_tokens=prompt_tokens)
+
         return GenerateOrder(
-            order.model, order.call, order.truncate, order.attention, codec, spec, options, stops, listed
+            order.model,
+            order.call,
+            order.truncate,
+            order.attention,
+            codec,
+            spec,
+            options(1),
+            stops_of(asked),
+            asked.token_logprobs or asked.top_logprobs > 0,
+            options if task is Task.COMPLETION else None,
         )
 
     async def run(self, order: GenerateOrder, read: Awaitable[Reading], field: str) -> Product:
@@ -209,7 +232,7 @@ def _sequence(
             reading.passage,
             field,
             target=Passage(text, tuple(segment.within(len(text)) for segment in segments)),
-            start=codec.special_segment(order.spec.start_token_id),
+            start=None if order.options_behind else codec.special_segment(order.spec.start_token_id),
         )
     return generation_pb2.GeneratedSequence(
         text=text,

@@ -33,6 +33,7 @@ _TASKS = {
     "regard.v1.TranscriptionService": "transcription",
     "regard.v1.QuestionAnsweringService": "question_answering",
     "regard.v1.SimilarityService": "similarity",
+    "regard.v1.CompletionService": "completion",
 }
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

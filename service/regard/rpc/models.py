@@ -35,7 +35,7 @@ def _describe(model: Model) -> model_pb2.Model:
         package_sha256=model.package.sha256,
         max_source_tokens=(manifest.text.max_source_tokens or 0) if manifest.text else 0,
         max_target_tokens=generation.max_target_tokens if generation else 0,
-        taps=[_tap(tap) for tap in manifest.taps],
+        taps=[_tap(tap) for tap in manifest.taps if not tap.of_prompt],
         labels=classification.labels if classification else (),
         ready=model.worker.ready,
         image=_image(manifest.image) if manifest.image else None,

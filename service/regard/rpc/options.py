@@ -66,8 +66,11 @@ def search_options(
     *,
     streaming: bool,
     fixed: Mapping[str, Any],
+    prompt_tokens: int = 1,
 ) -> GenerationOptions:
     """Return how to search, with what is `fixed` of it: a request's prefix stands behind the fixed one.
+
+    `prompt_tokens` come before all that is generated: the start token, or a completion's prompt.
 
     Raises `InvalidInputError`, naming the field, for what can't be honoured.
     """
@@ -89,7 +92,7 @@ def search_options(
     given["suppress_tokens"] = tuple(message.suppress_tokens)
     if stops is not None:
         given["ends_at_stop"] = codec.ends_at_stop(stops)
-    options = options_of(spec, given)
+    options = options_of(spec, given, prompt_tokens)
     if streaming and options.num_return_sequences > 1:
         raise _refused("num_return_sequences", f"is {options.num_return_sequences}; a stream gives one sequence")
     return _seeded(options, given)

@@ -31,6 +31,7 @@ from regard.text.codec import TextCodec
 from regard.v1 import (
     caption_pb2,
     classification_pb2,
+    completion_pb2,
     question_answering_pb2,
     similarity_pb2,
     transcription_pb2,
@@ -47,6 +48,8 @@ AnyRequest = (
     | caption_pb2.CaptionRequest
     | caption_pb2.StreamCaptionRequest
     | classification_pb2.ClassifyRequest
+    | completion_pb2.CompleteRequest
+    | completion_pb2.StreamCompleteRequest
     | transcription_pb2.TranscribeRequest
     | transcription_pb2.StreamTranscribeRequest
     | classification_pb2.ClassifyTokensRequest
@@ -130,6 +133,8 @@ class Resources:
         codec = self._codec(order, field)
 
         def work() -> Reading:
+            if order.model.manifest.task is Task.COMPLETION:
+                return TextReading(text, codec.encode_prompt(text, field=field))
             return TextReading(text, codec.encode(text, truncate=order.truncate, field=field))
 
         return await self.read(order, work, field)

@@ -18,6 +18,7 @@ from regard.metrics import Metrics
 from regard.rpc.admission import Admission
 from regard.rpc.caption import CaptionService
 from regard.rpc.classification import ClassificationService
+from regard.rpc.completion import CompletionService
 from regard.rpc.health import Health, HealthService
 from regard.rpc.http import HttpServer, make_app
 from regard.rpc.interceptor import CallInterceptor
@@ -32,6 +33,8 @@ from regard.v1 import (
     caption_pb2_grpc,
     classification_pb2,
     classification_pb2_grpc,
+    completion_pb2,
+    completion_pb2_grpc,
     model_pb2,
     model_pb2_grpc,
     question_answering_pb2,
@@ -53,6 +56,7 @@ SERVICES = (
     translation_pb2.DESCRIPTOR.services_by_name["TranslationService"].full_name,
     caption_pb2.DESCRIPTOR.services_by_name["CaptionService"].full_name,
     classification_pb2.DESCRIPTOR.services_by_name["ClassificationService"].full_name,
+    completion_pb2.DESCRIPTOR.services_by_name["CompletionService"].full_name,
     transcription_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name,
     question_answering_pb2.DESCRIPTOR.services_by_name["QuestionAnsweringService"].full_name,
     similarity_pb2.DESCRIPTOR.services_by_name["SimilarityService"].full_name,
@@ -166,6 +170,7 @@ class Server:
             QuestionAnsweringService(self._resources), server
         )
         similarity_pb2_grpc.add_SimilarityServiceServicer_to_server(SimilarityService(self._resources), server)
+        completion_pb2_grpc.add_CompletionServiceServicer_to_server(CompletionService(self._resources), server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
         reflection.enable_server_reflection(SERVICES, server)

@@ -45,10 +45,14 @@ class EncodedText:
     _text: str
     _cut: Cut
     _kept: Sequence[int]
+    _stand_in: Segment | None = None
+    """Of an empty text, the token that stands for it."""
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
         """A segment for each token. Made when first asked for, so that only attention pays for it."""
+        if self._stand_in is not None:
+            return (self._stand_in,)
         return _source_segments([self._text, *([] if self.pair is None else [self.pair])], self._cut, self._kept)
 
     def continuing(self, cutter: Cutter) -> list[bool]:
@@ -93,6 +97,7 @@ class TextCodec:
                 f"{_label(package)}: {special} special tokens leave no room for text in {limit} source tokens"
             )
         self._token_types = spec.token_types
+        self._empty_token_id = spec.empty_token_id
         self._max_tokens = spec.max_source_tokens or 0
         self._max_characters = _CHARACTERS_PER_TOKEN * self._max_tokens
 
@@ -225,6 +230,29 @@ class TextCodec:
             _kept=kept,
         )
 
+    def encode_prompt(self, text: str, *, field: str) -> EncodedText:
+        """Return the tokens of a text that is to be gone on from; white space is as good as any other.
+
+        Raises `InvalidInputError`, naming `field`, for one that leaves no room for more, that holds NUL
+        or a lone surrogate, or no token at all in a model that has none for an empty text.
+        """
+        _check_characters(text, field)
+        cut = self._sources.cut(text[: self._max_characters + 1])
+        kept = [index for index, token_id in enumerate(cut.token_ids) if token_id is not None]
+        if len(kept) > self._max_tokens or len(text) > self._max_characters:
+            found = f"{len(text)} characters" if len(text) > self._max_characters else f"{len(kept)} tokens"
+            raise InvalidInputError(
+                f"{field} has {found}; the model takes a prompt of at most {self._max_tokens} tokens; shorten it",
+                field=field,
+            )
+        token_ids, stand_in = [cut.token_ids[index] for index in kept], None
+        if not token_ids:
+            if self._empty_token_id is None or text:
+                found = "nothing that the model's vocabulary knows" if text else "no token; it needs at least 1"
+                raise InvalidInputError(f"{field} holds {found}", field=field)
+            token_ids, stand_in = [self._empty_token_id], self.special_segment(self._empty_token_id)
+        return EncodedText(np.array(token_ids, np.int64), False, None, None, text, cut, kept, stand_in)
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of `token_ids`, without special tokens."""
         return self._vocabulary.decode(token_ids)
@@ -290,6 +318,10 @@ def _check_readable(text: str, field: str) -> None:
         raise InvalidInputError(
             f"{field} is nothing but white space; it needs at least 1 character that is not", field=field
         )
+    _check_characters(text, field)
+
+
+def _check_characters(text: str, field: str) -> None:
     found = _UNREADABLE.search(text)
     if found:
         code = ord(found[0])

@@ -22,6 +22,10 @@ class Segment:
     part: int = 0
     """Which text of a pair it stands in: 0 or 1. A special token has that of the token before it."""
 
+    def moved(self, by: int) -> Segment:
+        """Return the segment in a text that has `by` code points before this one's."""
+        return replace(self, start=self.start + by, end=self.end + by)
+
     def within(self, length: int) -> Segment:
         """Return the segment in a text that is cut to `length`; what is beyond stands nowhere."""
         return replace(self, start=min(self.start, length), end=min(self.end, length)) if self.end > length else self

@@ -141,7 +141,10 @@ class _AttentionAxisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attenti
     produced it.
     """
     ATTENTION_AXIS_DECODER_INPUT: _AttentionAxis.ValueType  # 3
-    """The inputs of the decoding steps: the start token, then the output without its last token."""
+    """The inputs of the decoding steps: the start token, then the output without its last token. Where
+    a decoder reads its source itself, that comes first: a completion's prompt takes the start token's
+    place, and the axis' text is the prompt followed by the output; an image's positions come before it.
+    """
 
 class AttentionAxis(_AttentionAxis, metaclass=_AttentionAxisEnumTypeWrapper):
     """The sequence that an axis of a map runs over."""
@@ -156,7 +159,10 @@ ATTENTION_AXIS_TARGET: AttentionAxis.ValueType  # 2
 produced it.
 """
 ATTENTION_AXIS_DECODER_INPUT: AttentionAxis.ValueType  # 3
-"""The inputs of the decoding steps: the start token, then the output without its last token."""
+"""The inputs of the decoding steps: the start token, then the output without its last token. Where
+a decoder reads its source itself, that comes first: a completion's prompt takes the start token's
+place, and the axis' text is the prompt followed by the output; an image's positions come before it.
+"""
 Global___AttentionAxis: _TypeAlias = AttentionAxis  # noqa: Y015
 
 class _AttentionEncoding:
@@ -189,11 +195,17 @@ class AttentionOptions(_message.Message):
     HEADS_FIELD_NUMBER: _builtins.int
     REDUCTION_FIELD_NUMBER: _builtins.int
     GRANULARITY_FIELD_NUMBER: _builtins.int
+    PROMPT_FIELD_NUMBER: _builtins.int
     reduction: Global___AttentionReduction.ValueType
     """How heads are put together. Default: not at all."""
     granularity: Global___AttentionGranularity.ValueType
     """Tokens or words. Default: tokens. The patches of an image stay patches, and
     the frames of a sound frames.
+    """
+    prompt: _builtins.bool
+    """Whether maps of the source over itself are returned as well, from the same layers and heads, for
+    a model whose decoder reads it: a completion's prompt, or the image of such a captioner. Default:
+    no. Refused for other models (INVALID_ARGUMENT).
     """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKind.ValueType]:
@@ -227,10 +239,11 @@ class AttentionOptions(_message.Message):
         heads: _abc.Iterable[_builtins.int] | None = ...,
         reduction: Global___AttentionReduction.ValueType = ...,
         granularity: Global___AttentionGranularity.ValueType = ...,
+        prompt: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["granularity", b"granularity", "heads", b"heads", "kinds", b"kinds", "layers", b"layers", "reduction", b"reduction", "stacks", b"stacks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granularity", b"granularity", "heads", b"heads", "kinds", b"kinds", "layers", b"layers", "prompt", b"prompt", "reduction", b"reduction", "stacks", b"stacks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -330,8 +343,8 @@ Global___Axis: _TypeAlias = Axis  # noqa: Y015
 
 @_typing.final
 class PatchGrid(_message.Message):
-    """Where the patches of an image lie. They are the elements of the axis that are not special, in
-    row-major order.
+    """Where the patches of an image lie. They are the first elements of the axis that are not special, in
+    row-major order; behind them a text may follow.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

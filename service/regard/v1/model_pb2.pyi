@@ -34,6 +34,7 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     TASK_QUESTION_ANSWERING: _Task.ValueType  # 5
     TASK_SIMILARITY: _Task.ValueType  # 6
     TASK_TRANSCRIPTION: _Task.ValueType  # 8
+    TASK_COMPLETION: _Task.ValueType  # 9
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """What a model does."""
@@ -46,6 +47,7 @@ TASK_TOKEN_CLASSIFICATION: Task.ValueType  # 4
 TASK_QUESTION_ANSWERING: Task.ValueType  # 5
 TASK_SIMILARITY: Task.ValueType  # 6
 TASK_TRANSCRIPTION: Task.ValueType  # 8
+TASK_COMPLETION: Task.ValueType  # 9
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
@@ -113,7 +115,9 @@ class Model(_message.Message):
     max_source_tokens: _builtins.int
     """The most tokens that an input may have, special tokens included; 0 for a model that reads no text."""
     max_target_tokens: _builtins.int
-    """The most tokens that an output may have; 0 for a model that does not generate."""
+    """The most tokens that an output may have; 0 for a model that does not generate. Of a completion
+    model, an output behind a prompt of one token: each further token of a prompt takes one of them.
+    """
     ready: _builtins.bool
     """Whether the model takes requests: false while it loads or drains."""
     embedding_size: _builtins.int

@@ -81,7 +81,7 @@ def _asked_and_answered(inputs: Inputs, answers: AllAnswers) -> list[tuple[Input
 
 
 def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
-    from regard.cli.views import translation_view
+    from regard.cli.views import text_view
 
     _head(inputs.translator, f"{len(inputs.sentences)} held-out sentences")
     for sentence, answer in zip(inputs.sentences, answers.plain, strict=True):
@@ -92,7 +92,7 @@ def _show_translations(inputs: Inputs, answers: Answers[Translation]) -> None:
     )
     for sentence, answer in zip(inputs.sentences, answers.drawn, strict=True):
         if sentence.drawn:
-            OUT.print(translation_view(answer, every_layer=False))
+            OUT.print(text_view(answer, every_layer=False))
 
 
 def _show_captions(inputs: Inputs, answers: Answers[Caption]) -> None:

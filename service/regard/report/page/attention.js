@@ -32,8 +32,10 @@ class Axis {
         this.segments = segments;
         this.grid = grid;
         this.places = segments.map((_, index) => index);
-        this.patches = grid ? this.places.filter((index) => !segments[index].special) : [];
-        this.words = grid ? this.places.filter((index) => segments[index].special) : this.places;
+        const ordinary = this.places.filter((index) => !segments[index].special);
+        this.patches = grid ? ordinary.slice(0, grid.rows * grid.columns) : [];
+        const end = this.patches.at(-1) ?? -1;
+        this.words = grid ? this.places.filter((index) => segments[index].special || index > end) : this.places;
     }
 
     /** Names one element for people: a word as it is, a patch by its place from 1. */
