@@ -209,9 +209,9 @@ class AttentionOptions(_message.Message):
     """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKind.ValueType]:
-        """The kinds to return. Default, if empty: cross for what is generated, such as a translation, and self
-        for what is answered in one step, such as a classification.
-        A kind that the model lacks is refused (INVALID_ARGUMENT).
+        """The kinds to return. Default, if empty: cross for a model that has it, such as a translator, and
+        otherwise self, of the decoder alone where there is one, as of a completion model. A kind that the
+        model lacks is refused (INVALID_ARGUMENT).
         """
 
     @_builtins.property
