@@ -43,13 +43,26 @@ class PatchGrid:
     height: float
 
 
+@dataclass(frozen=True, slots=True)
+class SoundFrames:
+    """When the elements of an axis over a window of sound are: element i, i times `seconds_per_frame` after `start_s`.
+
+    The sound ends at `end_s`; the elements from there on are silence, and special.
+    """
+
+    start_s: float
+    end_s: float
+    seconds_per_frame: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionMap:
     """The weights of one layer: float32 [heads, queries, keys], exactly as the model computed them.
 
     `heads` lists the heads in the map or, after a reduction, those that went in (the first
     dimension of `weights` is then 1). `query_axis` and `key_axis` are `source`, `target` or
-    `decoder_input`; `queries` and `keys` label them, and an axis over an image has a grid as well.
+    `decoder_input`; `queries` and `keys` label them, and an axis over an image has a grid as
+    well, one over sound frames.
     """
 
     kind: str
@@ -64,6 +77,8 @@ class AttentionMap:
     weights: npt.NDArray[np.float32]
     query_grid: PatchGrid | None = None
     key_grid: PatchGrid | None = None
+    query_frames: SoundFrames | None = None
+    key_frames: SoundFrames | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +198,51 @@ class Completion:
     score: float = 0.0
     tokens: tuple[GeneratedToken, ...] = ()
     further_sequences: tuple[GeneratedSequence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenSegment:
+    """A part of a transcription, and when it was said, in seconds of the sound."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TranscriptionWindow:
+    """What the model made of a sound from `start_s` to `end_s`; its other fields are those of `Translation`."""
+
+    start_s: float
+    end_s: float
+    text: str
+    finish_reason: str
+    target_tokens: int
+    log_probability: float
+    attention: Attention | None
+    timing: Timing
+    score: float = 0.0
+    tokens: tuple[GeneratedToken, ...] = ()
+    further_sequences: tuple[GeneratedSequence, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """What was said in a sound, or what it means in English.
+
+    `text` is as the model writes it, and usually begins with a space. `language` is the code of the
+    one that was asked for or found; empty for a model of one language. `segments` are the parts of
+    the text, between the times that the model wrote if they were asked for, and otherwise one for
+    each window; `windows` are the parts of the sound that the model heard one by one. `model` is
+    absent from a streamed transcription.
+    """
+
+    text: str
+    language: str
+    duration_s: float
+    segments: tuple[SpokenSegment, ...]
+    windows: tuple[TranscriptionWindow, ...]
+    model: ModelVersion | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from regard.cli.demo.command import demo
 from regard.cli.models import models
 from regard.cli.screen import error, in_words
 from regard.cli.serve import serve
+from regard.cli.transcribe import transcribe
 from regard.cli.translate import translate
 from regard.errors import RegardError
 
@@ -53,6 +54,7 @@ def regard(
     [cyan]regard answer "Where does Sarah live?" --context "Sarah lives in London."[/cyan]
     [cyan]regard compare photo.jpg -t "a photo of a cat" -t "a photo of a dog"[/cyan]
     [cyan]regard complete "The capital of France is"[/cyan]
+    [cyan]regard transcribe speech.wav --timestamps[/cyan]
     """
 
 
@@ -63,6 +65,7 @@ app.command()(classify_tokens)
 app.command()(answer)
 app.command()(compare)
 app.command()(complete)
+app.command()(transcribe)
 app.command()(models)
 app.command()(serve)
 app.command(hidden=True)(demo)

@@ -25,7 +25,8 @@ def in_words(message: str, field: str) -> str:
     if field.startswith("inputs[") and field.endswith((".question", ".context")):
         return message.replace(field, f"the {field.rpartition('.')[2]}").replace(field.partition(".")[0] + ".", "the ")
     if field.startswith(("texts[", "inputs[")):
-        return message.replace(field, "the text")
+        sound = field.endswith((".file", ".samples"))
+        return message.replace(field, "the sound" if sound else "the text")
     return message.replace(field, "the image") if field.startswith("images[") else message
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -16,9 +17,13 @@ from regard.client import (
     Classification,
     Completion,
     Segment,
+    Transcription,
     Translation,
     patch_weights,
 )
+
+_SPANS = 16
+"""The most columns that the time of a sound is drawn in."""
 
 
 def text_view(answer: Translation | Completion, *, every_layer: bool) -> RenderableType:
@@ -54,6 +59,28 @@ def caption_view(caption: Caption, picture: bytes, *, every_layer: bool) -> Rend
                 f"where each {attention.granularity} looked: its largest weight is brightest · {_origin(one, place)}"
             )
             drawings.append(captioned(caption.text, HeatStrip(picture, part, labels, maps), below))
+    return _spaced(drawings)
+
+
+def transcription_view(transcription: Transcription, *, every_layer: bool) -> RenderableType:
+    """Draw, for each map of each window, words as rows and spans of time as columns, which sum what is in them."""
+    drawings: list[RenderableType] = []
+    for window in transcription.windows:
+        if window.attention is None:
+            continue
+        for one in _chosen(window.attention, every_layer=every_layer):
+            if one.key_frames is None or one.query_frames is not None:
+                continue
+            words = [place for place, query in enumerate(one.queries) if not query.special]
+            labels = [_labels(one.queries)[place] for place in words]
+            spoken = sum(not key.special for key in one.keys)
+            starts = range(0, spoken, -(-spoken // _SPANS))
+            spans = [Label(one.keys[start].text) for start in starts]
+            for place, weights in enumerate(one.weights):
+                summed = np.add.reduceat(weights[words, :spoken], list(starts), axis=1)
+                below = f"% of each {window.attention.granularity}'s attention from each second on · "
+                grid = AlignmentGrid(labels, spans, summed)
+                drawings.append(captioned(window.text.strip(), grid, below + _origin(one, place)))
     return _spaced(drawings)
 
 

@@ -19,6 +19,7 @@ from regard.answers import (
     Model,
     TokenClassification,
     TokenDelta,
+    Transcription,
     Translation,
 )
 from regard.client import requests, results
@@ -39,6 +40,8 @@ from regard.client.requests import (
     CompleteOptions,
     Image,
     Pair,
+    Sound,
+    TranscribeOptions,
     TranslateOptions,
 )
 from regard.client.results import Comparison
@@ -50,6 +53,7 @@ from regard.v1 import (
     model_pb2_grpc,
     question_answering_pb2_grpc,
     similarity_pb2_grpc,
+    transcription_pb2_grpc,
     translation_pb2_grpc,
 )
 
@@ -93,6 +97,7 @@ class AsyncClient:
         self._answering = question_answering_pb2_grpc.QuestionAnsweringServiceStub(self._channel)
         self._similarity = similarity_pb2_grpc.SimilarityServiceStub(self._channel)
         self._completion = completion_pb2_grpc.CompletionServiceStub(self._channel)
+        self._transcription = transcription_pb2_grpc.TranscriptionServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -220,6 +225,47 @@ class AsyncClient:
         try:
             async for sent in call:
                 event = results.read_caption_event(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.aio.AioRpcError as error:
+            raise failed(error, self._target, self._timeout_s) from error
+        finally:
+            call.cancel()
+
+    async def transcribe(self, sound: Sound, **options: Unpack[TranscribeOptions]) -> Transcription:
+        """Transcribe one sound, which is an audio file's bytes or `Path`, or `Samples`; or raise `RequestFailed`."""
+        return _one([answer async for answer in self.transcribe_each([sound], **options)])
+
+    async def transcribe_many(
+        self, sounds: Iterable[Sound], **options: Unpack[TranscribeOptions]
+    ) -> list[Transcription | Failure]:
+        """Transcribe many sounds, each to its transcription or the reason why it has none."""
+        return [answer async for answer in self.transcribe_each(sounds, **options)]
+
+    def transcribe_each(
+        self, sounds: Iterable[Sound], **options: Unpack[TranscribeOptions]
+    ) -> AsyncIterator[Transcription | Failure]:
+        """Do as `transcribe_many`, but read `sounds` and yield results as the work goes on, in order."""
+        parts = requests.split(sounds, self._inputs_per_request, "inputs", requests.read_sound)
+        return self._each(
+            parts,
+            lambda part: self._transcription.Transcribe(
+                requests.transcribe_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_transcriptions,
+        )
+
+    async def stream_transcribe(
+        self, sound: Sound, **options: Unpack[TranscribeOptions]
+    ) -> AsyncIterator[TokenDelta | Transcription]:
+        """Transcribe one sound: yield a delta for each token, and last the whole, as `stream_translate` does."""
+        call = self._transcription.StreamTranscribe(
+            requests.stream_transcribe_request(sound, options), timeout=self._timeout_s
+        )
+        try:
+            async for sent in call:
+                event = results.read_transcription_event(sent)
                 if isinstance(event, Failure):
                     raise RequestFailed(event)
                 yield event

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypedDict, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from regard.client.failures import InvalidTextError
 from regard.client.generation import GenerationOptions, generation_message
 from regard.errors import InvalidInputError
@@ -19,6 +22,7 @@ from regard.v1 import (
     priority_pb2,
     question_answering_pb2,
     similarity_pb2,
+    transcription_pb2,
     translation_pb2,
 )
 
@@ -26,7 +30,7 @@ Pair = tuple[str, str]
 """Two texts: such as a premise and a hypothesis, or a question and its context."""
 
 A = TypeVar("A")
-B = TypeVar("B", str, bytes, str | bytes, str | bytes | Pair, Pair)
+B = TypeVar("B", str, bytes, str | bytes, str | bytes | Pair, Pair, transcription_pb2.AudioInput)
 V = TypeVar("V")
 
 Image = bytes | os.PathLike[str]
@@ -40,6 +44,18 @@ Reduction = Literal["none", "mean", "max"]
 Granularity = Literal["token", "word"]
 Priority = Literal["low", "normal", "high"]
 Aggregation = Literal["none", "simple", "first", "average", "max"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Sound without a file around it: one channel of samples [n], from -1 to 1, and how many are a second."""
+
+    samples: npt.ArrayLike
+    sampling_rate: int
+
+
+Sound = bytes | os.PathLike[str] | Samples
+"""An audio file: its bytes, or where it lies; or samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +100,25 @@ class CaptionOptions(GenerationOptions, total=False):
     """The model's version. Default: the highest."""
     attention: AttentionOptions
     """The attention to return. Default: none."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
+
+
+class TranscribeOptions(GenerationOptions, total=False):
+    """The options of a transcription, all optional: those of its search, and these."""
+
+    model: str
+    """The model's name. Default: the server's only model of speech."""
+    version: str
+    """The model's version. Default: the highest."""
+    language: str
+    """The code of the language that is spoken, such as "en". Default: it is found in the first window."""
+    task: Literal["transcribe", "translate"]
+    """Whether to write what is said, or what it means in English. Default: what is said."""
+    timestamps: bool
+    """Whether the model says when each segment begins and ends. Default: segments are windows."""
+    attention: AttentionOptions
+    """The attention to return with each window. Default: none."""
     priority: Priority
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
 
@@ -192,7 +227,7 @@ def split(inputs: Iterable[A], size: int, name: str, read: Callable[[A, str], B]
     held = first_index = 0
     for index, given in enumerate(inputs):
         one = read(given, f"{name}[{index}]")
-        size_of_one = sum(map(len, one)) if isinstance(one, tuple) else len(one)
+        size_of_one = _size_of(one)
         if part and held + size_of_one > BYTES_PER_REQUEST:
             yield first_index, part
             part, held, first_index = [], 0, index
@@ -203,6 +238,13 @@ def split(inputs: Iterable[A], size: int, name: str, read: Callable[[A, str], B]
             part, held, first_index = [], 0, index + 1
     if part:
         yield first_index, part
+
+
+def _size_of(given: str | bytes | Pair | transcription_pb2.AudioInput) -> int:
+    """Return how large an input is, about."""
+    if isinstance(given, transcription_pb2.AudioInput):
+        return given.ByteSize()
+    return sum(map(len, given)) if isinstance(given, tuple) else len(given)
 
 
 def read_text(text: object, field: str) -> str:
@@ -228,6 +270,31 @@ def read_image(image: object, field: str) -> bytes:
         return Path(image).read_bytes()
     raise InvalidInputError(
         f"{field} must be the bytes of an image file or a pathlib.Path, not {type(image).__name__}", field=field
+    )
+
+
+def read_sound(sound: object, field: str) -> transcription_pb2.AudioInput:
+    """Return the message of a sound; the server judges it. Raises `OSError` for a file that can't be read."""
+    if isinstance(sound, bytes):
+        return transcription_pb2.AudioInput(file=sound)
+    if isinstance(sound, os.PathLike):
+        return transcription_pb2.AudioInput(file=Path(sound).read_bytes())
+    if isinstance(sound, Samples):
+        try:
+            samples = np.asarray(sound.samples, "<f4")
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"{field}.samples must be numbers", field=f"{field}.samples") from error
+        if samples.ndim != 1:
+            raise InvalidInputError(
+                f"{field}.samples must be one channel, [n], not {list(samples.shape)}", field=f"{field}.samples"
+            )
+        given = transcription_pb2.AudioSamples(
+            samples=samples.tobytes(), sampling_rate=_count(sound.sampling_rate, f"{field}.sampling_rate")
+        )
+        return transcription_pb2.AudioInput(samples=given)
+    raise InvalidInputError(
+        f"{field} must be the bytes of an audio file, a pathlib.Path or Samples, not {type(sound).__name__}",
+        field=field,
     )
 
 
@@ -318,6 +385,44 @@ def stream_complete_request(prompt: str, options: CompleteOptions) -> completion
         attention=_attention(options.get("attention")),
         priority=_priority(options.get("priority")),
     )
+
+
+def transcribe_request(
+    sounds: Sequence[transcription_pb2.AudioInput], options: TranscribeOptions
+) -> transcription_pb2.TranscribeRequest:
+    """Return the message that asks for the transcriptions of `sounds`."""
+    return transcription_pb2.TranscribeRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        inputs=sounds,
+        language=options.get("language", ""),
+        task=_task(options),
+        timestamps=options.get("timestamps", False),
+        generation=generation_message(options),
+        attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
+    )
+
+
+def stream_transcribe_request(sound: Sound, options: TranscribeOptions) -> transcription_pb2.StreamTranscribeRequest:
+    """Return the message that asks for the transcription of `sound`, token by token."""
+    return transcription_pb2.StreamTranscribeRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        inputs=[read_sound(sound, "sound")],
+        language=options.get("language", ""),
+        task=_task(options),
+        timestamps=options.get("timestamps", False),
+        generation=generation_message(options),
+        attention=_attention(options.get("attention")),
+        priority=_priority(options.get("priority")),
+    )
+
+
+def _task(options: TranscribeOptions) -> transcription_pb2.TranscriptionTask.ValueType:
+    if "task" not in options:
+        return transcription_pb2.TRANSCRIPTION_TASK_UNSPECIFIED
+    return _value(transcription_pb2.TranscriptionTask.Value, "TRANSCRIPTION_TASK_", options["task"], "task")
 
 
 def classify_request(

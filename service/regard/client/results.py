@@ -28,12 +28,16 @@ from regard.answers import (
     ModelVersion,
     PatchGrid,
     Segment,
+    SoundFrames,
+    SpokenSegment,
     Tap,
     TextScore,
     Timing,
     TokenClassification,
     TokenDelta,
     TokenLogprob,
+    Transcription,
+    TranscriptionWindow,
     Translation,
 )
 from regard.client.failures import Failure
@@ -47,6 +51,7 @@ from regard.v1 import (
     question_answering_pb2,
     result_pb2,
     similarity_pb2,
+    transcription_pb2,
     translation_pb2,
 )
 
@@ -352,6 +357,58 @@ def read_event(event: translation_pb2.StreamTranslateResponse) -> TokenDelta | T
     return _read_delta(event.delta)
 
 
+def read_transcriptions(
+    response: transcription_pb2.TranscribeResponse, first_index: int
+) -> list[Transcription | Failure]:
+    """Read the results of a request whose first sound is the caller's sound `first_index`."""
+    model = _model_version(response.model)
+    return [
+        read_failure(result.failure, "inputs", first_index)
+        if result.HasField("failure")
+        else read_transcription(result.transcription, model)
+        for result in response.results
+    ]
+
+
+def read_transcription(sent: transcription_pb2.Transcription, model: ModelVersion | None) -> Transcription:
+    """Read one transcription."""
+    return Transcription(
+        text=sent.text,
+        language=sent.language,
+        duration_s=sent.duration_s,
+        segments=tuple(SpokenSegment(one.start_s, one.end_s, one.text) for one in sent.segments),
+        windows=tuple(map(_read_window, sent.windows)),
+        model=model,
+    )
+
+
+def read_transcription_event(
+    event: transcription_pb2.StreamTranscribeResponse,
+) -> TokenDelta | Transcription | Failure:
+    """Read one event of the stream of one sound."""
+    if event.HasField("failure"):
+        return read_failure(event.failure, "inputs", 0)
+    if event.HasField("transcription"):
+        return read_transcription(event.transcription, None)
+    return _read_delta(event.delta)
+
+
+def _read_window(window: transcription_pb2.TranscriptionWindow) -> TranscriptionWindow:
+    return TranscriptionWindow(
+        start_s=window.start_s,
+        end_s=window.end_s,
+        text=window.text,
+        finish_reason=_finish_reason(window.finish_reason),
+        target_tokens=window.target_tokens,
+        log_probability=window.log_probability,
+        attention=_read_attention(window.attention) if window.HasField("attention") else None,
+        timing=_read_timing(window.timing),
+        score=window.score,
+        tokens=_read_tokens(window.tokens),
+        further_sequences=_read_sequences(window.further_sequences),
+    )
+
+
 def read_models(response: model_pb2.ListModelsResponse) -> list[Model]:
     """Read the models of a server."""
     return [
@@ -415,7 +472,15 @@ def _read_map(sent: attention_pb2.AttentionMap, queries: attention_pb2.Axis, key
         weights=np.frombuffer(sent.weights, dtype="<f4").astype(np.float32, copy=False).reshape(tuple(sent.shape)),
         query_grid=_read_grid(queries),
         key_grid=_read_grid(keys),
+        query_frames=_read_frames(queries),
+        key_frames=_read_frames(keys),
     )
+
+
+def _read_frames(axis: attention_pb2.Axis) -> SoundFrames | None:
+    if not axis.HasField("frames"):
+        return None
+    return SoundFrames(axis.frames.start_s, axis.frames.end_s, axis.frames.seconds_per_frame)
 
 
 def _read_grid(axis: attention_pb2.Axis) -> PatchGrid | None:
