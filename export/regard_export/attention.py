@@ -107,14 +107,15 @@ def _mask(
     dtype: torch.dtype = torch.float32,
     **__: Any,
 ) -> Any:
-    """Keep the 2-D padding mask for an encoder; a decoding step needs no mask at all.
+    """Keep the 2-D padding mask for an encoder; a decoding step, or a `causal` trace, needs no mask at all.
 
     An encoder that looks back only gets what is added to its scores, [1, 1, S, S]: padding is on the right,
     so that no real position sees it.
     """
     if mask_function is bidirectional_mask_function:
         return attention_mask
-    if mask_function is causal_mask_function and _trace.get().step is None:
+    trace = _trace.get()
+    if mask_function is causal_mask_function and trace.step is None and not trace.causal:
         return torch.full((q_length, q_length), torch.finfo(dtype).min, dtype=dtype).triu(1)[None, None]
     return None
 

@@ -11,7 +11,9 @@ import pytest
 from regard.config import EngineSettings
 from regard.engine.device import DeviceMemory
 from regard.engine.memory import Device, DeviceTensor, HostMemory, Memory, Move, Tensor
+from regard.engine.rows import Rows
 from regard.engine.session import OnnxSession
+from regard.testing import HEADS, sum_package
 
 CPU = Device("cpu")
 SETTINGS = EngineSettings(intra_op_threads=1)
@@ -115,3 +117,23 @@ def test_cuts_of_a_device_tensor_are_those_of_an_array() -> None:
     np.testing.assert_array_equal(content(tensor[1:3]), array[1:3])
     np.testing.assert_array_equal(content(tensor[:9]), array[:9])
     assert tensor[3:3].shape == (0, 2, 3)
+
+
+def test_rows_that_begin_with_a_prefill_are_alike_on_both(memory: DeviceMemory) -> None:
+    """Two rows each of prompts, one longer than the first block and one empty, come, grow and go."""
+    prompts = [np.full((HEADS, length, 1), length, np.float32) for length in (40, 5, 1)]
+    held = []
+    for kind, place in ((HostMemory(), np.array), (memory, on_device)):
+        rows = Rows(sum_package().manifest, max_rows=8, width=2, memory=kind)
+        for prompt in prompts:
+            length = prompt.shape[1]
+            rows.admit({"past_key.0": place(prompt)}, length, first_token=9, cached=length - 1)
+        rows.prepare()
+        rows.advance(np.arange(6))
+        assert rows.release(1) == 2
+        assert rows.row_length.tolist() == [40, 40, 1, 1]
+        rows.fork([(0, 0, 1)])
+        held.append(content(rows.inputs()["past_key.0"])[:2, :, :39].copy())
+        rows.reset()
+    assert np.array_equal(*held)
+    assert np.all(held[0] == 40)
