@@ -6,6 +6,7 @@ MODELS ?= models
 EVALUATED ?= build/evaluated
 BENCH ?=
 PARITY ?=
+EXPORT ?=
 LOAD ?=
 IMAGE ?= regard
 PROCESSOR ?= cpu
@@ -23,7 +24,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test test-gpu-environment parity-decoding packages demo serve bench load gpu-check tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-gpu-environment parity parity-decoding packages demo serve bench bench-export-memory load gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +73,9 @@ test-gpu-environment: env ## Test what the runtime for GPUs says where there is 
 	@$(GPU_ENVIRONMENT)/bin/python -m pip install -qq --no-compile --constraint constraints.txt . 'onnxruntime-gpu>=1.31,<2'
 	@$(BIN)/pytest --quiet tests/service/test_gpu_environment.py
 
+parity: env ## Hold every family and every classic, in the engine, to eager PyTorch: one table (PARITY=Marian for a row)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.parity.certificate $(PARITY)
+
 parity-decoding: env ## Hold every kind of search, in mixed batches, to generate() (PARITY=--help lists the options)
 	@$(BIN)/python -m tests.parity.decoding $(PARITY)
 
@@ -93,6 +97,9 @@ serve: packages ## Serve the demonstration models
 bench: env ## Measure against Transformers and CTranslate2 (25 minutes; BENCH=--quick for a smoke run)
 	@$(PIP_INSTALL) --group bench
 	@$(BIN)/python -m load_tests.peers.bench $(BENCH)
+
+bench-export-memory: env ## Measure the memory of an export of NLLB's 600M shape (EXPORT=--half for half of it)
+	@$(BIN)/python -m load_tests.export.memory $(EXPORT)
 
 tools: env ## Fetch what the tests of deploy/ need: helm, and Kubernetes' schemas
 	@echo "==> tools: build/tools"

@@ -44,8 +44,8 @@ from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
 from regard_export.reading import read
 from regard_export.stepping import SAMPLE_TOKENS
 from regard_export.tokenization import TOKENIZER_FILE, TokenizerFiles, load_tokenizer, tokenizer_files
+from regard_export.weights import weight_file
 
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 RELATIVE_POSITIONS = 512
 """The most positions of a model that has no table of them and whose files name no limit either."""
 UNLIMITED = 1_000_000
@@ -124,7 +124,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     config = read(directory, "config.json", lambda: AutoConfig.from_pretrained(directory, local_files_only=True))
     family = family_of(config.model_type)
     task, model_class = _task_of(config, family, directory.name)
-    weights = _weight_file(directory)
+    weights = weight_file(directory, config)
     model, missing = _model(directory, weights.name, model_class)
     compares, listens = task is Task.SIMILARITY, task is Task.TRANSCRIPTION
     sees = compares or task is Task.CAPTIONING or model.main_input_name == "pixel_values"
@@ -300,13 +300,6 @@ def _inputs(
         end_token_id=end if isinstance(end, int) and task is not Task.COMPLETION else None,
         token_types=text.token_types,
     )
-
-
-def _weight_file(directory: Path) -> Path:
-    for name in WEIGHT_FILES:
-        if (directory / name).is_file():
-            return directory / name
-    raise CheckpointError(f"{directory.name} has no model.safetensors; save it with model.save_pretrained")
 
 
 def _task_of(config: transformers.PretrainedConfig, family: Family, name: str) -> tuple[Task, Any]:

@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from regard_export.commands import ERR, INTERRUPTED, ExportByDefault, inspect, list_families, refuse, verify
+from regard_export.commands import (
+    ERR,
+    ExportByDefault,
+    inspect,
+    list_families,
+    refuse,
+    refuse_interrupted,
+    stoppable,
+    verify,
+)
 
 app = typer.Typer(
     cls=ExportByDefault,
@@ -106,31 +115,32 @@ def export(
     if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
         refuse(f"the version {version!r} must be a positive whole number")
     started = time.monotonic()
-    with ERR.status("loading PyTorch and Transformers") as status:
-        from regard_export.errors import ExportError
-        from regard_export.languages import Languages
-        from regard_export.package import Options
-        from regard_export.package import export as export_package
+    try:
+        with stoppable(), ERR.status("loading PyTorch and Transformers") as status:
+            from regard_export.errors import ExportError
+            from regard_export.languages import Languages
+            from regard_export.package import Options
+            from regard_export.package import export as export_package
 
-        def progress(stage: str) -> None:
-            status.update(stage)
-            ERR.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {stage}")
+            def progress(stage: str) -> None:
+                status.update(stage)
+                ERR.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  {stage}")
 
-        options = Options(
-            chosen,
-            version,
-            target.value,
-            precision.value,
-            taps=not without_taps,
-            overwrite=overwrite,
-            languages=Languages(source_language, target_language),
-        )
-        try:
-            package = export_package(checkpoint, output, options, progress)
-        except ExportError as error:
-            refuse(str(error))
-        except KeyboardInterrupt:
-            refuse("interrupted; nothing was written", INTERRUPTED)
+            options = Options(
+                chosen,
+                version,
+                target.value,
+                precision.value,
+                taps=not without_taps,
+                overwrite=overwrite,
+                languages=Languages(source_language, target_language),
+            )
+            try:
+                package = export_package(checkpoint, output, options, progress)
+            except ExportError as error:
+                refuse(str(error))
+    except KeyboardInterrupt as stop:
+        refuse_interrupted(stop)
     ERR.print(f"[dim]{time.monotonic() - started:6.1f} s[/dim]  [bold green]exported[/bold green] {package}")
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -13,8 +16,34 @@ from typer.core import TyperGroup
 OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
 
-INTERRUPTED = 130
-"""The exit code of a command that was told to stop, as shells have it."""
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to end, by a signal other than that of Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let the signals that end a process raise `Stopped`, as Ctrl-C raises its base, so that all is tidied up."""
+
+    def stop(number: int, _: object) -> NoReturn:
+        raise Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def refuse_interrupted(stop: KeyboardInterrupt) -> NoReturn:
+    """Say that nothing was written, and exit as shells have it: 128 and the signal's number."""
+    refuse("interrupted; nothing was written", 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))
+
 
 _Package = Annotated[Path, typer.Argument(help="The directory of the package: NAME/VERSION below a models directory.")]
 

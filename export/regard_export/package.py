@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -45,6 +47,7 @@ from regard_export.precision import TOLERANCES, in_precision
 from regard_export.rounding import eager_differences
 
 PARITY_FILE = "parity.json"
+GIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     progress("loading the checkpoint")
     checkpoint = load_checkpoint(checkpoint_directory, options.languages)
     with staging_directory(output, final) as staging:
+        _require_room(output, checkpoint.model)
         writer = Writer(staging, target, options.precision)
         files = writer.write(in_precision(checkpoint, options.precision), progress, taps=options.taps)
         progress("proving it against the eager model")
@@ -130,6 +134,17 @@ def place_of(output: Path, options: Options) -> Path:
     return final
 
 
+def _require_room(output: Path, model: torch.nn.Module) -> None:
+    """Raise `ExportError` if the weights alone wouldn't fit into `output`: better now than after minutes."""
+    needed = sum(parameter.nbytes for parameter in model.parameters())
+    free = shutil.disk_usage(output).free
+    if free < needed:
+        raise ExportError(
+            f"there is no room in {output}: {free / GIB:.1f} GiB are free and the weights alone take "
+            f"{needed / GIB:.1f}; free some, or choose another --output"
+        )
+
+
 def seal(
     staging: Path,
     origin: Origin,
@@ -160,20 +175,26 @@ def staging_directory(output: Path, final: Path) -> Iterator[Path]:
             staging = Path(scratch) / "package"
             staging.mkdir()
             yield staging
-            final.parent.mkdir(exist_ok=True)
-            replaced = Path(scratch) / "replaced"
-            if final.exists():
-                final.rename(replaced)
-            try:
-                staging.rename(final)
-            except BaseException:
-                if replaced.exists():
-                    replaced.rename(final)
-                raise
+            _put(staging, final, Path(scratch) / "replaced")
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise ExportError(f"there is no room left in {output}; free some, or choose another --output") from error
         raise ExportError(f"{output} can't be written: {error.strerror or error}") from error
+
+
+def _put(staging: Path, final: Path, replaced: Path) -> None:
+    """Rename `staging` to `final`; what was there goes to `replaced`, and comes back if anything fails."""
+    try:
+        final.parent.mkdir(exist_ok=True)
+        if final.exists():
+            final.rename(replaced)
+        staging.rename(final)
+    except BaseException:
+        if replaced.exists() and not final.exists():
+            replaced.rename(final)
+        with contextlib.suppress(OSError):  # a directory that holds other versions stays
+            final.parent.rmdir()
+        raise
 
 
 def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFiles) -> Manifest:

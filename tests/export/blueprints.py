@@ -48,7 +48,7 @@ GENERATION = GenerationSpec(
     suppressed_token_ids=(),
     forced_bos_token_id=None,
     forced_eos_token_id=None,
-    max_target_tokens=POSITIONS,
+    max_target_tokens=48,
     vocabulary_size=VOCABULARY,
 )
 LABELS = ("left", "right", "stay")
@@ -90,8 +90,9 @@ def peaked(blueprint: Blueprint) -> Blueprint:
     """Draw weights anew, large enough for attention to have peaks."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for parameter in blueprint.module.parameters():
+        for name, parameter in blueprint.module.named_parameters():
             if parameter.dim() > 1:
-                parameter.normal_(0, 2.2 / parameter[0].numel() ** 0.5, generator=generator)
+                width = 6.0 if name.startswith("energy") else 2.6
+                parameter.normal_(0, width / parameter[0].numel() ** 0.5, generator=generator)
     blueprint.module.eval()
     return blueprint

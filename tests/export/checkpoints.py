@@ -43,6 +43,20 @@ SWIN_SIZES = {
     "window_size": 4,
 }
 
+QUERIES_AND_KEYS = (
+    "query",
+    "key",
+    "q_proj",
+    "k_proj",
+    "q_lin",
+    "k_lin",
+    "Attention.q.",
+    "Attention.k.",
+    "c_attn",
+    "qkv",
+)
+"""What their weights are called; those are drawn wider still."""
+
 
 def save_translator(directory: Path, model_class: str = "MarianMTModel", **options: object) -> Path:
     """Write a translator of two plus two layers, unless the options say otherwise; return its directory."""
@@ -56,6 +70,7 @@ def save_translator(directory: Path, model_class: str = "MarianMTModel", **optio
         "encoder_ffn_dim": 48,
         "decoder_ffn_dim": 48,
         "max_position_embeddings": 160,
+        "scale_embedding": True,
         "pad_token_id": PAD,
         "bos_token_id": EOS,
         "eos_token_id": EOS,
@@ -223,16 +238,25 @@ def _size(config: transformers.PretrainedConfig) -> dict[str, object]:
     return {"size": {"height": height, "width": width}}
 
 
-def _save(model: transformers.PreTrainedModel, directory: Path, *, reads_text: bool = True) -> Path:
+def _draw(model: transformers.PreTrainedModel) -> None:
+    """Draw all weights anew: matrices by the width of what they read, norms around 1."""
     generator = torch.Generator().manual_seed(1)
+    modules = dict(model.named_modules())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            kind = type(modules[name.rpartition(".")[0]]).__name__
             if parameter.dim() == 2:
-                parameter.normal_(0, 1.3 / parameter.shape[-1] ** 0.5, generator=generator)
-            elif "norm" in name.lower():
-                parameter.add_(torch.empty_like(parameter).normal_(0, 0.1, generator=generator))
+                width = 2.4 if any(part in name for part in QUERIES_AND_KEYS) else 1.3
+                read = parameter.shape[0 if kind == "Conv1D" else 1]
+                parameter.normal_(0, width / read**0.5, generator=generator)
+            elif "norm" in kind.lower() and name.endswith("weight"):
+                parameter.normal_(1, 0.1, generator=generator)
             else:
                 parameter.normal_(0, 0.1, generator=generator)
+
+
+def _save(model: transformers.PreTrainedModel, directory: Path, *, reads_text: bool = True) -> Path:
+    _draw(model)
     model.save_pretrained(directory)
     if reads_text:
         _tokenizer().save_pretrained(directory)

@@ -21,6 +21,7 @@ from .checkpoints import (
     save_t5,
     save_translator,
 )
+from .speech import save_whisper
 
 Save = Callable[[Path], Path]
 """Writes a checkpoint into a directory, and returns it."""
@@ -70,6 +71,8 @@ CAPTIONERS: dict[str, Save] = {
     "GIT": save_git,
 }
 
+TRANSCRIBERS: dict[str, Save] = {"Whisper": save_whisper}
+
 COMPLETERS: dict[str, Save] = {
     "GPT-2": save_completer,
     "OPT": lambda at: save_completer(at, "OPT"),
@@ -78,11 +81,18 @@ COMPLETERS: dict[str, Save] = {
 FAMILIES: dict[str, Save] = {
     **TRANSLATORS,
     **CAPTIONERS,
+    **TRANSCRIBERS,
     **COMPLETERS,
     **{kind: partial(save_classifier, model_class=kind, **sizes) for kind, sizes in TEXT_CLASSIFIERS.items()},
     **{kind: partial(save_image_classifier, model_class=kind, **sizes) for kind, sizes in IMAGE_CLASSIFIERS.items()},
 }
 """All of them: whatever is added above is a row of the certificate, too."""
+
+UNLISTED: dict[str, Save] = {
+    "Blenderbot": lambda at: save_translator(at, "BlenderbotForConditionalGeneration"),
+    "ERNIE": lambda at: save_classifier(at, "Ernie"),
+}
+"""Families that follow Transformers' conventions, and that no line of Regard's code is about."""
 
 LANGUAGES: dict[str, Languages] = {"M2M100": Languages("deu_Latn", "fra_Latn")}
 """Of those that speak many, the two that they are exported for."""

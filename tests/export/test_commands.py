@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -240,14 +242,19 @@ def out_of_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def interrupt(*_: object) -> None:
-    """Fail as Ctrl-C does."""
-    raise KeyboardInterrupt
+def told(number: signal.Signals) -> Callable[..., None]:
+    """Return what sends this process a signal."""
+    return lambda *_: signal.raise_signal(number)
 
 
 @pytest.mark.parametrize(
     ("failure", "code", "message"),
-    [(out_of_room, 2, "there is no room left in"), (interrupt, 130, "interrupted; nothing was written")],
+    [
+        (out_of_room, 2, "there is no room left in"),
+        (told(signal.SIGINT), 130, "interrupted; nothing was written"),
+        (told(signal.SIGTERM), 143, "interrupted; nothing was written"),
+    ],
+    ids=["full", "SIGINT", "SIGTERM"],
 )
 def test_an_export_that_fails_midway_leaves_nothing(
     failure: Callable[..., None],
@@ -258,10 +265,22 @@ def test_an_export_that_fails_midway_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A full disk or an interruption, once the graphs are written, is one line and no file."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     monkeypatch.setattr("regard_export.package.seal", failure)
     result = run(str(classifier), "--output", str(tmp_path / "models"))
     assert result.exit_code == code
     assert message in in_one_line(result.stderr)
+    assert list((tmp_path / "models").rglob("*")) == []
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_a_full_disk_is_told_before_the_work(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the weights alone have no room, nothing is traced."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    result = run(str(classifier), "--output", str(tmp_path / "models"))
+    assert result.exit_code == 2
+    assert "0.0 GiB are free and the weights alone take" in in_one_line(result.stderr)
+    assert "tracing" not in result.stderr
     assert list((tmp_path / "models").rglob("*")) == []
 
 

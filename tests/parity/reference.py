@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from transformers import GenerationMixin
 
 from regard.engine.request import FloatArray
 from regard.engine.search.sampling import uniform
@@ -54,10 +56,12 @@ class Expected:
 class Reference:
     """An eager model, and how its checkpoint decodes."""
 
-    def __init__(self, model: Any, spec: GenerationSpec, tokenizer: Any) -> None:
+    def __init__(self, model: Any, spec: GenerationSpec, tokenizer: Any = None) -> None:
+        """Hold a model and, for stop strings, its tokenizer."""
         self._model = model.eval()
         self._spec = spec
         self._tokenizer = tokenizer
+        self._searching = getattr(model, "text_decoder", model)  # BLIP lets its part search, and begins by itself
 
     def search(self, source: Arguments, given: Mapping[str, Any]) -> Expected:
         """Return what `generate()` finds for the options that a request has given."""
@@ -67,15 +71,17 @@ class Reference:
 
     def log_probabilities(self, source: Arguments, token_ids: Sequence[int]) -> torch.Tensor:
         """Return the logarithms of all tokens' probabilities at every position [T, V]."""
-        with torch.no_grad():
-            logits: torch.Tensor = self._model(**self._arguments(source, token_ids[:-1])).logits[0]
+        logits: torch.Tensor = self.answer(source, token_ids[:-1]).logits[0]
         return logits[-len(token_ids) :].log_softmax(-1)
 
     def attentions(self, source: Arguments, token_ids: Sequence[int]) -> list[torch.Tensor]:
         """Return a decoder's self-attention [H, S, S] of every layer, over its source, prompt and the tokens behind."""
-        with torch.no_grad():
-            answer = self._model(**self._arguments(source, token_ids), output_attentions=True)
-        return [weights[0] for weights in answer.attentions]
+        return [weights[0] for weights in self.answer(source, token_ids, output_attentions=True).attentions]
+
+    @torch.no_grad()
+    def answer(self, source: Arguments, token_ids: Sequence[int], **options: Any) -> Any:
+        """Run the model on a source, and on what is read before and of `token_ids`."""
+        return self._model(**self._arguments(source, token_ids), **options)
 
     def prompt(self, source: Arguments) -> list[int]:
         """Return what the decoder reads before its first token: what it is to complete, or the start token."""
@@ -145,9 +151,12 @@ class Reference:
         for name in ("suppress_tokens", "begin_suppress_tokens"):
             if name in options:
                 options[name] = list(options[name])
+        alone = self._searching is not self._model
+        # Whisper's own puts windows together, and cuts off what they begin with.
+        generate = self._model.generate if alone else partial(GenerationMixin.generate, self._model)
         with torch.no_grad():
-            return self._model.generate(
-                **self._arguments(source, prefix),
+            return generate(
+                **(source if alone and not prefix else self._arguments(source, prefix)),
                 **{"do_sample": False} | options,
                 return_dict_in_generate=True,
                 output_scores=True,
@@ -156,13 +165,13 @@ class Reference:
     @contextmanager
     def _watched(self, gaps: list[float]) -> Iterator[None]:
         """Note how close the continuations are between which a beam search decides."""
-        inner = self._model._get_top_k_continuations
+        inner = self._searching._get_top_k_continuations
 
         def watch(**arguments: Any) -> Any:
             gaps.extend(_gap(scores, arguments["beams_to_keep"] + 1) for scores in arguments["accumulated_log_probs"])
             return inner(**arguments)
 
-        with mock.patch.object(self._model, "_get_top_k_continuations", watch):
+        with mock.patch.object(self._searching, "_get_top_k_continuations", watch):
             yield
 
 

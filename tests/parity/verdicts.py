@@ -37,7 +37,7 @@ class Verdicts:
         ours = [sequence.token_ids for sequence in answer.sequences]
         if len(ours) != len(expected.sequences):
             self._differ(ask, f"{len(ours)} sequences instead of {len(expected.sequences)}")
-        elif not _same(ours, expected.sequences, family.spec.pad_token_id):
+        elif not same_tokens(ours, expected.sequences, family.spec.pad_token_id):
             self._tie_or_differ(ask, expected.excuse(ours), f"{ours} instead of {expected.sequences}")
         elif (difference := _scores_differ(ask, answer, family, expected)) > TOLERANCE:
             self._differ(ask, f"scores differ by {difference:.1e}")
@@ -80,8 +80,8 @@ def log_probabilities_differ(sequence: GeneratedSequence, eager: torch.Tensor, f
     return float(torch.stack(differences).max())
 
 
-def _same(ours: list[list[int]], theirs: list[list[int]], pad_token_id: int) -> bool:
-    """Whether all sequences are the same, but for what pads the others."""
+def same_tokens(ours: list[list[int]], theirs: list[list[int]], pad_token_id: int) -> bool:
+    """Tell whether all sequences are the same, but for what pads the others."""
     return all(
         other[: len(one)] == one and set(other[len(one) :]) <= {pad_token_id}
         for one, other in zip(ours, theirs, strict=True)
