@@ -384,9 +384,7 @@ def _similarity(model: transformers.PreTrainedModel, family: Family, inputs: Inp
     weights = model.state_dict()
     if "logit_scale" not in weights:
         raise CheckpointError(f"{type(model).__name__} doesn't compare by a logit_scale; unsupported")
-    with torch.no_grad():
-        embedding = family.embed(model, inputs.arguments(inputs.example().tensors)).pooler_output
-    assert embedding is not None
+    embedding = _embedding_without_padding(model, family, inputs)
     bias = weights.get("logit_bias")
     return SimilaritySpec(
         embedding_size=embedding.shape[-1],
@@ -394,3 +392,25 @@ def _similarity(model: transformers.PreTrainedModel, family: Family, inputs: Inp
         logit_bias=float(bias) if bias is not None else 0.0,
         probabilities="softmax" if bias is None else "sigmoid",
     )
+
+
+def _embedding_without_padding(model: transformers.PreTrainedModel, family: Family, inputs: Inputs) -> torch.Tensor:
+    """Return the embedding [1, E] of a text. Raises `CheckpointError` if padding behind it would change it.
+
+    Models like SigLIP read every text at one length, and pool at its last position, whatever is there.
+    """
+    sample = next(inputs.samples())
+    length = int(inputs.lengths(sample)[-1])
+    alone = {name: array[-1:, :length] if array.ndim == 2 else array[-1:] for name, array in sample.items()}
+    found = []
+    with torch.no_grad():
+        for batch in (alone, sample):
+            arguments = inputs.arguments({name: torch.from_numpy(array) for name, array in batch.items()})
+            found.append(family.embed(model, arguments).pooler_output)
+    one, padded = found
+    assert one is not None and padded is not None
+    if not torch.allclose(one, padded[-1:], rtol=1e-3, atol=1e-4):
+        raise CheckpointError(
+            f"{type(model).__name__} reads texts that are padded to one length, as SigLIP does: unsupported"
+        )
+    return one

@@ -162,20 +162,20 @@ def save_classifier(
     return _save(getattr(transformers, f"{model_class}For{head}")(config), directory)
 
 
-def save_clip(directory: Path, *, eos_token_id: int = CLIP_WORDS + 1) -> Path:
-    """Write a CLIPModel of two layers each, with its own tokenizer; return its directory.
+def save_clip(directory: Path, kind: str = "CLIP", *, eos_token_id: int = CLIP_WORDS + 1) -> Path:
+    """Write a CLIPModel (or SiglipModel) of two layers each, with CLIP's tokenizer; return its directory.
 
     Configurations of before 2023 call the end 2, whatever the tokenizer does: then the largest token is the end.
     """
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     ends = {"bos_token_id": CLIP_WORDS, "eos_token_id": eos_token_id}
-    config = transformers.CLIPConfig(
+    config = getattr(transformers, f"{kind}Config")(
         text_config=sizes | ends | {"vocab_size": CLIP_WORDS + 2, "max_position_embeddings": 24},
         vision_config=sizes | {"image_size": 16, "patch_size": 4},
         projection_dim=16,
     )
     save_processor(directory, "CLIP", size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    _save(transformers.CLIPModel(config), directory, reads_text=False)
+    _save(getattr(transformers, f"{kind}Model")(config), directory, reads_text=False)
     letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,!?'"]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), "ca", "cat</w>"]
     special = ["<|startoftext|>", "<|endoftext|>"]

@@ -11,6 +11,8 @@ import pytest
 import transformers
 
 from regard.manifest import Manifest, Task, load_package
+from regard_export.checkpoint import load_checkpoint
+from regard_export.errors import CheckpointError
 from regard_export.families.proven import PROVEN
 from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.package import Options, export
@@ -109,6 +111,12 @@ def test_an_image_classifier_equals_its_eager_model(model_class: str, tmp_path: 
     assert operators["com.microsoft::MultiHeadAttention"] == (sum(SWIN_SIZES["depths"]) if windows else LAYERS)
     assert operators["com.microsoft::SkipLayerNormalization"] >= LAYERS
     check(report, (set() if windows else names("encoder.self")) | {"logits"})
+
+
+def test_a_model_that_reads_padding_is_refused(tmp_path: Path) -> None:
+    """SigLIP's embedding of a text changes with what is behind the text."""
+    with pytest.raises(CheckpointError, match="padded to one length"):
+        load_checkpoint(save_clip(tmp_path / "siglip", "Siglip"), ANY_LANGUAGES)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,25 @@ async def test_a_bad_input_fails_its_own_result_only(
     assert response.results[1].failure.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
+async def test_two_texts_are_classified_together(serve: Serve) -> None:
+    """A pair is one input; a second text beside an image is refused by its name."""
+    pair = classification_pb2.ClassificationInput(text=HELLO, text_pair="the cat")
+    bad = classification_pb2.ClassificationInput(image=b"GIF", text_pair="the cat")
+    async with serve() as running:
+        response = await running.classification.Classify(
+            classification_pb2.ClassifyRequest(inputs=[pair, bad], attention={"granularity": 2})
+        )
+        codec, seen = running.catalog.find("sorter").text, running.worker("sorter").seen
+
+    assert codec is not None
+    together = codec.encode_pair(HELLO, "the cat", truncate=False, field="text", pair_field="text_pair")
+    assert seen[0].source.length == len(together.token_ids)
+    (axis,) = response.results[0].classification.attention.axes
+    words = [(segment.text, segment.part) for segment in axis.segments if not segment.special]
+    assert words == [("Hello", 0), (",", 0), ("world", 0), ("!", 0), ("the", 1), ("cat", 1)]
+    assert response.results[1].failure.field == "inputs[1].text_pair"
+
+
 async def test_attention_is_the_encoders_own(serve: Serve) -> None:
     """By default every layer's self-attention comes, over the input on both axes."""
     async with serve() as running:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tokenizers import processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
 from regard.catalog import load_catalog
+from regard.cli.app import app
 from regard.client import AsyncClient, AttentionOptions, ComparedImage, ComparedText, Failure, RequestFailed
 from regard.config import EngineSettings, ServerSettings
 from regard.metrics import Metrics
@@ -24,11 +28,11 @@ from regard.worker import Worker
 from regard_export.package import Options, export
 
 from ..export.checkpoints import save_classifier, save_clip  # noqa: TID252 - tests are no package of sys.path
-from ..unit.packages import word_piece  # noqa: TID252
 
 TOLERANCE = 1e-5
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 MODEL_TOKENS = 48
+WORDS = ("the", "cat", "sat", "on", "mat", "and", "know", "where", "it", "was", "of", "times", "hello", "world", "what")
 TEXTS = (
     "The cat sat on the well-known mat, and the man knows translation.",
     "Hello, world!",
@@ -40,8 +44,13 @@ QUESTIONS = (("Where is the cat?", CONTEXT), ("What?", "The café."), ("Is it th
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Train a WordPiece tokenizer that puts two texts together as BERT's does; no two are alike."""
-    backend = word_piece()
+    """Return a WordPiece tokenizer of letters and a few words, which puts two texts together as BERT's does."""
+    letters = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
+    words = [*WORDS, *letters, *(f"##{letter}" for letter in letters), *".,!?;'-", "##est", "##mes"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
+    backend = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
@@ -76,8 +85,8 @@ def heads(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def client(heads: Path) -> AsyncIterator[AsyncClient]:
-    """Yield a client of a server of all three, that puts all requests into few batches."""
+async def address(heads: Path) -> AsyncIterator[str]:
+    """Yield where a server of all three listens."""
     metrics = Metrics()
     catalog = load_catalog(
         [heads],
@@ -86,10 +95,16 @@ async def client(heads: Path) -> AsyncIterator[AsyncClient]:
     server = Server(ServerSettings(grpc_port=0, http_port=0), catalog, metrics)
     try:
         await server.start()
-        async with AsyncClient(f"127.0.0.1:{server.grpc_port}") as client:
-            yield client
+        yield f"127.0.0.1:{server.grpc_port}"
     finally:
         await server.stop()
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[AsyncClient]:
+    """Yield a client of that server."""
+    async with AsyncClient(address) as client:
+        yield client
 
 
 @pytest.mark.parametrize("strategy", ["simple", "first", "average", "max"])
@@ -112,7 +127,7 @@ async def test_entities_are_those_of_transformers_pipeline(
         assert [e.score for e in ours.entities] == pytest.approx([e["score"] for e in theirs], abs=TOLERANCE)
         assert [e.text for e in ours.entities] == [text[e["start"] : e["end"]] for e in theirs]
         entities += len(theirs)
-    assert entities > 10
+    assert entities > 5
 
 
 async def test_every_token_has_its_classes(client: AsyncClient, checkpoints: Path) -> None:
@@ -328,3 +343,31 @@ async def test_one_kind_of_input_is_enough_for_embeddings(client: AsyncClient) -
     assert seen.images[0].attention is None
     with pytest.raises(RequestFailed, match="images and texts"):
         await client.compare([], [])
+
+
+async def test_commands_print_what_the_server_says(
+    client: AsyncClient, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`regard classify-tokens`, `answer` and `compare`: a line for each finding, and 1 if an input failed."""
+    monkeypatch.setenv("REGARD_SERVER", address)
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(next(pictures()))
+
+    async def run(*arguments: str) -> Any:
+        return await asyncio.to_thread(CliRunner().invoke, app, arguments)
+
+    tagged = await run("classify-tokens", TEXTS[0], "--attention")
+    expected = await client.classify_tokens(TEXTS[0])
+    assert tagged.exit_code == 0
+    for entity in expected.entities:
+        assert f"{entity.label}\t{entity.score:.4f}\t{entity.start}-{entity.end}\t{entity.text}\n" in tagged.stdout
+    assert "[CLS]'s attention" in tagged.stdout
+    answered = await run("answer", *QUESTIONS[1][:1], "--context", QUESTIONS[1][1], "--json")
+    found = await client.answer(*QUESTIONS[1])
+    assert found.best is not None
+    (record,) = [line for line in answered.stdout.splitlines() if line.startswith("{")]  # the server's log is beside it
+    assert json.loads(record)["answers"][0]["text"] == found.best.text
+    compared = await run("compare", str(picture), "-t", "cat", "-t", " ")
+    assert compared.exit_code == 1
+    assert "cat" in compared.stdout
+    assert "nothing but white space" in compared.stderr
