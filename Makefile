@@ -24,7 +24,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test test-gpu-environment parity parity-decoding packages demo serve bench bench-export-memory load gpu-check tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-gpu-environment parity parity-decoding packages demo serve bench bench-export-memory load alignment gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,8 @@ packages: $(CHECKPOINTS:%=$(MODELS)/.%.exported) ## Export the demonstration che
 $(MODELS)/.%.exported: $(READY) $$(wildcard export/checkpoints/$$*/*) $(wildcard export/regard_export/*.py export/regard_export/*/*.py)
 	@mkdir -p $(MODELS)
 	@$(BIN)/regard-export export/checkpoints/$* --output $(MODELS) --overwrite
+	@test ! -f export/checkpoints/$*/bitext.tsv \
+		|| $(BIN)/regard-export calibrate $(MODELS)/$*/1 --bitext export/checkpoints/$*/bitext.tsv
 	@touch $@
 
 demo: packages ## Export, serve, translate, classify and show the attention
@@ -118,6 +120,10 @@ load: packages ## Let users of all three tasks ask a server, half a minute (LOAD
 
 gpu-check: ## Prove and measure everything on a GPU, if there is one (8 minutes at most; GPU=--help lists the options)
 	@PYTHONPATH="service:export:$$PYTHONPATH" $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -m load_tests.gpu.check $(GPU)
+
+alignment: packages ## Measure word alignment against links that people made: make alignment DATA=alignment-hansards-en-fr
+	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
+	@PYTHONPATH=. $(BIN)/python export/training/evaluate_alignment.py --data $(DATA) --models $(MODELS)
 
 train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }

@@ -52,10 +52,18 @@ def _export_if_changed(name: str) -> None:
         return
     stamp.unlink(missing_ok=True)
     command = [sys.executable, "-m", "regard_export.cli", str(checkpoint), "--output", str(MODELS), "--overwrite"]
-    export = subprocess.run(command, capture_output=True, text=True, check=False)
-    if export.returncode != 0:
-        pytest.fail(f"{name} can't be exported:\n{export.stdout}{export.stderr}", pytrace=False)
+    _run(command, f"{name} can't be exported")
+    bitext = checkpoint / "bitext.tsv"
+    if bitext.exists():
+        calibrate = [sys.executable, "-m", "regard_export.cli", "calibrate", str(MODELS / name / "1")]
+        _run([*calibrate, "--bitext", str(bitext)], f"{name} can't be calibrated")
     stamp.write_text(origin)
+
+
+def _run(command: list[str], failing: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.fail(f"{failing}:\n{done.stdout}{done.stderr}", pytrace=False)
 
 
 def _sha256_of_origin(checkpoint: Path) -> str:

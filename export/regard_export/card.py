@@ -68,6 +68,14 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "attention" if number == 0 else "", taps
     if not manifest.taps:
         yield "attention", "none: exported without taps"
+    if manifest.alignment is not None:
+        spec = manifest.alignment
+        measured = "" if spec.aer is None else f", {spec.aer:.1%} against people's links"
+        heads = ", ".join(f"{head.layer}.{head.head} ({head.position})" for head in spec.heads)
+        yield (
+            "alignment",
+            f"heads {heads}; {spec.method}; error rate {spec.silver_aer:.1%} against an aligner's{measured}",
+        )
     if manifest.state:
         first = manifest.state[0]
         shape = f"{first.heads} heads of {first.head_size}, {first.dtype}"

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from regard_export.alignment.command import calibrate
 from regard_export.commands import (
     ERR,
     ExportByDefault,
@@ -147,6 +148,7 @@ def export(
 app.command()(inspect)
 app.command("list")(list_families)
 app.command()(verify)
+app.command()(calibrate)
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def inspect(package: _Package) -> None:
     """
     from regard_export.card import card
 
-    OUT.print(card(_load(package)))
+    OUT.print(card(load(package)))
 
 
 def list_families() -> None:
@@ -117,7 +117,7 @@ def verify(
     [cyan]regard-export verify models/demo-en-fr/1 --against export/checkpoints/demo-en-fr[/cyan]
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    loaded = _load(package)
+    loaded = load(package)
     name = f"{loaded.manifest.name}/{loaded.manifest.version}"
     with ERR.status("loading PyTorch and Transformers"):
         from regard_export.card import parity_of, parity_table
@@ -143,7 +143,8 @@ def verify(
     OUT.print(f"{name} equals {against}")
 
 
-def _load(directory: Path) -> Any:
+def load(directory: Path) -> Any:
+    """Return the package in a directory, or refuse it and exit."""
     from regard.manifest import MANIFEST_FILE, PackageError, load_package
 
     if not (directory / MANIFEST_FILE).is_file():

@@ -92,6 +92,41 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A source word and a target word that go together, and the link's weight, from 0 to 1."""
+
+    source: Segment
+    target: Segment
+    weight: float
+
+    def __str__(self) -> str:
+        return f"{self.source.text} → {self.target.text} ({self.weight:.2f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Which words of the source translate to which of the target; a word may have no link, one, or several."""
+
+    source_words: tuple[Segment, ...]
+    target_words: tuple[Segment, ...]
+    links: tuple[Link, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.links))
+
+    def targets_of(self, word: Segment) -> tuple[Segment, ...]:
+        """Return the target words that a source word is linked to, in order."""
+        return tuple(link.target for link in self.links if link.source == word)
+
+    @property
+    def pharaoh(self) -> str:
+        """The links as `0-0 1-2`: the places of source and target word, as fast_align and Marian write them."""
+        sources = {word.start: place for place, word in enumerate(self.source_words)}
+        targets = {word.start: place for place, word in enumerate(self.target_words)}
+        return " ".join(f"{sources[link.source.start]}-{targets[link.target.start]}" for link in self.links)
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Where the time of one input went, in seconds."""
 
@@ -141,6 +176,7 @@ class GeneratedSequence:
     score: float
     tokens: tuple[GeneratedToken, ...]
     attention: Attention | None
+    alignment: Alignment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +184,7 @@ class Translation:
     """The translation of one text.
 
     `log_probability` is the natural logarithm of the probability of all generated tokens, `score`
-    what sequences are ranked by; `attention` and `tokens` are present if they were asked for;
+    what sequences are ranked by; `attention`, `alignment` and `tokens` are present if they were asked for;
     `further_sequences` come after this one, the best; `model` is absent from a streamed
     translation.
     """
@@ -165,6 +201,7 @@ class Translation:
     score: float = 0.0
     tokens: tuple[GeneratedToken, ...] = ()
     further_sequences: tuple[GeneratedSequence, ...] = ()
+    alignment: Alignment | None = None
 
 
 @dataclass(frozen=True, slots=True)

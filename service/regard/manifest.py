@@ -56,8 +56,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from regard import links as links  # what an `AlignmentSpec` means
 from regard.errors import PackageError as PackageError  # part of what `load_package` promises
 
 MANIFEST_FILE = "manifest.json"
@@ -345,6 +348,45 @@ class SimilaritySpec(_Part):
     """What makes probabilities of the logits: of an image's texts against each other, or of each pair by itself."""
 
 
+class AlignmentHead(_Part):
+    """One head of the decoder's cross-attention, and the row that tells what a target token is the translation of.
+
+    `output` is the row of the step that makes the token, `input` that of the step that it is fed
+    to: one further on (Chen et al. 2020, Accurate word alignment induction from NMT, section 3.1).
+    """
+
+    layer: int
+    head: int
+    position: Literal["output", "input"]
+
+
+class AlignmentSpec(_Part):
+    """How attention tells which words translate which, and how well it did where that was measured.
+
+    The weights are the mean over `heads`, of tokens put together to words: averaged over a target
+    word's tokens, summed over a source word's; special tokens count for neither side. The method's
+    names and the rest are those of `regard.links`.
+    """
+
+    heads: tuple[AlignmentHead, ...] = Field(min_length=1)
+    method: links.Method
+    tension: float = Field(ge=0, allow_inf_nan=False)
+    """How strongly words at like places are preferred; 0 is not at all."""
+    pairs: int
+    """The sentence pairs that heads and method were chosen on."""
+    silver_aer: float
+    """The alignment error rate, from 0 to 1, against the links of a statistical aligner, which they were chosen by."""
+    aer: float | None = None
+    """The same against links made by people, if there were any; nothing was chosen by it."""
+
+    def align(self, weights: npt.ArrayLike) -> tuple[links.Mask, links.Floats]:
+        """Return which words are linked [T, S], and each link's weight from 0 to 1, of the mean over `heads` [T, S]."""
+        array = np.asarray(weights, dtype=np.float64)
+        targets, sources = array.shape
+        balanced = links.balance(array, links.diagonal(targets, sources, self.tension))
+        return links.link(balanced, self.method), links.confidence(balanced)
+
+
 class SourceSpec(_Part):
     """The checkpoint that the package was made from."""
 
@@ -378,6 +420,8 @@ class Manifest(_Part):
     classification: ClassificationSpec | None
     transcription: TranscriptionSpec | None = None
     similarity: SimilaritySpec | None = None
+    alignment: AlignmentSpec | None = None
+    """None for a package that was not calibrated, which gives no word alignments."""
     exported_with: dict[str, str]
     files: dict[str, str]
     """SHA-256, in hexadecimal, of every file of the package but the manifest."""

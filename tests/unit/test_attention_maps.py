@@ -103,7 +103,7 @@ def test_chosen_heads_only() -> None:
         assert np.array_equal(one.weights, taps[name][[0, 1]])
 
 
-@pytest.mark.parametrize("reduction", Reduction)
+@pytest.mark.parametrize("reduction", [Reduction.NONE, Reduction.MEAN, Reduction.MAX])
 @pytest.mark.parametrize("granularity", Granularity)
 @pytest.mark.parametrize("heads", [(), (1,), (0, 1)])
 def test_pooling_and_reduction_are_what_they_say(
@@ -199,7 +199,7 @@ def test_weights_that_do_not_fit_their_axes_are_an_error() -> None:
         build(selection, taps, label(selection, SOURCE, TARGET, START))
 
 
-@pytest.mark.parametrize("reduction", Reduction)
+@pytest.mark.parametrize("reduction", [Reduction.NONE, Reduction.MEAN, Reduction.MAX])
 @pytest.mark.parametrize("granularity", Granularity)
 @pytest.mark.parametrize("heads", [(), (1,)])
 def test_the_size_is_known_beforehand(reduction: Reduction, granularity: Granularity, heads: tuple[int, ...]) -> None:

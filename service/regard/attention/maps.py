@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.attention.axes import Axis, AxisName, axis_names
+from regard.attention.heads import mean_of_heads
 from regard.attention.selection import Reduction, Selection
-from regard.manifest import TapSpec
+from regard.manifest import AlignmentSpec, TapSpec
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -38,6 +39,8 @@ def build(selection: Selection, taps: Mapping[str, FloatArray], axes: Mapping[Ax
     queries, head by head, so that rows sum to what they did; then the heads are reduced. Raises
     `ValueError` if a tap's array doesn't fit its axes.
     """
+    if selection.alignment is not None:
+        return [_alignment_map(selection, selection.alignment, taps, axes)]
     maps = []
     for tap in selection.taps:
         query_name, key_name = axis_names(tap)
@@ -57,10 +60,21 @@ def build(selection: Selection, taps: Mapping[str, FloatArray], axes: Mapping[Ax
     return maps
 
 
+def _alignment_map(
+    selection: Selection, spec: AlignmentSpec, taps: Mapping[str, FloatArray], axes: Mapping[AxisName, Axis]
+) -> AttentionMap:
+    deepest = selection.taps[-1]
+    query_name, key_name = axis_names(deepest)
+    weights = _pool(mean_of_heads(spec, taps)[np.newaxis], axes[query_name], axes[key_name])
+    heads = tuple(sorted({head.head for head in spec.heads if head.layer == deepest.layer}))
+    weights = np.ascontiguousarray(weights, dtype=np.float32)
+    return AttentionMap(deepest, heads, selection.reduction, weights, query_name, key_name)
+
+
 def size_of(selection: Selection, lengths: Mapping[AxisName, int]) -> int:
     """Return the bytes of weights that `selection` comes to, given the number of elements of each axis."""
     elements = 0
-    for tap in selection.taps:
+    for tap in selection.taps[-1:] if selection.alignment else selection.taps:
         queries, keys = axis_names(tap)
         heads = len(selection.heads_of(tap)) if selection.reduction is Reduction.NONE else 1
         elements += heads * lengths[queries] * lengths[keys]

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from regard.attention.heads import alignment_of, tap_name
 from regard.errors import InvalidInputError
-from regard.manifest import Manifest, TapSpec
+from regard.manifest import AlignmentSpec, Manifest, TapSpec
 
 
 class AttentionKind(StrEnum):
@@ -32,6 +33,7 @@ class Reduction(StrEnum):
     NONE = "none"
     MEAN = "mean"
     MAX = "max"
+    ALIGNMENT_HEADS = "alignment_heads"
 
 
 class Granularity(StrEnum):
@@ -66,6 +68,8 @@ class Selection:
     reduction: Reduction
     granularity: Granularity
     reads_source: bool = False
+    alignment: AlignmentSpec | None = None
+    """How the heads are put together, if the reduction is to the alignment heads; the taps are then theirs."""
 
     @property
     def tap_names(self) -> frozenset[str]:
@@ -89,6 +93,8 @@ def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
     otherwise to all that have those kinds, layers and heads to all. Raises `InvalidInputError` for
     what the package lacks, naming the field, the value and what there is instead.
     """
+    if choice.reduction is Reduction.ALIGNMENT_HEADS:
+        return _of_alignment(choice, manifest)
     taps = tuple(tap for tap in manifest.taps if not tap.of_prompt)
     taps = _of_kinds(choice.kinds, taps) if choice.kinds else _usual(taps)
     if choice.stacks:
@@ -116,6 +122,18 @@ def _of_prompt(taps: Sequence[TapSpec], manifest: Manifest) -> list[TapSpec]:
     if not found:
         raise _refusal("prompt", f"no decoder reads the source in what is asked for: {_inventory(taps)}")
     return found
+
+
+def _of_alignment(choice: AttentionChoice, manifest: Manifest) -> Selection:
+    spec = alignment_of(manifest, "attention.reduction")
+    for name in ("kinds", "stacks", "layers", "heads"):
+        if getattr(choice, name):
+            raise _refusal(
+                name, "can't be chosen with the reduction to alignment heads, which the package names itself"
+            )
+    names = {tap_name(head) for head in spec.heads}
+    taps = tuple(tap for tap in manifest.taps if tap.name in names)
+    return Selection(taps, (), choice.reduction, choice.granularity, alignment=spec)
 
 
 def _of_kinds(kinds: Sequence[AttentionKind], taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:

@@ -39,6 +39,9 @@ PriorityOption = Annotated[
 AttentionOption = Annotated[
     bool, typer.Option("--attention", "-a", help="Show what the model attended to. Each option below implies it.")
 ]
+AlignmentOption = Annotated[
+    bool, typer.Option("--alignment", help="Show which words translate which, if the model's package was calibrated.")
+]
 LayerOption = Annotated[
     list[int] | None,
     typer.Option("--layer", metavar="N", help="A layer, counted from 0; may be repeated. Default: the last is drawn."),
@@ -48,7 +51,7 @@ HeadOption = Annotated[
     typer.Option("--head", metavar="N", help="A head, counted from 0; may be repeated. Default: all."),
 ]
 ReductionOption = Annotated[
-    Literal["none", "mean", "max"] | None,
+    Literal["none", "mean", "max", "alignment_heads"] | None,
     typer.Option("--reduction", help="How heads are put together. Default: mean.", show_default=False),
 ]
 GranularityOption = Annotated[
@@ -75,7 +78,7 @@ def attention_options(
     asked: bool,
     layers: list[int] | None,
     heads: list[int] | None,
-    reduction: Literal["none", "mean", "max"] | None,
+    reduction: Literal["none", "mean", "max", "alignment_heads"] | None,
     granularity: Literal["token", "word"] | None,
     report: Path | None = None,
 ) -> AttentionOptions | None:

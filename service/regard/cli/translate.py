@@ -34,6 +34,7 @@ def translate(
     head: options.HeadOption = None,
     reduction: options.ReductionOption = None,
     granularity: options.GranularityOption = None,
+    alignment: options.AlignmentOption = False,
     report: options.ReportOption = None,
     *,
     search: GenerationOptions,
@@ -47,6 +48,7 @@ def translate(
     [cyan]regard translate "They grow oranges in California."[/cyan]
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
     [cyan]regard translate "How are you?" --layer 0 --reduction none[/cyan]   each head of layer 0
+    [cyan]regard translate "They grow oranges in California." --alignment[/cyan]
     [cyan]regard translate "How are you?" --report attention.html[/cyan]
     [cyan]regard translate "How are you?" --num-beams 4 --num-return-sequences 3[/cyan]
     [cyan]regard translate --file english.txt > french.txt[/cyan]
@@ -68,6 +70,8 @@ def translate(
     wanted = TranslateOptions(model=name, version=version, truncate=truncate, **search)  # type: ignore[typeddict-item]
     if asked:
         wanted["attention"] = asked
+    if alignment:
+        wanted["alignment"] = True
     if priority:
         wanted["priority"] = priority
     show = partial(_show, every_layer=bool(layer), drawn=report is None)
@@ -108,6 +112,11 @@ def _show(translation: Translation, *, every_layer: bool, drawn: bool = True) ->
         from regard.cli.views import text_view
 
         OUT.print(text_view(translation, every_layer=every_layer))
+    if translation.alignment is not None and drawn:
+        from regard.cli.screen import OUT
+        from regard.cli.views import alignment_view
+
+        OUT.print(alignment_view(translation.alignment))
     for sequence in translation.further_sequences:
         print(sequence.text, flush=True)
 
@@ -123,7 +132,7 @@ def _stream(client: Client, text: str, wanted: TranslateOptions, *, every_layer:
                 print_record(answer_record(text, event) if done else {"delta": plain(event)})
             elif not isinstance(event, Translation):
                 print(event.text, end="", flush=True)
-            elif event.attention is not None:
+            elif event.attention is not None or event.alignment is not None:
                 print("\n")
                 _show(event, every_layer=every_layer)
     finally:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label, captioned, percent
 from regard.cli.pictures import HeatStrip
 from regard.client import (
+    Alignment,
     Attention,
     AttentionMap,
     Caption,
@@ -38,6 +40,16 @@ def text_view(answer: Translation | Completion, *, every_layer: bool) -> Rendera
             caption = f"% of each {attention.granularity}'s {one.kind}-attention · {_origin(one, place)}"
             drawings.append(captioned(answer.text, grid, caption))
     return _spaced(drawings)
+
+
+def alignment_view(alignment: Alignment) -> RenderableType:
+    """Draw each target word with the source words that it is linked to, and the links' weights."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for word in alignment.target_words:
+        links = [link for link in alignment.links if link.target == word]
+        sources = ", ".join(f"{link.source.text} {percent(link.weight)}" for link in links)
+        table.add_row(Text(word.text), Text(sources or "–", "" if links else "dim"))
+    return Group(table, Text("each word, and the source words that it translates, with the weight in %", "dim"))
 
 
 def caption_view(caption: Caption, picture: bytes, *, every_layer: bool) -> RenderableType:

@@ -14,6 +14,7 @@ is a `regard.errors.RegardError`.
 """
 
 from regard.answers import (
+    Alignment,
     AnsweredQuestion,
     AnswerSpan,
     Attention,
@@ -28,6 +29,7 @@ from regard.answers import (
     Entity,
     GeneratedSequence,
     GeneratedToken,
+    Link,
     Model,
     ModelVersion,
     PatchGrid,
@@ -64,6 +66,7 @@ from regard.client.results import Comparison
 from regard.client.synchronous import Client
 
 __all__ = [
+    "Alignment",
     "AnswerOptions",
     "AnswerSpan",
     "AnsweredQuestion",
@@ -91,6 +94,7 @@ __all__ = [
     "GeneratedToken",
     "GenerationOptions",
     "InvalidTextError",
+    "Link",
     "Model",
     "ModelVersion",
     "PatchGrid",

@@ -40,7 +40,7 @@ BYTES_PER_REQUEST = 8 * 2**20
 
 Kind = Literal["self", "cross"]
 Stack = Literal["encoder", "decoder", "text_encoder", "image_encoder"]
-Reduction = Literal["none", "mean", "max"]
+Reduction = Literal["none", "mean", "max", "alignment_heads"]
 Granularity = Literal["token", "word"]
 Priority = Literal["low", "normal", "high"]
 Aggregation = Literal["none", "simple", "first", "average", "max"]
@@ -89,6 +89,8 @@ class TranslateOptions(GenerationOptions, total=False):
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
     truncate: bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+    alignment: bool
+    """Whether to tell which words translate which. Default: no."""
 
 
 class CaptionOptions(GenerationOptions, total=False):
@@ -322,6 +324,7 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
         attention=_attention(options.get("attention")),
         priority=_priority(options.get("priority")),
         truncate=options.get("truncate", False),
+        alignment=options.get("alignment", False),
     )
 
 
@@ -336,6 +339,7 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
         attention=_attention(options.get("attention")),
         priority=_priority(options.get("priority")),
         truncate=options.get("truncate", False),
+        alignment=options.get("alignment", False),
     )
 
 

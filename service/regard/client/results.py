@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.answers import (
+    Alignment,
     AnsweredQuestion,
     AnswerSpan,
     Attention,
@@ -24,6 +25,7 @@ from regard.answers import (
     Entity,
     GeneratedSequence,
     GeneratedToken,
+    Link,
     Model,
     ModelVersion,
     PatchGrid,
@@ -42,6 +44,7 @@ from regard.answers import (
 )
 from regard.client.failures import Failure
 from regard.v1 import (
+    alignment_pb2,
     attention_pb2,
     caption_pb2,
     classification_pb2,
@@ -314,6 +317,7 @@ def read_translation(translation: translation_pb2.Translation, model: ModelVersi
         score=translation.score,
         tokens=_read_tokens(translation.tokens),
         further_sequences=_read_sequences(translation.further_sequences),
+        alignment=_read_alignment(translation.alignment) if translation.HasField("alignment") else None,
     )
 
 
@@ -327,9 +331,16 @@ def _read_sequences(sequences: Iterable[generation_pb2.GeneratedSequence]) -> tu
             score=sequence.score,
             tokens=_read_tokens(sequence.tokens),
             attention=_read_attention(sequence.attention) if sequence.HasField("attention") else None,
+            alignment=_read_alignment(sequence.alignment) if sequence.HasField("alignment") else None,
         )
         for sequence in sequences
     )
+
+
+def _read_alignment(sent: alignment_pb2.Alignment) -> Alignment:
+    sources, targets = tuple(map(_read_segment, sent.source_words)), tuple(map(_read_segment, sent.target_words))
+    links = tuple(Link(sources[link.source_word], targets[link.target_word], link.weight) for link in sent.links)
+    return Alignment(source_words=sources, target_words=targets, links=links)
 
 
 def _read_tokens(tokens: Iterable[generation_pb2.GeneratedToken]) -> tuple[GeneratedToken, ...]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from regard.attention.alignment import Alignment
 from regard.attention.axes import Axis, AxisName
 from regard.attention.maps import AttentionMap
 from regard.attention.selection import (
@@ -22,7 +23,15 @@ from regard.engine.request import FinishReason, GeneratedSequence, Phases, Prior
 from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
 from regard.text.segment import Segment
-from regard.v1 import attention_pb2, classification_pb2, generation_pb2, model_pb2, priority_pb2, result_pb2
+from regard.v1 import (
+    alignment_pb2,
+    attention_pb2,
+    classification_pb2,
+    generation_pb2,
+    model_pb2,
+    priority_pb2,
+    result_pb2,
+)
 from regard.vision.grid import PatchGrid
 
 E = TypeVar("E")
@@ -52,6 +61,7 @@ REDUCTIONS = {
     Reduction.NONE: attention_pb2.ATTENTION_REDUCTION_NONE,
     Reduction.MEAN: attention_pb2.ATTENTION_REDUCTION_MEAN,
     Reduction.MAX: attention_pb2.ATTENTION_REDUCTION_MAX,
+    Reduction.ALIGNMENT_HEADS: attention_pb2.ATTENTION_REDUCTION_ALIGNMENT_HEADS,
 }
 GRANULARITIES = {
     Granularity.TOKEN: attention_pb2.ATTENTION_GRANULARITY_TOKEN,
@@ -128,6 +138,18 @@ def attention(
         maps=[_map(one) for one in maps],
         package_sha256=package.sha256,
         precision=package.manifest.precision,
+    )
+
+
+def alignment(found: Alignment) -> alignment_pb2.Alignment:
+    """Return which words go together as a message."""
+    return alignment_pb2.Alignment(
+        source_words=[_segment(word) for word in found.source_words],
+        target_words=[_segment(word) for word in found.target_words],
+        links=[
+            alignment_pb2.AlignmentLink(source_word=link.source, target_word=link.target, weight=link.weight)
+            for link in found.links
+        ],
     )
 
 

@@ -9,11 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from regard.attention.alignment import align
 from regard.attention.axes import Passage
+from regard.attention.heads import alignment_of, tap_name
 from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TokenEvent
 from regard.engine.search.options import GenerationOptions
 from regard.errors import EngineError
-from regard.manifest import GenerationSpec, Manifest, Task
+from regard.manifest import AlignmentSpec, GenerationSpec, Manifest, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
 from regard.rpc.options import search_options, stops_of
@@ -22,6 +24,7 @@ from regard.rpc.resources import Order, Resources
 from regard.text.codec import TextCodec
 from regard.text.stops import StopFilter, StopStrings
 from regard.v1 import (
+    alignment_pb2,
     attention_pb2,
     caption_pb2,
     completion_pb2,
@@ -54,13 +57,16 @@ class GenerateOrder(Order):
     token_logprobs: bool
     options_behind: Callable[[int], GenerationOptions] | None = None
     """The options behind a prompt of so many tokens, which takes the start token's place; None if none does."""
+    alignment: AlignmentSpec | None = None
 
     def request(self, reading: Reading, *, streaming: bool) -> GenerateRequest:
         """Return what the engine is asked for. Raises `InvalidInputError` if a prompt leaves too little room."""
         return GenerateRequest(
             source=reading.source,
             options=self.options_behind(reading.source.length) if self.options_behind else self.options,
-            taps=self.tap_names,
+            taps=self.tap_names | {tap_name(head) for head in self.alignment.heads}
+            if self.alignment
+            else self.tap_names,
             deadline=self.call.deadline,
             streaming=streaming,
             client=self.call.client,
@@ -85,6 +91,11 @@ class Product:
         """The attention of the best sequence, if it was asked for."""
         return self.best.attention if self.best.HasField("attention") else None
 
+    @property
+    def alignment(self) -> alignment_pb2.Alignment | None:
+        """The alignment of the best sequence, if it was asked for."""
+        return self.best.alignment if self.best.HasField("alignment") else None
+
 
 class Generations:
     """Runs the inputs of generating services; each is a coroutine that reads it."""
@@ -102,6 +113,7 @@ class Generations:
         streaming: bool,
         truncate: bool = False,
         beginning: Callable[[Manifest], Mapping[str, Any]] | None = None,
+        aligned: bool = False,
     ) -> GenerateOrder:
         """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do.
 
@@ -129,6 +141,7 @@ class Generations:
             stops_of(asked),
             asked.token_logprobs or asked.top_logprobs > 0,
             options if task is Task.COMPLETION else None,
+            alignment_of(order.model.manifest, "alignment") if aligned else None,
         )
 
     async def run(self, order: GenerateOrder, read: Awaitable[Reading], field: str) -> Product:
@@ -220,20 +233,20 @@ def _produce(order: GenerateOrder, reading: Reading, generation: Generation, fie
 def _sequence(
     order: GenerateOrder, reading: Reading, sequence: GeneratedSequence, field: str
 ) -> generation_pb2.GeneratedSequence:
-    codec, attention = order.codec, None
-    if order.attention is None:
+    codec, attention, alignment = order.codec, None, None
+    if order.attention is None and order.alignment is None:
         text = _cut(order, codec.decode(sequence.token_ids))
     else:
         whole, segments = codec.segments_of(sequence.token_ids)
         text = _cut(order, whole)
-        attention = order.attention.fill(
-            order.model.package,
-            sequence.taps,
-            reading.passage,
-            field,
-            target=Passage(text, tuple(segment.within(len(text)) for segment in segments)),
-            start=None if order.options_behind else codec.special_segment(order.spec.start_token_id),
-        )
+        source, target = reading.passage, Passage(text, tuple(segment.within(len(text)) for segment in segments))
+        if order.attention is not None:
+            start = None if order.options_behind else codec.special_segment(order.spec.start_token_id)
+            attention = order.attention.fill(
+                order.model.package, sequence.taps, source, field, target=target, start=start
+            )
+        if order.alignment is not None and isinstance(source, Passage):
+            alignment = convert.alignment(align(order.alignment, sequence.taps, source, target))
     return generation_pb2.GeneratedSequence(
         text=text,
         finish_reason=convert.FINISH_REASONS[sequence.finish_reason],
@@ -242,6 +255,7 @@ def _sequence(
         score=sequence.score,
         tokens=convert.tokens(sequence, codec.spelling) if order.token_logprobs else (),
         attention=attention,
+        alignment=alignment,
     )
 
 

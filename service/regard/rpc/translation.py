@@ -69,6 +69,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
             field="texts",
             streaming=streaming,
             truncate=request.truncate,
+            aligned=request.alignment,
         )
 
 
@@ -89,6 +90,7 @@ def _translation(product: Product) -> translation_pb2.Translation:
         truncated=product.truncated,
         tokens=product.best.tokens,
         attention=product.attention,
+        alignment=product.alignment,
         further_sequences=product.further,
         timing=product.timing,
     )

@@ -81,6 +81,12 @@ class _AttentionReductionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_At
     """The arithmetic mean over the chosen heads: rows still sum to 1."""
     ATTENTION_REDUCTION_MAX: _AttentionReduction.ValueType  # 3
     """The largest weight over the chosen heads: rows sum to 1 or more."""
+    ATTENTION_REDUCTION_ALIGNMENT_HEADS: _AttentionReduction.ValueType  # 4
+    """The arithmetic mean over the heads that tell which word translates which, of whatever layers, as
+    the package was calibrated: one map. Some heads tell it not at the step that makes a token, but
+    at the step that the token is fed to; theirs is that row. Refused (INVALID_ARGUMENT) with kinds,
+    stacks, layers or heads, and for a package that was not calibrated.
+    """
 
 class AttentionReduction(_AttentionReduction, metaclass=_AttentionReductionEnumTypeWrapper):
     """How the heads of one layer are put together."""
@@ -93,6 +99,12 @@ ATTENTION_REDUCTION_MEAN: AttentionReduction.ValueType  # 2
 """The arithmetic mean over the chosen heads: rows still sum to 1."""
 ATTENTION_REDUCTION_MAX: AttentionReduction.ValueType  # 3
 """The largest weight over the chosen heads: rows sum to 1 or more."""
+ATTENTION_REDUCTION_ALIGNMENT_HEADS: AttentionReduction.ValueType  # 4
+"""The arithmetic mean over the heads that tell which word translates which, of whatever layers, as
+the package was calibrated: one map. Some heads tell it not at the step that makes a token, but
+at the step that the token is fed to; theirs is that row. Refused (INVALID_ARGUMENT) with kinds,
+stacks, layers or heads, and for a package that was not calibrated.
+"""
 Global___AttentionReduction: _TypeAlias = AttentionReduction  # noqa: Y015
 
 class _AttentionGranularity:
@@ -442,7 +454,7 @@ class AttentionMap(_message.Message):
     kind: Global___AttentionKind.ValueType
     stack: Global___AttentionStack.ValueType
     layer: _builtins.int
-    """The layer, counted from 0 within its stack."""
+    """The layer, counted from 0 within its stack; of alignment heads, the deepest of theirs."""
     reduction: Global___AttentionReduction.ValueType
     query_axis: Global___AttentionAxis.ValueType
     key_axis: Global___AttentionAxis.ValueType
@@ -451,7 +463,9 @@ class AttentionMap(_message.Message):
     """The weights, in row-major order of `shape`."""
     @_builtins.property
     def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The heads in this map, in order, counted from 0. After a reduction, the heads that went in."""
+        """The heads in this map, in order, counted from 0. After a reduction, the heads that went in; of
+        alignment heads, those in `layer`.
+        """
 
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from regard.v1 import alignment_pb2 as _alignment_pb2
 from regard.v1 import attention_pb2 as _attention_pb2
 import builtins as _builtins
 import sys
@@ -330,6 +331,7 @@ class GeneratedSequence(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text, without a stop string that ended it."""
     finish_reason: Global___FinishReason.ValueType
@@ -347,6 +349,10 @@ class GeneratedSequence(_message.Message):
     def attention(self) -> _attention_pb2.Attention:
         """Present if the request asked for attention: that of this sequence."""
 
+    @_builtins.property
+    def alignment(self) -> _alignment_pb2.Alignment:
+        """Present if the request asked for alignment: that of this sequence."""
+
     def __init__(
         self,
         *,
@@ -357,10 +363,11 @@ class GeneratedSequence(_message.Message):
         score: _builtins.float = ...,
         tokens: _abc.Iterable[Global___GeneratedToken] | None = ...,
         attention: _attention_pb2.Attention | None = ...,
+        alignment: _alignment_pb2.Alignment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "finish_reason", b"finish_reason", "log_probability", b"log_probability", "score", b"score", "target_tokens", b"target_tokens", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "finish_reason", b"finish_reason", "log_probability", b"log_probability", "score", b"score", "target_tokens", b"target_tokens", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

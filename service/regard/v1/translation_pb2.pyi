@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from regard.v1 import alignment_pb2 as _alignment_pb2
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import generation_pb2 as _generation_pb2
 from regard.v1 import priority_pb2 as _priority_pb2
@@ -33,6 +34,7 @@ class TranslateRequest(_message.Message):
     ATTENTION_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
     model_version: _builtins.str
@@ -43,6 +45,10 @@ class TranslateRequest(_message.Message):
     """
     priority: _priority_pb2.Priority.ValueType
     """Whose turn comes first. Default: PRIORITY_NORMAL."""
+    alignment: _builtins.bool
+    """Whether the results tell which words translate which. Default: no. A model whose package was not
+    calibrated is refused (INVALID_ARGUMENT).
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to translate, from 1 to the server's limit (by default 64)."""
@@ -65,10 +71,11 @@ class TranslateRequest(_message.Message):
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        alignment: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,6 +148,7 @@ class Translation(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     FURTHER_SEQUENCES_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text, without a stop string that ended it."""
     finish_reason: _generation_pb2.FinishReason.ValueType
@@ -173,6 +181,10 @@ class Translation(_message.Message):
     def further_sequences(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedSequence]:
         """The sequences after the best, if num_return_sequences asked for more than one."""
 
+    @_builtins.property
+    def alignment(self) -> _alignment_pb2.Alignment:
+        """Present if the request asked for alignment."""
+
     def __init__(
         self,
         *,
@@ -187,10 +199,11 @@ class Translation(_message.Message):
         score: _builtins.float = ...,
         tokens: _abc.Iterable[_generation_pb2.GeneratedToken] | None = ...,
         further_sequences: _abc.Iterable[_generation_pb2.GeneratedSequence] | None = ...,
+        alignment: _alignment_pb2.Alignment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "finish_reason", b"finish_reason", "further_sequences", b"further_sequences", "log_probability", b"log_probability", "score", b"score", "source_tokens", b"source_tokens", "target_tokens", b"target_tokens", "text", b"text", "timing", b"timing", "tokens", b"tokens", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "finish_reason", b"finish_reason", "further_sequences", b"further_sequences", "log_probability", b"log_probability", "score", b"score", "source_tokens", b"source_tokens", "target_tokens", b"target_tokens", "text", b"text", "timing", b"timing", "tokens", b"tokens", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,6 +220,7 @@ class StreamTranslateRequest(_message.Message):
     ATTENTION_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    ALIGNMENT_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
     model_version: _builtins.str
@@ -215,6 +229,10 @@ class StreamTranslateRequest(_message.Message):
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
     priority: _priority_pb2.Priority.ValueType
     """Whose turn comes first. Default: PRIORITY_NORMAL."""
+    alignment: _builtins.bool
+    """Whether the last event of each text tells which words translate which. Default: no. A model whose
+    package was not calibrated is refused (INVALID_ARGUMENT).
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to translate, from 1 to the server's limit (by default 64)."""
@@ -237,10 +255,11 @@ class StreamTranslateRequest(_message.Message):
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        alignment: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
