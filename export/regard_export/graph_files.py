@@ -85,10 +85,12 @@ class Writer:
         if not (self.target.separate_taps and graph.findings.taps):
             path = self._path(graph.name)
             ir.save(model, path, external_data=weights)
+            _forget_weights(model)
             if self.precision == "int8":
                 quantize(path)
             return {graph.name: describe(model, path, providers)}
         ir.save(model, self._path(tapped), external_data=weights)
+        _forget_weights(model)
         plain = ir.load(self._path(tapped))
         remove_taps(plain, graph.findings.taps)
         ir.save(plain, self._path(graph.name))
@@ -102,6 +104,12 @@ class Writer:
 
     def _path(self, graph: str) -> Path:
         return self.directory / f"{graph}.onnx"
+
+
+def _forget_weights(model: ir.Model) -> None:
+    """Let go of the weights of a graph that is on disk: transposed and packed, they are copies of the checkpoint's."""
+    for value in model.graph.initializers.values():
+        value.const_value = None
 
 
 def describe(model: ir.Model, path: Path, providers: tuple[Provider, ...]) -> GraphSpec:
@@ -131,10 +139,11 @@ def _operators(path: Path) -> dict[str, int]:
 
 def _optimized_operators(path: Path) -> dict[str, int]:
     """Count again after ONNX Runtime's optimiser, as the service's session will run it."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # it writes the weights, too: where there is room
         optimized = Path(scratch) / "optimized.onnx"
         settings = ort.SessionOptions()
         settings.log_severity_level = 3
+        settings.add_session_config_entry("session.disable_prepacking", "1")
         settings.optimized_model_filepath = str(optimized)
         settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
         ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])

@@ -19,10 +19,16 @@ Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
 
 
+LARGE_BYTES = 1 << 29
+
+
 def open_session(path: Path) -> ort.InferenceSession:
-    """Load a graph as the proof runs it."""
+    """Load a graph as the proof runs it: a large one without a second, packed copy of its weights."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    data = path.with_name(f"{path.name}.data")
+    if data.exists() and data.stat().st_size > LARGE_BYTES:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
