@@ -132,9 +132,9 @@ def test_the_engine_s_maps_are_the_eager_model_s(name: str, bench: Callable[[str
         first = eager[0].shape[1] - len(tokens)
         for layer in range(LAYERS):
             ours = answer.best.taps[f"decoder.self.{layer}"]
-            assert np.abs(ours - eager[layer][:, first:].numpy()).max() < 1e-5
+            assert np.abs(ours - eager[layer][:, first:].numpy()).max() < 1e-4
             prompt = answer.best.taps[f"prompt.self.{layer}"]
-            assert np.abs(prompt - eager[layer][:, :length, :length].numpy()).max() < 1e-5
+            assert np.abs(prompt - eager[layer][:, :length, :length].numpy()).max() < 1e-4
 
 
 def test_a_completion_s_manifest_says_where_prompts_end(bench: Callable[[str], Bench]) -> None:
@@ -179,5 +179,5 @@ def test_every_target_reads_from_left_to_right(target: str, traced: tuple[Path, 
     got = run(open_session(lowered), {"input_ids": prompt.numpy(), "self_tap_rows": np.arange(3)})
     for layer, cached in enumerate(eager.past_key_values.layers):
         for name, expected in (("first_key", cached.keys), ("first_value", cached.values)):
-            assert np.abs(got[f"{name}.{layer}"] - expected.numpy()).max() < 1e-5
-        assert np.abs(got[f"self_attention.{layer}"] - eager.attentions[layer].numpy()).max() < 1e-5
+            assert np.abs(got[f"{name}.{layer}"] - expected.numpy()).max() < 1e-4
+        assert np.abs(got[f"self_attention.{layer}"] - eager.attentions[layer].numpy()).max() < 1e-4
