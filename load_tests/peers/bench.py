@@ -9,47 +9,38 @@ rounds, with the lowest and the highest round beside them.
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from load_tests.peers import checkpoints, results
-from load_tests.peers.contestants import (
-    TARGET_TOKENS,
-    Contestant,
-    CTranslate2,
-    Engine,
-    Service,
-    Transformers,
-    convert_for_ctranslate2,
-)
+from load_tests.peers import results
+from load_tests.peers.contestants import Contestant
+from load_tests.peers.contestants.ctranslate import CTranslate2
+from load_tests.peers.contestants.eager import Transformers
+from load_tests.peers.contestants.engine import Engine
+from load_tests.peers.contestants.service import Service
+from load_tests.peers.course import SHAPES, WORKSPACE, Course
+from load_tests.peers.rates import ratios, rotated, tokens_per_second
 from load_tests.peers.results import Figure
-from load_tests.peers.sources import Source, random_sources
+from load_tests.peers.sources import Source, random_sources, uniform_lengths
 
-CHECKPOINTS = Path("export/checkpoints")
-WORKSPACE = Path("build/bench")
 CONCURRENCIES = (1, 8, 32)
 SEED = 11
-SHAPES: dict[str, Callable[[Path], None]] = {
-    "demo-en-fr": partial(checkpoints.save_endless_copy, CHECKPOINTS / "demo-en-fr"),
-    "marian-base": checkpoints.save_marian_base,
-}
+THREADS = 2
 BARS = {
     "marian-base: engine, 32 at a time": 1300.0,
     "marian-base: engine / transformers alone, 32 at a time": 8.0,
     "marian-base: engine / ctranslate2, 32 at a time": 1300 / 1360,
     "marian-base: service / engine, 32 at a time": 0.9,
 }
+Sources = dict[int, list[Source]]
+"""What is translated, by concurrency."""
 Rates = dict[tuple[str, int], list[float]]
 """Tokens per second by contestant and concurrency, one for each round."""
 
@@ -69,24 +60,6 @@ FULL = Effort(rounds=5, tap_rounds=20, sources={1: 12, 8: 48, 32: 128})
 QUICK = Effort(rounds=1, tap_rounds=2, sources={1: 4, 8: 16, 32: 64})
 
 
-@dataclass(frozen=True)
-class Course:
-    """One shape's checkpoint, packages and sources: what its contestants run on."""
-
-    shape: str
-    directory: Path
-    sources: dict[int, list[Source]]
-
-    @property
-    def checkpoint(self) -> Path:
-        """The checkpoint that everything else was made from."""
-        return self.directory / self.shape
-
-    def package(self, kind: str) -> Path:
-        """Return the package with `taps` or the `plain` one."""
-        return self.directory / kind / self.shape / "1"
-
-
 def main() -> None:
     """Measure, print the tables and write `build/results/bench.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,97 +73,79 @@ def main() -> None:
         effort = replace(effort, rounds=arguments.rounds)
     figures = []
     for shape in arguments.shape or (["demo-en-fr"] if arguments.quick else list(SHAPES)):
-        course = lay(shape, effort, keep=arguments.keep)
-        rates = compare(course, effort)
+        course, sources = lay(shape, effort, keep=arguments.keep)
+        rates = compare(course, sources, effort)
         console.print(_table_of(rates, shape))
         figures += [_figure(shape, name, n, "tokens/s", measured) for (name, n), measured in rates.items()]
         figures += [_figure(shape, "engine", n, "tokens/s", _best(rates, "engine", n)) for n in CONCURRENCIES]
         figures += [_figure(shape, name, n, "ratio", each) for (name, n), each in _ratios(rates).items()]
-        figures.append(_figure(shape, "taps unasked / without taps", 32, "ratio", measure_taps(course, effort)))
+        figures.append(
+            _figure(shape, "taps unasked / without taps", 32, "ratio", measure_taps(course, sources, effort))
+        )
     console.print(results.table_of([each for each in figures if each.bar or "taps" in each.name], "what is asked"))
     console.print(f"written to {results.write('bench', figures)}")
 
 
-def lay(shape: str, effort: Effort, *, keep: bool) -> Course:
+def lay(shape: str, effort: Effort, *, keep: bool) -> tuple[Course, Sources]:
     """Make the checkpoint, its packages with and without taps, its conversion for CTranslate2, and the sources."""
-    course = Course(shape, WORKSPACE / shape, {})
-    if not (keep and (course.directory / "ctranslate2").exists()):
-        console.print(f"{shape}: making the checkpoint")
-        shutil.rmtree(course.directory, ignore_errors=True)
-        course.directory.mkdir(parents=True)
-        SHAPES[shape](course.checkpoint)
-        for kind, flags in (("taps", []), ("plain", ["--without-taps"])):
-            console.print(f"{shape}: exporting it, {kind}")
-            command = [sys.executable, "-m", "regard_export.cli", str(course.checkpoint), *flags]
-            subprocess.run([*command, "--output", str(course.directory / kind)], check=True)
-        console.print(f"{shape}: converting it for CTranslate2")
-        convert_for_ctranslate2(course.checkpoint, course.directory / "ctranslate2")
-    tokenizer = course.checkpoint / "tokenizer.json"
-    return replace(course, sources={n: random_sources(tokenizer, count, SEED) for n, count in effort.sources.items()})
+    course = Course(shape, WORKSPACE / shape)
+    if not keep:
+        course.clear()
+    course.lay(["fp32", "fp32-without-taps"], ["fp32"], console.print)
+    lengths = {n: uniform_lengths(count) for n, count in effort.sources.items()}
+    return course, {n: random_sources(course.tokenizer, each, SEED) for n, each in lengths.items()}
 
 
-def compare(course: Course, effort: Effort) -> Rates:
+def compare(course: Course, sources: Sources, effort: Effort) -> Rates:
     """Let every contestant run at every concurrency, round after round."""
-    makers: list[Callable[[], Contestant]] = [partial(Transformers, course.checkpoint)]
+    makers: list[Callable[[], Contestant]] = [partial(Transformers, course.checkpoint, threads=THREADS)]
     for instances in (1, 2):
+        threads = THREADS // instances
         makers += [
-            partial(Engine, course.package("taps"), instances=instances),
-            partial(Service, course.directory / "taps", instances=instances),
-            partial(CTranslate2, course.directory / "ctranslate2", workers=instances),
+            partial(Engine, course.package("fp32"), instances=instances, threads=threads),
+            partial(Service, course.models("fp32"), instances=instances, threads=threads),
+            partial(CTranslate2, course.converted("fp32"), workers=instances, threads=threads),
         ]
     rates: Rates = {}
     with ExitStack() as stack:
-        contestants = _enter(stack, makers, course)
+        contestants = _enter(stack, makers, sources[32][:32])
         for number in range(effort.rounds):
             console.print(f"{course.shape}: round {number + 1} of {effort.rounds}")
             for concurrency in CONCURRENCIES:
-                for contestant in _rotated(contestants, number):
-                    rate = tokens_per_second(contestant, course.sources[concurrency], concurrency)
+                for contestant in rotated(contestants, number):
+                    rate = tokens_per_second(contestant, sources[concurrency], concurrency)
                     rates.setdefault((contestant.name, concurrency), []).append(rate)
     return rates
 
 
-def measure_taps(course: Course, effort: Effort) -> list[float]:
+def measure_taps(course: Course, sources: Sources, effort: Effort) -> list[float]:
     """Return, for each round, the rate of a package whose taps nobody asks for over that of one without taps."""
-    ratios = []
+    measured = []
+    packages = [course.package(kind) for kind in ("fp32", "fp32-without-taps")]
     with ExitStack() as stack:
-        pair = _enter(stack, [partial(Engine, course.package(kind), instances=1) for kind in ("taps", "plain")], course)
+        makers = [partial(Engine, package, instances=1, threads=THREADS) for package in packages]
+        pair = _enter(stack, makers, sources[32][:32])
         for number in range(effort.tap_rounds):
             console.print(f"{course.shape}: taps, round {number + 1} of {effort.tap_rounds}")
-            rate = {id(each): tokens_per_second(each, course.sources[32], 32) for each in _rotated(pair, number)}
-            ratios.append(rate[id(pair[0])] / rate[id(pair[1])])
-    return ratios
+            rate = {id(each): tokens_per_second(each, sources[32], 32) for each in rotated(pair, number)}
+            measured.append(rate[id(pair[0])] / rate[id(pair[1])])
+    return measured
 
 
-def tokens_per_second(contestant: Contestant, sources: Sequence[Source], concurrency: int) -> float:
-    """Return the rate of one run; raise `ValueError` if any source gave more or fewer tokens than 32."""
-    started = time.perf_counter()
-    counts = contestant.translate(sources, concurrency)
-    elapsed_s = time.perf_counter() - started
-    if set(counts) != {TARGET_TOKENS}:
-        raise ValueError(f"{contestant.name} gave {sorted(set(counts))} tokens, not {TARGET_TOKENS} each")
-    return sum(counts) / elapsed_s
-
-
-def _enter(stack: ExitStack, makers: Sequence[Callable[[], Contestant]], course: Course) -> list[Contestant]:
+def _enter(stack: ExitStack, makers: Sequence[Callable[[], Contestant]], sources: Sequence[Source]) -> list[Contestant]:
     """Make every contestant and let it run once, unmeasured."""
     contestants = []
     for make in makers:
         contestant = make()
         stack.callback(contestant.close)
-        contestant.translate(course.sources[32][:32], 32)
+        contestant.translate(sources, len(sources))
         contestants.append(contestant)
     return contestants
 
 
-def _rotated(contestants: Sequence[Contestant], number: int) -> list[Contestant]:
-    first = number % len(contestants)
-    return [*contestants[first:], *contestants[:first]]
-
-
 def _ratios(rates: Rates) -> Rates:
     """Return the ratios within each round, of the faster way of each contestant to share two threads."""
-    ratios: Rates = {}
+    found: Rates = {}
     for concurrency in CONCURRENCIES:
         best = {kind: _best(rates, kind, concurrency) for kind in ("engine", "service", "ctranslate2", "transformers")}
         for name, these, those in (
@@ -199,8 +154,8 @@ def _ratios(rates: Rates) -> Rates:
             ("engine / ctranslate2", best["engine"], best["ctranslate2"]),
             ("service / engine", best["service"], best["engine"]),
         ):
-            ratios[name, concurrency] = [one / other for one, other in zip(these, those, strict=True)]
-    return ratios
+            found[name, concurrency] = ratios(these, those)
+    return found
 
 
 def _figure(shape: str, name: str, concurrency: int, unit: str, measured: Sequence[float]) -> Figure:

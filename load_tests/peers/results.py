@@ -68,12 +68,17 @@ class Figure:
         ]
 
 
-def write(target: str, figures: Sequence[Figure], **more: object) -> Path:
-    """Write `build/results/TARGET.json`, with the machine, the versions and what `more` there is; return the file."""
-    rows = [row for figure in figures for row in figure.rows()]
+def write(target: str, figures: Sequence[Figure], *, replacing: str | None = None, **more: object) -> Path:
+    """Write `build/results/TARGET.json`, with the machine, the versions and what `more` there is; return the file.
+
+    Rows that are there already go, or only those whose names begin with `replacing`, if it is given.
+    """
+    file = RESULTS / f"{target}.json"
+    there = json.loads(file.read_text())["rows"] if replacing and file.exists() else []
+    rows = [row for row in there if not row["name"].startswith(replacing)]
+    rows += [row for figure in figures for row in figure.rows()]
     content = {"name": target, "machine": machine(), "versions": versions(), "rows": rows, **more}
     RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"{target}.json"
     file.write_text(json.dumps(content, indent=2) + "\n")
     return file
 

@@ -25,6 +25,11 @@ class Server:
         self.target = f"127.0.0.1:{self._wait_for_port()}"
         Thread(target=self._read_on, daemon=True).start()
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
     def _wait_for_port(self) -> int:
         assert self._process.stderr is not None
         for line in self._process.stderr:

@@ -1,0 +1,55 @@
+"""Regard's engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from load_tests.peers.contestants import side_by_side
+from load_tests.peers.memory import peak_bytes
+from load_tests.peers.sources import Source
+from regard.config import EngineSettings
+from regard.engine.observer import SilentObserver
+from regard.engine.request import GenerateRequest, Generation
+from regard.engine.search.options import GenerationOptions
+from regard.engine.source import Tokens
+from regard.manifest import load_package
+from regard.worker import Worker
+
+
+class Engine:
+    """Regard's engine, fed with tokens by `concurrency` callers."""
+
+    def __init__(self, package: Path, *, instances: int, threads: int) -> None:
+        self.name = f"engine {instances}x{threads}"
+        settings = EngineSettings(instances=instances, intra_op_threads=threads)
+        self._worker = Worker(load_package(package), settings, SilentObserver())
+        self._worker.start()
+        self._runner = asyncio.Runner()
+
+    def translate(self, sources: Sequence[Source], concurrency: int, beams: int = 1) -> list[int]:
+        """Run every source through the worker."""
+        requests = [_request(source, beams) for source in sources]
+        return self._runner.run(side_by_side(requests, concurrency, self._translate_one))
+
+    async def _translate_one(self, request: GenerateRequest) -> int:
+        generation = await self._worker.run(request)
+        assert isinstance(generation, Generation)
+        return len(generation.best.token_ids)
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that this process has held."""
+        return peak_bytes()
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._worker.stop()
+        self._runner.close()
+
+
+def _request(source: Source, beams: int) -> GenerateRequest:
+    options = GenerationOptions(source.target_tokens, num_beams=beams)
+    return GenerateRequest(Tokens(np.array(source.token_ids, np.int64)), options)
