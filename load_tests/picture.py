@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from xml.sax.saxutils import escape
 
+from load_tests.drawing import INK, PALE, STYLE, Logarithm, line, round_up, text
 from load_tests.kinds import kinds
 from load_tests.measures import Measures, Phase, Row, Sample
 
@@ -20,20 +18,10 @@ GUTTER = 52
 ROW = 44
 TOP = 118
 TIMELINE = 170
-INK, GREY, PALE = "#1d2530", "#66707c", "#e4e7eb"
 COLOURS = dict(
     zip(map(str, kinds(0.5)), ("#2f5fa8", "#8fb0dd", "#23856b", "#86c7b2", "#c2571a", "#edac82"), strict=True)
 )
 SERIES = COLOURS | {"failed": "#c1121f"}
-STYLE = f"""
-text {{ font: 13px system-ui, sans-serif; fill: {INK}; }}
-.title {{ font-size: 21px; font-weight: 600; }}
-.head {{ font-size: 14px; font-weight: 600; }}
-.grey {{ fill: {GREY}; }}
-.small {{ font-size: 11.5px; font-variant-numeric: tabular-nums; }}
-.end {{ text-anchor: end; }}
-.middle {{ text-anchor: middle; }}
-"""
 
 
 def draw(measures: Measures, conditions: str) -> str:
@@ -44,8 +32,8 @@ def draw(measures: Measures, conditions: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">',
         f"<style>{STYLE}</style>",
         f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
-        _text(MARGIN, 42, "How long answers take, and how many come", "title"),
-        _text(MARGIN, 64, conditions, "grey"),
+        text(MARGIN, 42, "How long answers take, and how many come", "title"),
+        text(MARGIN, 64, conditions, "grey"),
         *_latencies(measures),
         *_timeline(measures, below),
         "</svg>",
@@ -56,46 +44,31 @@ def draw(measures: Measures, conditions: str) -> str:
 def _latencies(measures: Measures) -> Iterator[str]:
     """Draw one panel for each loop, side by side on one logarithmic scale."""
     answered = [one.latency_ms for one in measures.samples if one.failure is None] or [1.0]
-    scale = _Logarithm(min(answered), max(answered))
+    scale = Logarithm(min(answered), max(answered))
     width = (WIDTH - 2 * MARGIN - NAMES - GUTTER * (len(measures.phases) - 1)) / max(1, len(measures.phases))
     for index, kind in enumerate(measures.expected):
-        yield _text(MARGIN, TOP + ROW * (index + 0.5) + 4, kind)
+        yield text(MARGIN, TOP + ROW * (index + 0.5) + 4, kind)
     for number, phase in enumerate(measures.phases):
         left = MARGIN + NAMES + number * (width + GUTTER)
         rows = [row for row in measures.rows if row.loop == phase.loop]
-        yield _text(left, TOP - 16, f"{phase.loop} loop", "head")
-        yield _text(left + width, TOP - 16, phase.about, "grey small end")
+        yield text(left, TOP - 16, f"{phase.loop} loop", "head")
+        yield text(left + width, TOP - 16, phase.about, "grey small end")
         yield from _axis(scale, left, width, TOP, TOP + ROW * len(rows))
         for index, row in enumerate(rows):
             yield from _strip(measures, row, scale, left, width, TOP + ROW * (index + 0.5))
-    yield _text(MARGIN, TOP + ROW * len(measures.expected) + 20, "milliseconds", "grey small")
+    yield text(MARGIN, TOP + ROW * len(measures.expected) + 20, "milliseconds", "grey small")
     legend = "Each dot is an answer. Marked: the median ●, the 95th percentile | and the 99th, where the line ends."
-    yield _text(MARGIN + NAMES, TOP + ROW * len(measures.expected) + 44, legend, "grey small")
+    yield text(MARGIN + NAMES, TOP + ROW * len(measures.expected) + 44, legend, "grey small")
 
 
-class _Logarithm:
-    """A scale that spans whole steps of 1, 2, 5, 10 around two values."""
-
-    def __init__(self, low: float, high: float) -> None:
-        steps = [digit * 10.0**power for power in range(-3, 7) for digit in (1, 2, 5)]
-        first = max(index for index, step in enumerate(steps) if step <= max(low, steps[0]))
-        last = min(index for index, step in enumerate(steps) if step >= min(high, steps[-1]))
-        self.ticks = steps[first : max(last, first + 1) + 1]
-
-    def at(self, value: float) -> float:
-        """Return the place of `value`, from 0 to 1."""
-        low, high = self.ticks[0], self.ticks[-1]
-        return min(1.0, max(0.0, math.log(value / low) / math.log(high / low)))
-
-
-def _axis(scale: _Logarithm, left: float, width: float, top: float, bottom: float) -> Iterator[str]:
+def _axis(scale: Logarithm, left: float, width: float, top: float, bottom: float) -> Iterator[str]:
     for tick in scale.ticks:
         x = left + width * scale.at(tick)
-        yield _line(x, top, x, bottom, PALE)
-        yield _text(x, bottom + 20, f"{tick:,g}", "grey small middle")
+        yield line(x, top, x, bottom, PALE)
+        yield text(x, bottom + 20, f"{tick:,g}", "grey small middle")
 
 
-def _strip(measures: Measures, row: Row, scale: _Logarithm, left: float, width: float, y: float) -> Iterator[str]:
+def _strip(measures: Measures, row: Row, scale: Logarithm, left: float, width: float, y: float) -> Iterator[str]:
     """Draw every answer of a row as a faint dot, and its quantiles over them."""
     colour, scatter = COLOURS[row.kind], random.Random(row.kind)
     for one in measures.of(row.loop, row.kind):
@@ -103,11 +76,11 @@ def _strip(measures: Measures, row: Row, scale: _Logarithm, left: float, width: 
             x, near = left + width * scale.at(one.latency_ms), y + scatter.uniform(-11, 11)
             yield f'<circle cx="{x:.1f}" cy="{near:.1f}" r="1.8" fill="{colour}" fill-opacity=".55"/>'
     if row.latency_ms is None:
-        yield _text(left + width / 2, y + 4, "no answer", "grey middle")
+        yield text(left + width / 2, y + 4, "no answer", "grey middle")
         return
     median, late, latest = (left + width * scale.at(latency_ms) for latency_ms in row.latency_ms)
-    yield _line(median, y, latest, y, INK, 1.5)
-    yield _line(late, y - 7, late, y + 7, INK, 1.5)
+    yield line(median, y, latest, y, INK, 1.5)
+    yield line(late, y - 7, late, y + 7, INK, 1.5)
     yield f'<circle cx="{median:.1f}" cy="{y:.1f}" r="5" fill="{INK}" stroke="#fff" stroke-width="1.5"/>'
 
 
@@ -116,13 +89,13 @@ def _timeline(measures: Measures, top: float) -> Iterator[str]:
     begin_s = min((phase.begin_s for phase in measures.phases), default=0.0)
     came = Counter((int(max(0.0, one.ended_s - begin_s)), _series(one)) for one in measures.samples)
     seconds = 1 + max((second for second, _ in came), default=0)
-    highest = _round_up(max(sum(came[second, series] for series in SERIES) for second in range(seconds)))
+    highest = round_up(max(sum(came[second, series] for series in SERIES) for second in range(seconds)))
     left, width, base = MARGIN + NAMES, WIDTH - 2 * MARGIN - NAMES, top + TIMELINE
     column = width / seconds
-    yield _text(left, top - 14, "answers per second", "head")
+    yield text(left, top - 14, "answers per second", "head")
     for share in (0.0, 0.5, 1.0):
-        yield _line(left, base - TIMELINE * share, left + width, base - TIMELINE * share, PALE)
-        yield _text(left - 10, base - TIMELINE * share + 4, f"{highest * share:g}", "grey small end")
+        yield line(left, base - TIMELINE * share, left + width, base - TIMELINE * share, PALE)
+        yield text(left - 10, base - TIMELINE * share + 4, f"{highest * share:g}", "grey small end")
     for second in range(seconds):
         yield from _column(came, second, left + column * second, column - 2, base, TIMELINE / highest)
     for phase in measures.phases:
@@ -145,30 +118,16 @@ def _column(
 def _span(phase: Phase, left: float, column: float, base: float) -> Iterator[str]:
     """Draw when a loop ran, under the columns."""
     begin, end = left + column * phase.begin_s, left + column * phase.end_s
-    yield _line(begin, base + 8, end, base + 8, INK, 2)
-    yield _text((begin + end) / 2, base + 26, f"{phase.loop} loop, {phase.seconds:.0f} s", "grey small middle")
+    yield line(begin, base + 8, end, base + 8, INK, 2)
+    yield text((begin + end) / 2, base + 26, f"{phase.loop} loop, {phase.seconds:.0f} s", "grey small middle")
 
 
 def _legend(shown: Sequence[str], top: float) -> Iterator[str]:
     for index, series in enumerate(shown):
         y = top + 10 + 22 * index
         yield f'<rect x="{MARGIN}" y="{y - 9}" width="10" height="10" fill="{SERIES[series]}"/>'
-        yield _text(MARGIN + 16, y, series, "grey small")
+        yield text(MARGIN + 16, y, series, "grey small")
 
 
 def _series(sample: Sample) -> str:
     return sample.kind if sample.failure is None else "failed"
-
-
-def _round_up(count: int) -> int:
-    """Return the next number that halves well: 2, 4, 6, 8, 10, 20, 40."""
-    steps: Iterator[int] = (digit * 10**power for power in itertools.count() for digit in (2, 4, 6, 8, 10))
-    return next(step for step in steps if step >= count)
-
-
-def _text(x: float, y: float, text: str, classes: str = "") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}">{escape(text)}</text>'
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> str:
-    return f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'

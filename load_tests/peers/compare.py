@@ -23,7 +23,9 @@ from load_tests.peers.setting import PRECISIONS, Setting
 
 PARTS = {
     "throughput": "tokens per second with everything due at once, and peak memory",
+    "arrivals": "latency of requests that come at random, and a picture of it",
     "step": "a step of the decoder against its matrix products alone",
+    "overload": "what up to 16 times too many requests do to throughput, and 30,000 to memory",
     "profile": "where a step's time goes, by operator, and the Python around it",
 }
 ROUNDS = 5

@@ -1,0 +1,141 @@
+"""Too many requests: whether throughput holds, how quickly the others are refused, and whether memory stays flat."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+
+from load_tests.peers.course import WORKSPACE, Course
+from load_tests.peers.loads import OK, Load, closed, opened
+from load_tests.peers.memory import resident_bytes
+from load_tests.peers.results import Figure
+from load_tests.peers.serving import Regard
+from load_tests.peers.setting import Setting
+from load_tests.peers.sources import random_sources, skewed_lengths
+
+TIMES = (1, 2, 4, 8, 16)
+"""Offered loads, of the saturation."""
+CALLERS = 128
+SOURCES = 512
+SEED = 23
+REFUSED = "RESOURCE_EXHAUSTED"
+HELD_BAR, GROWTH_BAR = 0.95, 0.05
+FEW_TOKENS = 12
+"""The most that the requests ask for whose number matters, and not their size."""
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often and how long each load is put on, and how many requests the memory is watched over."""
+
+    rounds: int
+    seconds: float
+    requests: int
+    every: int
+
+
+FULL, QUICK = Pace(3, 8.0, 30_000, 3_000), Pace(1, 2.0, 2_000, 200)
+
+
+def measure(setting: Setting) -> list[Figure]:
+    """Return what held under overload in the narrowest precision, and what memory the server of a small model took."""
+    pace = QUICK if setting.quick else FULL
+    return [*_overload(setting, pace), *_memory(setting, pace)]
+
+
+def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
+    precision = setting.precisions[-1]
+    title = f"overload, {precision}"
+    sources = random_sources(setting.course.tokenizer, skewed_lengths(SOURCES, SEED), SEED)
+    server = Regard(setting, precision, *setting.splits[-1])
+    requests = server.requests(sources)
+    peaks: list[float] = []
+    loads: dict[int, list[Load]] = {times: [] for times in TIMES}
+    client: dict[int, list[float]] = {times: [] for times in TIMES}
+    try:
+        for number in range(pace.rounds):
+            setting.say(f"{title}: round {number + 1} of {pace.rounds}")
+            peak = asyncio.run(_close(server, requests, pace.seconds)).answered_per_s(after_s=pace.seconds / 4)
+            peaks.append(peak)
+            for times in TIMES:
+                spent_s = time.process_time()
+                load = asyncio.run(_open(server, requests, times * peak, pace.seconds, SEED + number))
+                loads[times].append(load)
+                client[times].append((time.process_time() - spent_s) / pace.seconds)
+    finally:
+        server.stop()
+    yield Figure(f"{title}: saturation", "requests/s", peaks)
+    held = [load_held(loads[times], pace.seconds, peaks) for times in TIMES]
+    for times, of_peak in zip(TIMES, held, strict=True):
+        name = f"{title}, {times} times saturation"
+        yield Figure(f"{name}: throughput held", "ratio", of_peak, HELD_BAR)
+        yield Figure(f"{name}: cores that the callers took", "cores", client[times])
+        yield Figure(f"{name}: share refused", "ratio", [_share(load, REFUSED) for load in loads[times]])
+        if refusing := [load for load in loads[times] if load.outcomes[REFUSED]]:
+            for quantile in (0.5, 0.99):
+                waits = [load.latency_ms(quantile, REFUSED) for load in refusing]
+                yield Figure(f"{name}: p{100 * quantile:g} of the time to a refusal", "ms", waits)
+    others = [1 - _share(load, OK) - _share(load, REFUSED) for times in TIMES for load in loads[times]]
+    yield Figure(f"{title}: share neither answered nor refused", "ratio", [max(others)], 0.0, limits=True)
+
+
+def load_held(loads: Sequence[Load], seconds: float, peaks: Sequence[float]) -> list[float]:
+    """Return the throughput of loads over their rounds' peaks, or over what was offered where that is less."""
+    after_s = seconds / 4
+    offered = [sum(one.due_s >= after_s for one in load.asked) / (seconds - after_s) for load in loads]
+    return [
+        load.answered_per_s(after_s) / min(peak, rate) for load, peak, rate in zip(loads, peaks, offered, strict=True)
+    ]
+
+
+def _memory(setting: Setting, pace: Pace) -> Iterator[Figure]:
+    """Watch the memory of a server of the demonstration's model over many requests."""
+    small = replace(setting, course=Course("demo-en-fr", WORKSPACE / "demo-en-fr"))
+    precision = setting.precisions[-1]
+    small.course.lay([precision], [], setting.say)
+    lengths = [replace(length, target=min(length.target, FEW_TOKENS)) for length in skewed_lengths(SOURCES, SEED)]
+    sources = random_sources(small.course.tokenizer, lengths, SEED)
+    server = Regard(small, precision, *setting.splits[-1])
+    requests = server.requests(sources)
+    setting.say(f"overload: memory over {pace.requests:,} requests")
+    try:
+        resident, load = asyncio.run(_watch(server, requests, pace))
+    finally:
+        server.stop()
+    title = f"overload, memory over {pace.requests:,} requests"
+    yield Figure(f"{title}: after the first {pace.every:,}", "MiB", [resident[0] / MIB])
+    yield Figure(f"{title}: most after them", "MiB", [max(resident[1:]) / MIB])
+    yield Figure(f"{title}: growth", "ratio", [max(resident[1:]) / resident[0] - 1], GROWTH_BAR, limits=True)
+    yield Figure(f"{title}: share answered", "ratio", [min(load)], 1.0)
+
+
+async def _watch(server: Regard, requests: Sequence[tuple[bytes, int]], pace: Pace) -> tuple[list[int], list[float]]:
+    """Return the memory after every so many requests, and the share of them that were answered."""
+    resident, answered = [], []
+    waiting = cycle(requests)
+    async with server.line() as line:
+        for _ in range(pace.requests // pace.every):
+            load = await closed(line.ask, islice(waiting, pace.every), CALLERS)
+            resident.append(resident_bytes(server.pid))
+            answered.append(_share(load, OK))
+    return resident, answered
+
+
+async def _close(server: Regard, requests: Sequence[tuple[bytes, int]], seconds: float) -> Load:
+    async with server.line() as line:
+        return await closed(line.ask, cycle(requests), CALLERS, seconds)
+
+
+async def _open(
+    server: Regard, requests: Sequence[tuple[bytes, int]], rate_per_s: float, seconds: float, seed: int
+) -> Load:
+    async with server.line() as line:
+        return await opened(line.ask, requests, rate_per_s, seconds, seed)
+
+
+def _share(load: Load, outcome: str) -> float:
+    return load.outcomes[outcome] / len(load.asked)
