@@ -73,7 +73,7 @@ def compare(package: Package, checkpoint_directory: Path, languages: Languages) 
             f"{theirs.architecture} with weights {theirs.weights_sha256[:12]}…, not "
             f"{ours.architecture} with {ours.weights_sha256[:12]}…"
         )
-    if checkpoint.generation != manifest.generation:
+    if (checkpoint.generation, checkpoint.transcription) != (manifest.generation, manifest.transcription):
         raise CheckpointError(
             f"{manifest.name}/{manifest.version} was made with other settings or languages than "
             f"{checkpoint_directory.name} has"
