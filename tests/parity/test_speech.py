@@ -197,7 +197,7 @@ async def test_a_model_of_one_language_equals_generate(english: Both) -> None:
 
 
 async def test_attention_over_frames_equals_the_eager_model(both: Both) -> None:
-    """Cross-attention of every token, and the encoder's own, within 1e-5; axes tell the time."""
+    """Cross-attention of every token, and the encoder's own, within 1e-4; axes tell the time."""
     kinds = [attention_pb2.ATTENTION_KIND_CROSS, attention_pb2.ATTENTION_KIND_SELF]
     answers = await both.transcribed(*SOUNDS, language="en", attention=attention_pb2.AttentionOptions(kinds=kinds))
     for answer, sound in zip(answers, SOUNDS, strict=True):
@@ -213,7 +213,7 @@ async def test_attention_over_frames_equals_the_eager_model(both: Both) -> None:
         assert len(window.attention.maps) == 6
         for one in window.attention.maps:
             weights = np.frombuffer(one.weights, "<f4").reshape(tuple(one.shape))
-            np.testing.assert_allclose(weights, expected[one.stack, one.kind][one.layer][0], atol=1e-5)
+            np.testing.assert_allclose(weights, expected[one.stack, one.kind][one.layer][0], atol=1e-4, rtol=0)
         axes = {axis.axis: axis for axis in window.attention.axes}
         source = axes[attention_pb2.ATTENTION_AXIS_SOURCE]
         assert source.frames.seconds_per_frame == 0.02
