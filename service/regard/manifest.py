@@ -22,7 +22,6 @@ P cache positions, K candidates, A asking rows):
   cross-attention: `input_ids` [R, S] int64, `self_tap_rows` [A] -> `first_key.i`, `first_value.i`
   [R, H, S, D], with which the rows' caches begin; taps [A, H, S, S]. A prompt's last token is left to
   the first step, an image's positions come before the start token: `row_length` counts them.
-- classifier: the encoder's inputs -> `logits` [R, C]; taps [A, H, S, S].
 - classifier: the encoder's inputs -> `logits` [R, C], of every token [R, S, C], or of a token to be the
   first and the last of an answer [R, S, 2]; taps [A, H, S, S]. Where `TextSpec.token_types`, it reads
   `token_type_ids` [R, S] int64 as well: 0 for the tokens of a text, 1 for those of the second of two.

@@ -33,8 +33,8 @@ class _TaskEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Task.ValueType],
     TASK_TOKEN_CLASSIFICATION: _Task.ValueType  # 4
     TASK_QUESTION_ANSWERING: _Task.ValueType  # 5
     TASK_SIMILARITY: _Task.ValueType  # 6
-    TASK_TRANSCRIPTION: _Task.ValueType  # 8
-    TASK_COMPLETION: _Task.ValueType  # 9
+    TASK_TRANSCRIPTION: _Task.ValueType  # 7
+    TASK_COMPLETION: _Task.ValueType  # 8
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """What a model does."""
@@ -46,8 +46,8 @@ TASK_CAPTIONING: Task.ValueType  # 3
 TASK_TOKEN_CLASSIFICATION: Task.ValueType  # 4
 TASK_QUESTION_ANSWERING: Task.ValueType  # 5
 TASK_SIMILARITY: Task.ValueType  # 6
-TASK_TRANSCRIPTION: Task.ValueType  # 8
-TASK_COMPLETION: Task.ValueType  # 9
+TASK_TRANSCRIPTION: Task.ValueType  # 7
+TASK_COMPLETION: Task.ValueType  # 8
 Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
