@@ -53,7 +53,7 @@ class Server:
             async with self.served.line() as line:
                 return await closed(line.ask, cycle(self.served.requests(self.sources)), CALLERS, seconds)
 
-        return _whole(self.served.name, asyncio.run(ask())).answered_per_s(after_s=seconds / 4)
+        return _whole(self.served.name, asyncio.run(ask())).answered_per_s(after_s=seconds / 3)
 
     def offer(self, rate_per_s: float, seconds: float, seed: int) -> Load:
         """Return what came of requests at random."""
@@ -74,7 +74,7 @@ class Pace:
     measuring_s: float
 
 
-FULL, QUICK = Pace(8.0, 15.0, 12.0), Pace(1.5, 1.5, 1.5)
+FULL, QUICK = Pace(12.0, 15.0, 12.0), Pace(4.0, 1.5, 1.5)
 
 
 def measure(setting: Setting) -> list[Figure]:

@@ -57,6 +57,11 @@ class Load:
         within = sum(one.outcome == OK and after_s <= one.ended_s < self.seconds for one in self.asked)
         return within / (self.seconds - after_s)
 
+    def held(self, peak_per_s: float, after_s: float = 0.0) -> float:
+        """Return the answers over those at the peak, or over what was offered where that is less."""
+        offered = sum(after_s <= one.due_s for one in self.asked) / (self.seconds - after_s)
+        return self.answered_per_s(after_s) / min(peak_per_s, offered)
+
     def latency_ms(self, quantile: float, outcome: str = OK) -> float:
         """Return a quantile of the latencies of requests that ended in one way; infinite if none did."""
         latencies = [one.latency_s for one in self.asked if one.outcome == outcome]
@@ -68,7 +73,7 @@ class Line:
 
     def __init__(self, target: str, method: str, check: Callable[[int, bytes], str]) -> None:
         self._channel = grpc.aio.insecure_channel(target)
-        self._call: Callable[[bytes], Awaitable[bytes]] = self._channel.unary_unary(method)
+        self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
         self._check = check
 
     async def ask(self, request: tuple[bytes, int]) -> str:
@@ -109,8 +114,8 @@ async def closed(ask: Ask[T], requests: Iterable[T], callers: int, seconds: floa
 
 async def opened(ask: Ask[T], requests: Sequence[T], rate_per_s: float, seconds: float, seed: int) -> Load:
     """Send requests at random for so many seconds, `rate_per_s` on average, and wait for the last answers."""
-    arrivals = PoissonArrivals(rate_per_s, seed)
     begun_s = time.perf_counter()
+    arrivals = PoissonArrivals(rate_per_s, seed)
     asked: list[Asked] = []
 
     async def send(request: T, due_s: float) -> None:

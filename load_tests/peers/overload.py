@@ -33,12 +33,18 @@ class Pace:
     """How often and how long each load is put on, and how many requests the memory is watched over."""
 
     rounds: int
+    saturating_s: float
     seconds: float
     requests: int
     every: int
 
+    @property
+    def unsteady_s(self) -> float:
+        """The begin of each load, in which the short answers come and the long ones don't yet."""
+        return self.seconds / 4
 
-FULL, QUICK = Pace(3, 8.0, 30_000, 3_000), Pace(1, 2.0, 2_000, 200)
+
+FULL, QUICK = Pace(3, 12.0, 10.0, 30_000, 3_000), Pace(1, 4.0, 3.0, 2_000, 200)
 
 
 def measure(setting: Setting) -> list[Figure]:
@@ -59,7 +65,7 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
     try:
         for number in range(pace.rounds):
             setting.say(f"{title}: round {number + 1} of {pace.rounds}")
-            peak = asyncio.run(_close(server, requests, pace.seconds)).answered_per_s(after_s=pace.seconds / 4)
+            peak = asyncio.run(_close(server, requests, pace.saturating_s)).answered_per_s(pace.saturating_s / 3)
             peaks.append(peak)
             for times in TIMES:
                 spent_s = time.process_time()
@@ -69,27 +75,20 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
     finally:
         server.stop()
     yield Figure(f"{title}: saturation", "requests/s", peaks)
-    held = [load_held(loads[times], pace.seconds, peaks) for times in TIMES]
-    for times, of_peak in zip(TIMES, held, strict=True):
+    for times in TIMES:
+        held = [load.held(peak, pace.unsteady_s) for load, peak in zip(loads[times], peaks, strict=True)]
         name = f"{title}, {times} times saturation"
-        yield Figure(f"{name}: throughput held", "ratio", of_peak, HELD_BAR)
+        yield Figure(f"{name}: throughput held", "ratio", held, HELD_BAR)
         yield Figure(f"{name}: cores that the callers took", "cores", client[times])
         yield Figure(f"{name}: share refused", "ratio", [_share(load, REFUSED) for load in loads[times]])
         if refusing := [load for load in loads[times] if load.outcomes[REFUSED]]:
             for quantile in (0.5, 0.99):
                 waits = [load.latency_ms(quantile, REFUSED) for load in refusing]
                 yield Figure(f"{name}: p{100 * quantile:g} of the time to a refusal", "ms", waits)
-    others = [1 - _share(load, OK) - _share(load, REFUSED) for times in TIMES for load in loads[times]]
-    yield Figure(f"{title}: share neither answered nor refused", "ratio", [max(others)], 0.0, limits=True)
-
-
-def load_held(loads: Sequence[Load], seconds: float, peaks: Sequence[float]) -> list[float]:
-    """Return the throughput of loads over their rounds' peaks, or over what was offered where that is less."""
-    after_s = seconds / 4
-    offered = [sum(one.due_s >= after_s for one in load.asked) / (seconds - after_s) for load in loads]
-    return [
-        load.answered_per_s(after_s) / min(peak, rate) for load, peak, rate in zip(loads, peaks, offered, strict=True)
+    others = [
+        load.outcomes.total() - load.outcomes[OK] - load.outcomes[REFUSED] for each in loads.values() for load in each
     ]
+    yield Figure(f"{title}: neither answered nor refused", "requests", [sum(others)], 0.0, limits=True)
 
 
 def _memory(setting: Setting, pace: Pace) -> Iterator[Figure]:

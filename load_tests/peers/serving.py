@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import grpc
+
 from load_tests.peers.course import QUANTIZATIONS
 from load_tests.peers.loads import OK, Line
 from load_tests.peers.server import Server
@@ -16,6 +18,8 @@ from load_tests.peers.static import METHOD
 from regard.v1 import generation_pb2, translation_pb2
 
 WRONG_LENGTH = "WRONG LENGTH"
+CODES = {status.value[0]: status.name for status in grpc.StatusCode}
+"""The names of the codes that a result carries which failed alone."""
 
 
 class Regard:
@@ -104,6 +108,8 @@ class Peer:
 
 def _regards_outcome(expected: int, answer: bytes) -> str:
     result = translation_pb2.TranslateResponse.FromString(answer).results[0]
+    if result.HasField("failure"):
+        return CODES.get(result.failure.code, "UNKNOWN")
     return OK if result.translation.target_tokens == expected else WRONG_LENGTH
 
 

@@ -104,7 +104,7 @@ async def serve(options: argparse.Namespace) -> None:
         return json.dumps({"text": text, "target_tokens": tokens}).encode()
 
     server = grpc.aio.server()
-    handler = grpc.unary_unary_rpc_method_handler(translate)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(translate)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, {"Translate": handler})])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import statistics
+import xml.etree.ElementTree as ET
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from tokenizers import Tokenizer
 from load_tests.peers import results
 from load_tests.peers.apart import Apart
 from load_tests.peers.checkpoints import dummy_tokenizer
+from load_tests.peers.curves import Curve, Point, draw
+from load_tests.peers.loads import OK, Asked, Load, closed, opened
 from load_tests.peers.products import Run, optimised, products_of, session_options
 from load_tests.peers.profile import gathered, operators_ms
 from load_tests.peers.rates import best, ratios, rotated, tokens_per_second
@@ -164,3 +168,63 @@ def test_a_profile_sums_kernels_by_operator():
     spent = operators_ms(events, 2)
     assert spent == {"MatMul": 0.49, "Cast": 0.006, "Gather": 0.004}
     assert gathered(spent) == {"MatMul": 0.49, "Cast": 0.006, "all other operators": 0.004}
+
+
+async def test_callers_of_a_closed_loop_wait_for_their_answers():
+    """Never more requests are under way than there are callers, and each request is asked once."""
+    under_way, most, asked = 0, 0, []
+
+    async def ask(request: int) -> str:
+        nonlocal under_way, most
+        asked.append(request)
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return OK
+
+    load = await closed(ask, range(20), callers=3)
+    assert (most, asked, load.outcomes) == (3, list(range(20)), {OK: 20})
+
+
+async def test_requests_of_an_open_loop_wait_for_nobody():
+    """All requests are sent though none is answered before the last, and their waits count from when each was due."""
+    sent: list[int] = []
+    answered = asyncio.Event()
+
+    async def ask(request: int) -> str:
+        sent.append(request)
+        if len(sent) == 30:
+            answered.set()
+        await answered.wait()
+        return OK
+
+    load = await opened(ask, range(7), rate_per_s=5000.0, seconds=0.05, seed=3)
+    assert len(load.asked) == len(sent) > 100
+    assert sent[:8] == [0, 1, 2, 3, 4, 5, 6, 0]
+    dues = sorted(one.due_s for one in load.asked)
+    assert dues[0] >= 0 and dues[-1] < 0.05
+    assert all(one.latency_s >= 0 for one in load.asked)
+
+
+def test_a_load_is_told_by_what_was_answered_within_it():
+    """Refusals and late answers are no throughput, a refusal is no answer, and what wasn't offered isn't missed."""
+    asked = [Asked(0.1 * number, 0.1 * number + 0.5, OK) for number in range(20)]
+    load = Load(2.0, [*asked, Asked(0.0, 0.001, "REFUSED"), Asked(0.0, 0.003, "REFUSED")])
+    assert load.outcomes == {OK: 20, "REFUSED": 2}
+    assert load.answered_per_s() == 7.5
+    assert load.answered_per_s(after_s=1.0) == 10.0
+    assert load.latency_ms(0.99) == pytest.approx(500)
+    assert load.latency_ms(0.5, "REFUSED") == pytest.approx(2)
+    assert load.latency_ms(0.5, "LOST") == float("inf")
+    assert load.held(40.0, after_s=1.0) == 1.0
+    assert load.held(8.0, after_s=1.0) == 1.25
+
+
+def test_the_picture_has_every_point_of_every_curve():
+    """Each load of each server is a dot for what it answers, its median and its 99th percentile."""
+    points = [Point(load, load, 10 * load, 30 * load) for load in (1.0, 2.0, 3.0)]
+    picture = ET.fromstring(draw([Curve("regard", points), Curve("peer", points[:2])], "Here."))
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 3 * (3 + 2)
+    words = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"regard", "peer", "Here."} <= set(words)
