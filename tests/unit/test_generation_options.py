@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,24 @@ def model(tmp_path: Path) -> Asked:
     return spec, TextCodec(package_of(tmp_path, tokenizer, manifest))
 
 
-def options(model: Asked, *, streaming: bool = False, **fields: Any) -> GenerationOptions:
+def options(
+    model: Asked, *, streaming: bool = False, fixed: Mapping[str, Any] | None = None, **fields: Any
+) -> GenerationOptions:
     """Return what the engine is asked for by a message of these fields."""
-    return search_options(generation_pb2.GenerationOptions(**fields), *model, streaming=streaming)
+    message = generation_pb2.GenerationOptions(**fields)
+    return search_options(message, *model, streaming=streaming, fixed=fixed or {})
 
 
 def test_an_empty_message_asks_for_what_the_checkpoint_asks_for(model: Asked) -> None:
     """Greedy, and as long as the model allows."""
     assert options(model) == GenerationOptions(max_new_tokens=32)
+
+
+def test_a_prefix_stands_behind_the_fixed_one(model: Asked) -> None:
+    """What a task says itself, such as the language that is spoken, comes first."""
+    asked = options(model, fixed={"prefix_token_ids": (7, 8), "prefix_choices": (5, 6)}, target_prefix="The cat")
+    assert asked.prefix_token_ids == (7, 8, *model[1].pieces("The cat"))
+    assert asked.prefix_choices == (5, 6)
 
 
 def test_every_field_has_its_option(model: Asked) -> None:
