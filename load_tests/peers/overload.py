@@ -85,10 +85,10 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
             for quantile in (0.5, 0.99):
                 waits = [load.latency_ms(quantile, REFUSED) for load in refusing]
                 yield Figure(f"{name}: p{100 * quantile:g} of the time to a refusal", "ms", waits)
-    others = [
-        load.outcomes.total() - load.outcomes[OK] - load.outcomes[REFUSED] for each in loads.values() for load in each
-    ]
-    yield Figure(f"{title}: neither answered nor refused", "requests", [sum(others)], 0.0, limits=True)
+    asked = [one for each in loads.values() for load in each for one in load.asked]
+    setting.say(f"{title}: requests ended with {', '.join(sorted({one.outcome for one in asked}))}")
+    others = sum(one.outcome not in (OK, REFUSED) for one in asked)
+    yield Figure(f"{title}: neither answered nor refused", "requests", [others], 0.0, limits=True)
 
 
 def _memory(setting: Setting, pace: Pace) -> Iterator[Figure]:
