@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -35,6 +35,10 @@ def translate(
     reduction: options.ReductionOption = None,
     granularity: options.GranularityOption = None,
     alignment: options.AlignmentOption = False,
+    markup: Annotated[
+        Literal["html", "xliff"] | None,
+        typer.Option("--markup", help="What the text is marked up with: tags come back around the right words."),
+    ] = None,
     report: options.ReportOption = None,
     *,
     search: GenerationOptions,
@@ -49,6 +53,7 @@ def translate(
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
     [cyan]regard translate "How are you?" --layer 0 --reduction none[/cyan]   each head of layer 0
     [cyan]regard translate "They grow oranges in California." --alignment[/cyan]
+    [cyan]regard translate "I have a <b>red</b> car." --markup html[/cyan]
     [cyan]regard translate "How are you?" --report attention.html[/cyan]
     [cyan]regard translate "How are you?" --num-beams 4 --num-return-sequences 3[/cyan]
     [cyan]regard translate --file english.txt > french.txt[/cyan]
@@ -63,6 +68,8 @@ def translate(
         refuse("--stream takes one text; lines are answered as they are done")
     if stream and report:
         refuse("--stream prints tokens and --report writes a page: give one of them")
+    if stream and markup:
+        refuse("--stream can't place --markup before the last token: give one of them")
     if text is None and not as_json and search.get("num_return_sequences", 1) > 1:
         refuse("lines get one sequence each, so that answers keep their numbers; give --json for several")
     name, version = options.name_and_version(model)
@@ -72,6 +79,8 @@ def translate(
         wanted["attention"] = asked
     if alignment:
         wanted["alignment"] = True
+    if markup:
+        wanted["markup"] = markup
     if priority:
         wanted["priority"] = priority
     show = partial(_show, every_layer=bool(layer), drawn=report is None)

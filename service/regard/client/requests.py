@@ -43,6 +43,7 @@ Stack = Literal["encoder", "decoder", "text_encoder", "image_encoder"]
 Reduction = Literal["none", "mean", "max", "alignment_heads"]
 Granularity = Literal["token", "word"]
 Priority = Literal["low", "normal", "high"]
+Markup = Literal["none", "html", "xliff"]
 Aggregation = Literal["none", "simple", "first", "average", "max"]
 
 
@@ -91,6 +92,8 @@ class TranslateOptions(GenerationOptions, total=False):
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
     alignment: bool
     """Whether to tell which words translate which. Default: no."""
+    markup: Markup
+    """What the texts are marked up with; it's carried over to the translation. Default: none. Not for streams."""
 
 
 class CaptionOptions(GenerationOptions, total=False):
@@ -325,12 +328,17 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
         priority=_priority(options.get("priority")),
         truncate=options.get("truncate", False),
         alignment=options.get("alignment", False),
+        markup=_markup(options.get("markup", "none")),
     )
 
 
 def stream_translate_request(text: str, options: TranslateOptions) -> translation_pb2.StreamTranslateRequest:
     """Return the message that asks for the translation of `text`, token by token."""
     read_text(text, "text")
+    if options.get("markup", "none") != "none":
+        raise InvalidInputError(
+            "markup: a stream can't place it before the last token; translate without streaming", field="markup"
+        )
     return translation_pb2.StreamTranslateRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
@@ -535,6 +543,10 @@ def _attention(options: AttentionOptions | None) -> attention_pb2.AttentionOptio
         granularity=_value(granularity, "ATTENTION_GRANULARITY_", options.granularity, "attention.granularity"),
         prompt=options.prompt,
     )
+
+
+def _markup(word: Markup) -> translation_pb2.Markup.ValueType:
+    return _value(translation_pb2.Markup.Value, "MARKUP_", word, "markup")
 
 
 def _priority(word: Priority | None) -> priority_pb2.Priority.ValueType:

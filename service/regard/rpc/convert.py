@@ -22,6 +22,7 @@ from regard.audio.frames import Frames
 from regard.engine.request import FinishReason, GeneratedSequence, Phases, Priority
 from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
+from regard.text.markup.document import Markup
 from regard.text.segment import Segment
 from regard.v1 import (
     alignment_pb2,
@@ -31,6 +32,7 @@ from regard.v1 import (
     model_pb2,
     priority_pb2,
     result_pb2,
+    translation_pb2,
 )
 from regard.vision.grid import PatchGrid
 
@@ -83,6 +85,15 @@ PRIORITIES = {
     Priority.NORMAL: priority_pb2.PRIORITY_NORMAL,
     Priority.LOW: priority_pb2.PRIORITY_LOW,
 }
+
+
+MARKUPS = {Markup.HTML: translation_pb2.MARKUP_HTML, Markup.XLIFF: translation_pb2.MARKUP_XLIFF}
+
+
+def markup_of(value: int) -> Markup | None:
+    """Return what texts are marked up with, if anything. Raises `InvalidInputError` for a value that the enum lacks."""
+    plain = (translation_pb2.MARKUP_UNSPECIFIED, translation_pb2.MARKUP_NONE)
+    return None if value in plain else one_of(value, MARKUPS, "markup")
 
 
 def priority_of(value: int) -> Priority:

@@ -113,11 +113,12 @@ class Generations:
         streaming: bool,
         truncate: bool = False,
         beginning: Callable[[Manifest], Mapping[str, Any]] | None = None,
-        aligned: bool = False,
+        alignment_field: str | None = None,
     ) -> GenerateOrder:
         """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do.
 
-        `beginning` gives the options of how every output begins, whatever its own prefix.
+        `beginning` gives the options of how every output begins, whatever its own prefix; `alignment_field`
+        is the field, if any, that asks for the alignment of words.
         """
         asked = request.generation
         sharing = (1 if streaming else inputs) * max(asked.num_return_sequences, 1)
@@ -141,7 +142,7 @@ class Generations:
             stops_of(asked),
             asked.token_logprobs or asked.top_logprobs > 0,
             options if task is Task.COMPLETION else None,
-            alignment_of(order.model.manifest, "alignment") if aligned else None,
+            alignment_of(order.model.manifest, alignment_field) if alignment_field else None,
         )
 
     async def run(self, order: GenerateOrder, read: Awaitable[Reading], field: str) -> Product:

@@ -11,7 +11,9 @@ from regard.rpc import convert
 from regard.rpc.generation import GenerateOrder, Generations, Product
 from regard.rpc.inputs import gather, merge
 from regard.rpc.interceptor import Context
+from regard.rpc.markup import mark
 from regard.rpc.resources import Resources
+from regard.text.markup.document import Markup, read_document
 from regard.v1 import translation_pb2, translation_pb2_grpc
 
 
@@ -26,9 +28,12 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
         self, request: translation_pb2.TranslateRequest, context: Context
     ) -> translation_pb2.TranslateResponse:
         """Return a result for each text."""
-        order = self._order(request, streaming=False)
+        markup = convert.markup_of(request.markup)
+        order = self._order(request, streaming=False, marked=markup is not None)
         outcomes = await gather(
             self._generations.run(order, self._resources.read_text(order, text, field), field)
+            if markup is None
+            else self._translate_document(order, text, markup, field, keep_alignment=request.alignment)
             for field, text in _fields(request)
         )
         return translation_pb2.TranslateResponse(
@@ -59,8 +64,22 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
                 else:
                     yield translation_pb2.StreamTranslateResponse(input_index=index, delta=event)
 
+    async def _translate_document(
+        self, order: GenerateOrder, text: str, markup: Markup, field: str, *, keep_alignment: bool
+    ) -> Product:
+        with self._resources.one_input(order):
+            document = await self._resources.offload(read_document, text, markup, field)
+            reading = await self._resources.read_text(order, document.text, field)
+            product = await self._generations.generate(order, reading, field)
+            await self._resources.offload(mark, product, document, keep_alignment=keep_alignment)
+            return product
+
     def _order(
-        self, request: translation_pb2.TranslateRequest | translation_pb2.StreamTranslateRequest, *, streaming: bool
+        self,
+        request: translation_pb2.TranslateRequest | translation_pb2.StreamTranslateRequest,
+        *,
+        streaming: bool,
+        marked: bool = False,
     ) -> GenerateOrder:
         return self._generations.order(
             request,
@@ -69,7 +88,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
             field="texts",
             streaming=streaming,
             truncate=request.truncate,
-            aligned=request.alignment,
+            alignment_field="markup" if marked else "alignment" if request.alignment else None,
         )
 
 

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from regard.v1 import alignment_pb2 as _alignment_pb2
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import generation_pb2 as _generation_pb2
@@ -23,6 +24,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Markup:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MarkupEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Markup.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MARKUP_UNSPECIFIED: _Markup.ValueType  # 0
+    """As MARKUP_NONE."""
+    MARKUP_NONE: _Markup.ValueType  # 1
+    """The text is plain: tags and entities are characters like others. The default."""
+    MARKUP_HTML: _Markup.ValueType  # 2
+    """A fragment of HTML. What <script>, <style> and elements of translate="no" hold is kept as it is. An
+    element that isn't closed is refused, even where HTML lets the closing tag be left out.
+    """
+    MARKUP_XLIFF: _Markup.ValueType  # 3
+    """The content of an XLIFF 1.2 <source> or a 2.0 <segment>'s: XML with the inline elements g, x, bx, ex,
+    bpt, ept, ph, it, mrk, pc, sc, ec, sm, em and cp. What bpt, ept, ph and it hold is kept as it is.
+    """
+
+class Markup(_Markup, metaclass=_MarkupEnumTypeWrapper):
+    """The language of a text's markup."""
+
+MARKUP_UNSPECIFIED: Markup.ValueType  # 0
+"""As MARKUP_NONE."""
+MARKUP_NONE: Markup.ValueType  # 1
+"""The text is plain: tags and entities are characters like others. The default."""
+MARKUP_HTML: Markup.ValueType  # 2
+"""A fragment of HTML. What <script>, <style> and elements of translate="no" hold is kept as it is. An
+element that isn't closed is refused, even where HTML lets the closing tag be left out.
+"""
+MARKUP_XLIFF: Markup.ValueType  # 3
+"""The content of an XLIFF 1.2 <source> or a 2.0 <segment>'s: XML with the inline elements g, x, bx, ex,
+bpt, ept, ph, it, mrk, pc, sc, ec, sm, em and cp. What bpt, ept, ph and it hold is kept as it is.
+"""
+Global___Markup: _TypeAlias = Markup  # noqa: Y015
+
 @_typing.final
 class TranslateRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -35,6 +72,7 @@ class TranslateRequest(_message.Message):
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     ALIGNMENT_FIELD_NUMBER: _builtins.int
+    MARKUP_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
     model_version: _builtins.str
@@ -48,6 +86,15 @@ class TranslateRequest(_message.Message):
     alignment: _builtins.bool
     """Whether the results tell which words translate which. Default: no. A model whose package was not
     calibrated is refused (INVALID_ARGUMENT).
+    """
+    markup: Global___Markup.ValueType
+    """What the texts are marked up with. Default: MARKUP_NONE. The texts are translated without it, and
+    every sequence comes back with each tag exactly once and as it was written, well nested, around the
+    words that translate those it was around. So do placeholders ({name}, {{name}}, ${name}, %s,
+    %(name)s) and addresses: each comes back exactly once. Attention and alignment, if asked for, are
+    of the texts without markup, and so are their offsets. Refused (INVALID_ARGUMENT): malformed markup, with its
+    position in code points; a text of nothing but markup; a model whose package was not calibrated.
+    A stream can't place markup before its last token, so that StreamTranslate has no such field.
     """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -72,10 +119,11 @@ class TranslateRequest(_message.Message):
         truncate: _builtins.bool = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
         alignment: _builtins.bool = ...,
+        markup: Global___Markup.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "markup", b"markup", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,96 @@
+"""HTML to tokens."""
+
+from __future__ import annotations
+
+import html
+import re
+from html.parser import HTMLParser
+from itertools import accumulate
+
+from regard.text.markup.tokens import Kind, Token, check_nested, refused, without_kept
+
+VOID = frozenset(re.findall(r"\w+", "area base br col embed hr img input link meta param source track wbr"))
+_KEPT = frozenset({"script", "style"})
+_PARTED = frozenset(
+    re.findall(
+        r"\w+",
+        "address article aside blockquote br caption dd div dl dt figcaption figure footer form h1 h2 h3 h4 h5 h6 header "
+        "hr li main nav ol option p pre section table tbody td tfoot th thead title tr ul",
+    )
+)
+_TAG_BEGINS = re.compile(r"<[a-zA-Z/!?]")
+
+
+def read_html(document: str, field: str) -> list[Token]:
+    """Return the tokens of a fragment of HTML.
+
+    Raises `InvalidInputError`, naming `field` and the position, for a tag that isn't closed, even
+    where HTML lets one be left out: a tag that nobody wrote can't come back.
+    """
+    found = _Reader(document).read()
+    check_nested(found, field)
+    tokens = list(without_kept(found))
+    for token in tokens:
+        begun = _TAG_BEGINS.search(token.raw) if token.kind is Kind.TEXT else None
+        if begun:
+            raise refused(field, "a tag has no end; write &lt; for the character <", token.at + begun.start())
+    return tokens
+
+
+class _Reader(HTMLParser):
+    """Notes where each tag begins; it ends where the next thing does."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__(convert_charrefs=False)
+        self._document = document
+        self._lines = [0, *accumulate(len(line) + 1 for line in document.split("\n"))]
+        self._found: list[tuple[int, Kind, str, bool, bool]] = []
+
+    def read(self) -> list[Token]:
+        self.feed(self._document)
+        self.close()
+        ends = [at for at, *_ in self._found[1:]] + [len(self._document)]
+        tokens: list[Token] = []
+        for (at, kind, name, kept, solid), end in zip(self._found, ends, strict=True):
+            raw = self._document[at:end]
+            if kind is Kind.TEXT and tokens and tokens[-1].kind is Kind.TEXT:
+                at, raw = tokens[-1].at, tokens.pop().raw + raw
+            text = html.unescape(raw) if kind is Kind.TEXT else ""
+            tokens.append(Token(kind, raw, at, name, text, kept, solid, parted=name in _PARTED))
+        return tokens
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        untranslated = ("translate", "no") in attrs
+        kind = Kind.EMPTY if tag in VOID else Kind.OPENING
+        self._note(kind, tag, tag in _KEPT or untranslated, untranslated)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._note(Kind.EMPTY, tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._note(Kind.EMPTY if tag in VOID else Kind.CLOSING, tag)
+
+    def handle_data(self, data: str) -> None:
+        self._note(Kind.TEXT)
+
+    def handle_entityref(self, name: str) -> None:
+        self._note(Kind.TEXT)
+
+    def handle_charref(self, name: str) -> None:
+        self._note(Kind.TEXT)
+
+    def handle_comment(self, data: str) -> None:
+        self._note(Kind.EMPTY)
+
+    def handle_decl(self, decl: str) -> None:
+        self._note(Kind.EMPTY)
+
+    def handle_pi(self, data: str) -> None:
+        self._note(Kind.EMPTY)
+
+    def unknown_decl(self, data: str) -> None:
+        self._note(Kind.EMPTY)
+
+    def _note(self, kind: Kind, name: str = "", kept: bool = False, solid: bool = False) -> None:
+        line, column = self.getpos()
+        self._found.append((self._lines[line - 1] + column, kind, name, kept, solid))
