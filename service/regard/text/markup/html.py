@@ -14,8 +14,8 @@ _KEPT = frozenset({"script", "style"})
 _PARTED = frozenset(
     re.findall(
         r"\w+",
-        "address article aside blockquote br caption dd div dl dt figcaption figure footer form h1 h2 h3 h4 h5 h6 header "
-        "hr li main nav ol option p pre section table tbody td tfoot th thead title tr ul",
+        "address article aside blockquote br caption dd div dl dt figcaption figure footer form h1 h2 h3 h4 h5 h6 "
+        "header hr li main nav ol option p pre section table tbody td tfoot th thead title tr ul",
     )
 )
 _TAG_BEGINS = re.compile(r"<[a-zA-Z/!?]")
