@@ -177,7 +177,7 @@ def _judge(
 ) -> None:
     if isinstance(answer, Classification):
         computed = eager.compute(question.arguments)
-        proof.note("logits", _difference(answer.logits, computed.logits))
+        proof.note("logits", _difference(answer.output, computed.logits))
         _compare_maps(answer.taps, computed, proof)
         return
     assert manifest.generation and question.options and question.expected
