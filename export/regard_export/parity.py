@@ -110,29 +110,28 @@ def measure(
     parity = Parity(tolerance, tuple(sorted(meant - {"cpu"})), eager_differences)
     plain = {name: graph for name, graph in files.graphs.items() if name in STAGES}
     if any(graph.tap_graph for graph in plain.values()):
-        _compare(checkpoint, _sessions(plain, directory), (), parity)
+        _compare(checkpoint, _files(plain, directory), (), parity)
     tapped = {name: files.graphs[graph.tap_graph or name] for name, graph in plain.items()}
-    _compare(checkpoint, _sessions(tapped, directory), files.taps, parity)
+    _compare(checkpoint, _files(tapped, directory), files.taps, parity)
     return parity
 
 
-def _compare(
-    checkpoint: Checkpoint, sessions: Mapping[str, ort.InferenceSession], taps: tuple[TapSpec, ...], parity: Parity
-) -> None:
+def _compare(checkpoint: Checkpoint, files: Mapping[str, Path], taps: tuple[TapSpec, ...], parity: Parity) -> None:
     with torch.no_grad():
         if checkpoint.generation is None:
             for graph in checkpoint.sources:
-                _compare_reader(checkpoint, graph, sessions[graph], taps, parity)
-        elif "prefill" in sessions:
+                _compare_reader(checkpoint, graph, open_session(files[graph]), taps, parity)
+        elif "prefill" in files:
+            sessions = {name: open_session(file) for name, file in files.items()}
             for sample in checkpoint.inputs.samples():
                 source = Source.of(checkpoint.inputs, sample)
                 PromptProof(checkpoint, checkpoint.generation, sessions, taps, parity, source).compare()
         else:
-            _Generator(checkpoint, checkpoint.generation, sessions, taps, parity).compare()
+            _Generator(checkpoint, checkpoint.generation, files, taps, parity).compare()
 
 
-def _sessions(graphs: Mapping[str, GraphSpec], directory: Path) -> dict[str, ort.InferenceSession]:
-    return {name: open_session(directory / graph.file) for name, graph in graphs.items()}
+def _files(graphs: Mapping[str, GraphSpec], directory: Path) -> dict[str, Path]:
+    return {name: directory / graph.file for name, graph in graphs.items()}
 
 
 def _compare_maps(name: str, ours: Array, reference: torch.Tensor, lengths: Array, parity: Parity) -> None:
@@ -213,28 +212,32 @@ def answer_of(checkpoint: Checkpoint, source: Source) -> Answer:
 class _Generator:
     checkpoint: Checkpoint
     generation: GenerationSpec
-    sessions: Mapping[str, ort.InferenceSession]
+    files: Mapping[str, Path]
     taps: tuple[TapSpec, ...]
     parity: Parity
 
     def compare(self) -> None:
-        for sample in self.checkpoint.inputs.samples():
-            source = Source.of(self.checkpoint.inputs, sample)
-            state = self._compare_encoder(source)
+        """Compare all that the encoder gives before the step is loaded: no two graphs' weights are in memory."""
+        sources = [Source.of(self.checkpoint.inputs, sample) for sample in self.checkpoint.inputs.samples()]
+        encoder = open_session(self.files["encoder"])
+        states = [self._compare_encoder(encoder, source) for source in sources]
+        del encoder
+        step = open_session(self.files["step"])
+        for source, state in zip(sources, states, strict=True):
             for hypotheses in (1, 4):
-                self._compare_steps(source, state, hypotheses)
-            self._compare_tokens(source, state)
+                self._compare_steps(step, source, state, hypotheses)
+            self._compare_tokens(step, source, state)
 
-    def _compare_encoder(self, source: Source) -> Feeds:
+    def _compare_encoder(self, encoder: ort.InferenceSession, source: Source) -> Feeds:
         model, family = self.checkpoint.model, self.checkpoint.family
         expected = family.encode(model, source.arguments, output_attentions=True)
-        got = run(self.sessions["encoder"], source.feeds)
+        got = run(encoder, source.feeds)
         for tap in (tap for tap in self.taps if tap.graph == "encoder"):
             assert expected.attentions is not None
             _compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, self.parity)
         return {name: array for name, array in got.items() if name.startswith("cross_")}
 
-    def _compare_steps(self, source: Source, state: Feeds, hypotheses: int) -> None:
+    def _compare_steps(self, step: ort.InferenceSession, source: Source, state: Feeds, hypotheses: int) -> None:
         """Teacher-force random tokens; row n starts n steps after the first."""
         rows = len(source.lengths) * hypotheses
         expected = self.checkpoint.family.decode(
@@ -243,7 +246,7 @@ class _Generator:
             source={name: tensor.repeat_interleave(hypotheses, 0) for name, tensor in source.arguments.items()},
             output_attentions=True,
         )
-        stepper = Stepper(self.sessions["step"], rows, source.lengths, state)
+        stepper = Stepper(step, rows, source.lengths, state)
         for tick in range(SAMPLE_TOKENS + min(rows, 4) - 1):
             position = np.clip(tick - np.arange(rows) % 4, 0, SAMPLE_TOKENS - 1).astype(np.int32)
             got = stepper.step(tokens[np.arange(rows), position], position)
@@ -259,7 +262,7 @@ class _Generator:
             keys = maps[tap.layer].shape[3] if tap.kind == "cross" else at + 1
             self.parity.note(tap.name, got[tap.output][row, :, 0, :keys], maps[tap.layer][row, :, at, :keys])
 
-    def _compare_tokens(self, source: Source, state: Feeds) -> None:
+    def _compare_tokens(self, step: ort.InferenceSession, source: Source, state: Feeds) -> None:
         """Decode greedily beside `generate()`; a difference counts unless eager saw a tie."""
         spec, prompt = self.generation, self.checkpoint.prompt
         steps = min(2 * SAMPLE_TOKENS, spec.max_target_tokens + 1 - len(prompt))
@@ -274,7 +277,7 @@ class _Generator:
             return_dict_in_generate=True,
         )
         rows = len(source.lengths)
-        stepper = Stepper(self.sessions["step"], rows, source.lengths, state)
+        stepper = Stepper(step, rows, source.lengths, state)
         sequences = expected.sequences.numpy()
         open_rows = set(range(rows))
         for at in range(sequences.shape[1] - 1):
