@@ -15,7 +15,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from regard.engine.source import Pixels, Sound, Source, Tokens
 from regard.manifest import GenerationSpec, Manifest
 from regard_export.families import family_of
-from regard_export.families.base import logits_of
+from regard_export.families.base import logits_of, unused_positions
 from regard_export.modules import Blueprint
 
 from .reference import Arguments, Expected, Reference
@@ -64,7 +64,8 @@ class EagerCheckpoint:
 
     def arguments(self, source: Source) -> Arguments:
         """Name the source as Transformers does."""
-        return {self._model.main_input_name: _tensor(source)}
+        name = "pixel_values" if isinstance(source, Pixels) else self._model.main_input_name
+        return {name: _tensor(source)}
 
     def search(self, source: Arguments, given: Mapping[str, Any]) -> Expected:
         """Return what `generate()` finds."""
@@ -85,11 +86,24 @@ class EagerCheckpoint:
         if self._prefills:
             return self._completed(self._reference, source, token_ids)
         read = torch.tensor([[self._spec.start_token_id, *token_ids[:-1]]])
-        output = self._family.decode(self._model, read, source=source, output_attentions=True)
+        output = self._family.decode(self._model, read, source=source, output_attentions=True, **self._places(read))
         stacks = {("decoder", "self"): output.decoder_attentions, ("decoder", "cross"): output.cross_attentions}
         if any(tap.stack == "encoder" for tap in self._taps):
             stacks["encoder", "self"] = self._family.encode(self._model, source, output_attentions=True).attentions
         return Computed(output.logits[0], self._maps(stacks))
+
+    def _places(self, read: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the positions of `read` [1, T] as `generate()` has them, for those that begin behind a padding's.
+
+        Read at once, RoBERTa's kind counts no padding; `generate()` reads token by token, and then all that
+        is in the cache counts.
+        """
+        assert self._spec is not None
+        first = unused_positions(self._family.decoder(self._model))
+        if not first:
+            return {}
+        places = torch.arange(first, first + read.shape[1]).expand_as(read)
+        return {"decoder_position_ids": places.where(read != first - 1, first - 1)}
 
     def _completed(self, reference: Reference, source: Arguments, token_ids: Sequence[int]) -> Computed:
         """Run a model that has only a decoder: it attends to its source as to what it wrote."""
