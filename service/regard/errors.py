@@ -4,6 +4,7 @@
       InvalidInputError         INVALID_ARGUMENT     the caller's request can't be served as it is
       ModelNotFoundError        NOT_FOUND            no model of that name or version
       QueueFullError            RESOURCE_EXHAUSTED   it would wait in vain: too much waits before it
+      OutOfMemoryError          RESOURCE_EXHAUSTED   there is no memory for the request's state
       UnavailableError          UNAVAILABLE          the model is loading or draining
       DeadlineExceededError     DEADLINE_EXCEEDED    the caller's deadline passed
       RequestCancelledError     CANCELLED            the caller has gone
@@ -53,6 +54,13 @@ class ModelNotFoundError(RegardError):
 
 class QueueFullError(RegardError):
     """Too much waits before the request, for the queue or for its deadline: try again later, or elsewhere."""
+
+    code = 8
+    code_name = "RESOURCE_EXHAUSTED"
+
+
+class OutOfMemoryError(RegardError):
+    """There is no memory for the state that the request needs: try again later, elsewhere, or with less."""
 
     code = 8
     code_name = "RESOURCE_EXHAUSTED"

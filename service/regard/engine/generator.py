@@ -11,13 +11,14 @@ import numpy.typing as npt
 from regard.config import EngineSettings
 from regard.engine.encode_share import EncodeShare
 from regard.engine.lane import Lane, Running
+from regard.engine.memory import Tensor
 from regard.engine.observer import Observer
 from regard.engine.request import GenerateRequest
 from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import Session
 from regard.engine.source import pack
 from regard.engine.ticket import Ticket
-from regard.errors import RegardError
+from regard.errors import EngineError, RegardError
 from regard.manifest import Manifest, TapSpec
 
 Array = npt.NDArray[Any]
@@ -79,8 +80,8 @@ class Generator:
         started, rows = self._clock(), lane.rows.count
         try:
             lane.step()
-        except RegardError as error:
-            lane.fail_all(error)
+        except Exception as error:
+            lane.fail_all(_failure(error))
             return
         seconds = self._clock() - started
         self._observer.ran("step", rows, rows, seconds)
@@ -100,12 +101,7 @@ class Generator:
         if decoding and self._encode_share.owes:
             return
         while batch := self._take():
-            try:
-                self._encode(batch)
-            except RegardError as error:
-                for ticket in batch:
-                    ticket.finish(error)
-                    self._scheduler.ended(ticket)
+            self._encode(batch)
             if decoding:
                 return
         if not decoding:
@@ -119,7 +115,26 @@ class Generator:
         )
 
     def _encode(self, batch: Sequence[Ticket]) -> None:
-        """Run the encoder on a batch, longest first, and turn each request into a row."""
+        """Run the encoder on a batch, longest first, and turn each request into rows."""
+        try:
+            newcomers = self._read(batch)
+        except Exception as error:
+            for ticket in batch:
+                self._refuse(ticket, error)
+            return
+        for running, state in newcomers:
+            try:
+                self._lane(running.ticket.width).admit(running, state)
+            except Exception as error:
+                self._refuse(running.ticket, error)
+
+    def _refuse(self, ticket: Ticket, error: Exception) -> None:
+        """End a request that was taken and got no rows."""
+        self._scheduler.ended(ticket)
+        ticket.finish(_failure(error))
+
+    def _read(self, batch: Sequence[Ticket]) -> list[tuple[Running, dict[str, Tensor]]]:
+        """Run the encoder, or the prefill, on a batch; return each request and what its rows begin with."""
         started = self._clock()
         reader = self._manifest.reader
         taps, asking = self._asked_of(reader, [ticket.request for ticket in batch])
@@ -134,8 +149,9 @@ class Generator:
         self._observer.ran(reader, len(batch), len(batch) * batch[0].length, encoded - started)
         self._scheduler.read(len(batch) * batch[0].length, encoded - started)
         self._encode_share.encoded(encoded - started)
+        newcomers: list[tuple[Running, dict[str, Tensor]]] = []
         for row, ticket in enumerate(batch):
-            state = {name: tensor[row] for name, tensor in zip(states, kept, strict=True)}
+            state: dict[str, Tensor] = {name: tensor[row] for name, tensor in zip(states, kept, strict=True)}
             state |= {name: array[row] for name, array in zip(vectors, fetched, strict=False)}
             request = ticket.request
             assert isinstance(request, GenerateRequest)
@@ -145,7 +161,8 @@ class Generator:
                 if tap.name in request.taps
             }
             running = Running(ticket, request, started - ticket.submitted_at, encoded - started, encoded, own)
-            self._lane(ticket.width).admit(running, state)
+            newcomers.append((running, state))
+        return newcomers
 
     def _given_to_rows(self) -> tuple[dict[str, str], dict[str, str]]:
         """Return the outputs that rows begin with, by the step's inputs: those that stay in its memory, and others."""
@@ -169,3 +186,12 @@ class Generator:
         wanted = [{tap.name for tap in taps} & request.taps for request in requests]
         union = set().union(*wanted)
         return [tap for tap in taps if tap.name in union], [row for row, names in enumerate(wanted) if names]
+
+
+def _failure(error: Exception) -> RegardError:
+    """Return what the callers hear of an error; one that nobody raised on purpose is kept as the cause, for the log."""
+    if isinstance(error, RegardError):
+        return error
+    failure = EngineError("the engine failed on the running batch")
+    failure.__cause__ = error
+    return failure

@@ -112,7 +112,9 @@ class Lane:
 
         Raises `EngineError`, and leaves the requests where they are, if the graph fails.
         """
-        self.rows.prepare()
+        self._make_room()
+        if not self.running:
+            return
         bound = self._bind()
         maps = bound.binding.run()
         self._collect(bound, maps)
@@ -128,6 +130,17 @@ class Lane:
                 self._leave(index, error, clear=isinstance(error, EngineError))
             elif running.search.done:
                 self._leave(index, self._result(running, now))
+
+    def _make_room(self) -> None:
+        """Give every row room for its next position; requests for which there is none left end."""
+        try:
+            self.rows.prepare()
+        except RegardError as error:
+            for index in reversed(range(len(self.running))):
+                if self.rows.full(index):
+                    self._leave(index, error)
+            if self.running:
+                self.rows.prepare()
 
     def _search(self, scores: StepScores) -> tuple[list[RegardError | None], list[int]]:
         """Let every search choose; return what went wrong for each request, and each row's next token."""

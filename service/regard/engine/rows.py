@@ -13,13 +13,15 @@ cross-attention reads all of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from regard.engine.memory import HostMemory, Memory, Move, Tensor, numpy_dtype
+from regard.errors import OutOfMemoryError
 from regard.manifest import CrossStateSpec, Manifest, StateSpec
 
 Array = npt.NDArray[Any]
@@ -145,10 +147,17 @@ class Rows:
         self.layout += 1
 
     def prepare(self) -> None:
-        """Make room for one more position in every active row's cache."""
+        """Make room for one more position in every active row's cache.
+
+        Raises `OutOfMemoryError` if there is none for requests that are `full`; the others have it.
+        """
         longest = int(self.row_length.max()) + 1
         self._total_length[...] = longest
         self._reserve_positions(longest)
+
+    def full(self, request: int) -> bool:
+        """Whether a request's next position has no room in its rows' caches."""
+        return int(self._row_length[self._rows_of(request)].max()) >= self._positions
 
     def advance(self, token_ids: Array) -> None:
         """Note that every active row has one position more and feeds `token_ids` [count] next."""
@@ -179,7 +188,8 @@ class Rows:
 
     def _cache(self, spec: StateSpec) -> Tensor:
         shape = (self._capacity * self._width, spec.heads, self._positions, spec.head_size)
-        return self._memory.zeros(shape, spec.dtype)
+        with _allocating():
+            return self._memory.zeros(shape, spec.dtype)
 
     def _vectors(self, spec: StateSpec) -> Array:
         return np.zeros((self._max_requests * self._width, spec.head_size), numpy_dtype(spec.dtype))
@@ -189,35 +199,50 @@ class Rows:
             vectors[rows] = 0
 
     def _cross_buffer(self, spec: CrossStateSpec) -> Tensor:
-        return self._memory.zeros((self._capacity, spec.heads, self._sources, spec.head_size), spec.dtype)
+        with _allocating():
+            return self._memory.zeros((self._capacity, spec.heads, self._sources, spec.head_size), spec.dtype)
 
     def _reserve_requests(self, requests: int) -> None:
         if requests <= self._capacity:
             return
-        self._capacity = min(max(2 * self._capacity, requests), self._max_requests)
-        self._state = self._resized(self._state, 0, self._capacity * self._width, self.count)
-        self._cross = self._resized(self._cross, 0, self._capacity, self.requests)
+        capacity = min(max(2 * self._capacity, requests), self._max_requests)
+        self._state = self._resized(self._state, 0, capacity * self._width, self.count)
+        self._cross = self._resized(self._cross, 0, capacity, self.requests)
+        self._capacity = capacity
 
     def _reserve_positions(self, positions: int) -> None:
         if positions > self._positions:
-            self._positions = min(max(2 * self._positions, positions), self._max_positions)
-            self._state = self._resized(self._state, 2, self._positions, self.count)
+            grown = min(max(2 * self._positions, positions), self._max_positions)
+            self._state = self._resized(self._state, 2, grown, self.count)
+            self._positions = grown
 
     def _reserve_sources(self, source_length: int) -> None:
         """Fit S to the longest of the active requests and the one to come."""
         longest = max(source_length, int(self.source_length.max(initial=0)))
         needed = self._fixed_sources or -(-longest // SOURCE_BLOCK) * SOURCE_BLOCK
         if self._sources < needed or self._sources >= 2 * needed:
-            self._sources = needed
             self._cross = self._resized(self._cross, 2, needed, self.requests)
+            self._sources = needed
 
     def _resized(self, buffers: Mapping[str, Tensor], axis: int, size: int, active: int) -> dict[str, Tensor]:
         """Return buffers of another size along one axis that keep what fits of the active entries."""
+        with _allocating():
+            resized = self._memory.resized(list(buffers.values()), axis, size, active)
         self.layout += 1
-        return dict(zip(buffers, self._memory.resized(list(buffers.values()), axis, size, active), strict=True))
+        return dict(zip(buffers, resized, strict=True))
 
 
 def _most_positions(manifest: Manifest) -> int:
     """Return how many positions a row's cache may come to have; those of an image come before its text's."""
     before = manifest.image.positions if manifest.image and manifest.reader == "prefill" else 0
     return before + manifest.generation.max_target_tokens if manifest.generation else 0
+
+
+@contextmanager
+def _allocating() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(
+            "the server has no memory left for this request; try again later, or elsewhere"
+        ) from error
