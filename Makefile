@@ -15,6 +15,7 @@ BASE ?=
 BUILDER ?= $(shell command -v buildah || command -v docker)
 BUILDER_OPTIONS ?=
 GPU ?=
+STATES ?= 10000
 GPU_ENVIRONMENT := build/gpu-environment
 
 VENV := .venv
@@ -25,7 +26,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-export bench-export-memory load alignment gpu-check tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-export bench-export-memory load alignment gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +68,9 @@ lint: env protos-check ## Check style, types and protos
 test: lint ## Check everything: lint, export of the demonstration checkpoints, tests, the wheel
 	@echo "==> tests"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses=2 --dist=loadfile
+
+test-state: env ## Try the scheduler and the rows under 10,000 random courses of events (STATES=100000 for more)
+	@OMP_NUM_THREADS=1 REGARD_STATE_EXAMPLES=$(STATES) $(BIN)/pytest --quiet --timeout=7200 tests/unit/test_engine_states.py
 
 test-gpu-environment: env ## Test what the runtime for GPUs says where there is none (fetches 200 MB)
 	@echo "==> environment: $(GPU_ENVIRONMENT)"

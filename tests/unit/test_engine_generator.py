@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from regard.config import EngineSettings
 from regard.engine.generator import Generator
+from regard.engine.memory import HostMemory, Tensor
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Event, FinishReason, GenerateRequest, Generation, TokenEvent
 from regard.engine.scheduler import Scheduler
@@ -19,6 +21,7 @@ from regard.errors import (
     DeadlineExceededError,
     EngineError,
     InvalidInputError,
+    OutOfMemoryError,
     QueueFullError,
     RegardError,
     RequestCancelledError,
@@ -383,3 +386,61 @@ def slow(session: FakeSession, clock: FakeClock, seconds: float) -> None:
         return compute(feeds)
 
     session._compute = computing
+
+
+def test_where_memory_runs_out_only_those_who_need_more_of_it_end() -> None:
+    """At position 32 the longest request ends, the others get their echo; so does who comes when there is memory."""
+    bench = Bench(max_rows=4)
+    scarce = Scarce()
+    bench.steps.memory = scarce
+    _, long = bench.submit([5] * 40)
+    bench.engine.step()
+    _, late = bench.submit([6] * 20)
+    scarce.refusals = 1
+    bench.run()
+    assert isinstance(long[0], OutOfMemoryError)
+    assert isinstance(late[0], Generation) and late[0].best.token_ids == [6] * 20 + [END]
+    _, again = bench.submit([7] * 40)
+    bench.run()
+    assert isinstance(again[0], Generation) and again[0].best.token_ids == [7] * 40 + [END]
+
+
+def test_a_newcomer_without_memory_for_its_rows_ends_alone() -> None:
+    """Of a batch of ten, the ninth needs rows that can't be had; the rest are answered."""
+    bench = Bench(max_rows=16)
+    scarce = Scarce()
+    bench.steps.memory = scarce
+    bench.submit([4] * 7)
+    bench.run()
+    scarce.refusals = 1
+    answers = [bench.submit([5 + number] * 7)[1] for number in range(10)]
+    bench.run()
+    outcomes = [heard[0] for heard in answers]
+    assert [isinstance(outcome, OutOfMemoryError) for outcome in outcomes] == [False] * 8 + [True, False]
+    assert bench.scheduler.running == 0
+
+
+@pytest.mark.parametrize("graph", ["encoder", "steps"])
+def test_a_bug_ends_the_batch_that_it_strikes_and_leaves_nothing_behind(graph: str) -> None:
+    """An error that nobody foresaw is one of the engine to those concerned, with its cause for the log."""
+    bench = Bench()
+    session = getattr(bench, graph)
+    sound, session._compute = session._compute, lambda _: {}["missing"]
+    _, struck = bench.submit([5])
+    bench.engine.step()
+    session._compute = sound
+    assert isinstance(struck[0], EngineError) and isinstance(struck[0].__cause__, KeyError)
+    assert (bench.scheduler.waiting, bench.scheduler.running) == (0, 0)
+
+
+class Scarce(HostMemory):
+    """Refuses to resize so many times."""
+
+    refusals = 0
+
+    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
+        """Return arrays of another size, unless they are refused; sources may always be longer."""
+        if self.refusals and not (axis == 2 and tensors[0].shape[2] < 16):
+            self.refusals -= 1
+            raise MemoryError
+        return super().resized(tensors, axis, size, kept)
