@@ -110,6 +110,17 @@ def test_pairs_of_empty_tags_span_words() -> None:
     assert marked(document, "x y z", np.eye(3)[[1, 0, 2]]) == '<bx id="1"/>x<ex id="1"/> y z'
 
 
+def test_pairs_that_cross_are_marks() -> None:
+    """Of two things that overlap, which no element can, the first is an element and the other's tags stand alone."""
+    read = read_document('<sc id="1"/>a <sc id="2"/>b<ec startRef="1"/> c<ec startRef="2"/>', Markup.XLIFF, "text")
+
+    assert [(node.opening, node.closing) for node in read.nodes] == [
+        ('<sc id="1"/>', '<ec startRef="1"/>'),
+        ('<ec startRef="2"/>', ""),
+    ]
+    assert [node.opening for node in read.nodes[0].children] == ['<sc id="2"/>']
+
+
 @pytest.mark.parametrize(
     ("markup", "document", "problem"),
     [
@@ -122,6 +133,11 @@ def test_pairs_of_empty_tags_span_words() -> None:
         (Markup.XLIFF, "a <b>x</b>", "<b> is no inline element of XLIFF, at position 2"),
         (Markup.XLIFF, "a &nbsp;", "no well-formed XML (undefined entity), at position 2"),
         (Markup.XLIFF, '<!DOCTYPE a [<!ENTITY b "c">]>&b;', "no well-formed XML"),
+        (Markup.HTML, "<b>" * 101 + "x" + "</b>" * 101, "nested more than 100 deep, at position 300"),
+        (Markup.HTML, "x" + "<br>" * 4097, "more than 4096 tags, the most that are taken, at position 16385"),
+        (Markup.HTML, "<a " * 40000, "a tag has no end; write &lt; for the character <, at position 0"),
+        (Markup.HTML, "<b>x</b><script>y", "a tag has no end; write &lt; for the character <, at position 8"),
+        (Markup.HTML, "x" * (2**17 + 1), "131073 characters, tags included"),
         (Markup.XLIFF, "a</regard><regard>b", "no well-formed XML"),
     ],
 )

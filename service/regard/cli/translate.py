@@ -68,6 +68,8 @@ def translate(
         refuse("--stream takes one text; lines are answered as they are done")
     if stream and report:
         refuse("--stream prints tokens and --report writes a page: give one of them")
+    if report and markup:
+        refuse("--report shows texts as the model reads them, without --markup: give one of them")
     if stream and markup:
         refuse("--stream can't place --markup before the last token: give one of them")
     if text is None and not as_json and search.get("num_return_sequences", 1) > 1:

@@ -93,7 +93,8 @@ class TranslateRequest(_message.Message):
     words that translate those it was around. So do placeholders ({name}, {{name}}, ${name}, %s,
     %(name)s) and addresses: each comes back exactly once. Attention and alignment, if asked for, are
     of the texts without markup, and so are their offsets. Refused (INVALID_ARGUMENT): malformed markup, with its
-    position in code points; a text of nothing but markup; a model whose package was not calibrated.
+    position in code points; more than 131072 characters, 4096 tags or 100 elements in one another; a
+    text of nothing but markup; a model whose package was not calibrated.
     A stream can't place markup before its last token, so that StreamTranslate has no such field.
     """
     @_builtins.property

@@ -10,7 +10,7 @@ from enum import Enum
 from regard.errors import InvalidInputError
 from regard.text.markup.html import read_html
 from regard.text.markup.placeholders import split
-from regard.text.markup.tokens import Kind, Token
+from regard.text.markup.tokens import MOST_CHARACTERS, Kind, Token
 from regard.text.markup.xliff import read_xliff
 
 _NO_SPACE_BEFORE = frozenset(",.;:!?)]}…")
@@ -58,6 +58,12 @@ def read_document(document: str, markup: Markup, field: str) -> Document:
     and what is around them suffers. Raises `InvalidInputError`, naming `field`, for malformed
     markup, and for a document without text.
     """
+    if len(document) > MOST_CHARACTERS:
+        raise InvalidInputError(
+            f"{field} has {len(document)} characters, tags included; with markup at most {MOST_CHARACTERS} are taken; "
+            "send it in parts",
+            field=field,
+        )
     builder = _Builder()
     builder.build(list(_parts(_READERS[markup](document, field))))
     if not builder.text.strip():

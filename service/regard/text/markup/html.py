@@ -19,6 +19,10 @@ _PARTED = frozenset(
     )
 )
 _TAG_BEGINS = re.compile(r"<[a-zA-Z/!?]")
+_WHOLE_TAG = re.compile(
+    r"""<!--.*?-->|<[!?][^>]*>|<(?:(?P<raw>script|style)\b|/?[a-z])(?:"[^"]*"|'[^']*'|[^"'<>])*>""",
+    re.DOTALL | re.IGNORECASE,
+)
 
 
 def read_html(document: str, field: str) -> list[Token]:
@@ -27,14 +31,22 @@ def read_html(document: str, field: str) -> list[Token]:
     Raises `InvalidInputError`, naming `field` and the position, for a tag that isn't closed, even
     where HTML lets one be left out: a tag that nobody wrote can't come back.
     """
-    found = _Reader(document).read()
-    check_nested(found, field)
-    tokens = list(without_kept(found))
-    for token in tokens:
-        begun = _TAG_BEGINS.search(token.raw) if token.kind is Kind.TEXT else None
-        if begun:
-            raise refused(field, "a tag has no end; write &lt; for the character <", token.at + begun.start())
-    return tokens
+    _check_ends(document, field)
+    tokens = _Reader(document).read()
+    check_nested(tokens, field)
+    return list(without_kept(tokens))
+
+
+def _check_ends(document: str, field: str) -> None:
+    """Raise `InvalidInputError` for the first tag without an end, at which the parser would look again and again."""
+    found = _TAG_BEGINS.search(document)
+    while found:
+        whole = _WHOLE_TAG.match(document, found.start())
+        if whole and whole["raw"]:
+            whole = re.compile(rf"(?is).*?</{whole['raw']}\s*>").match(document, whole.end())
+        if not whole:
+            raise refused(field, "a tag has no end; write &lt; for the character <", found.start())
+        found = _TAG_BEGINS.search(document, whole.end())
 
 
 class _Reader(HTMLParser):

@@ -8,6 +8,11 @@ from enum import Enum
 
 from regard.errors import InvalidInputError
 
+MOST_CHARACTERS = 2**17
+MOST_TAGS = 4096
+MOST_DEPTH = 100
+"""What a document may come to, tags included: far beyond what a text of a model's length is marked up with."""
+
 
 class Kind(Enum):
     """What a token is."""
@@ -69,11 +74,16 @@ def without_kept(tokens: list[Token]) -> Iterator[Token]:
 
 
 def check_nested(tokens: list[Token], field: str) -> None:
-    """Raise `InvalidInputError` unless every opening tag is closed, in order, by one of its name."""
+    """Raise `InvalidInputError` unless every opening tag is closed, in order, by one of its name, within the limits."""
+    tags = [token for token in tokens if token.kind is not Kind.TEXT]
+    if len(tags) > MOST_TAGS:
+        raise refused(field, f"there are more than {MOST_TAGS} tags, the most that are taken", tags[MOST_TAGS].at)
     opened: list[Token] = []
     for token in tokens:
         if token.kind is Kind.OPENING:
             opened.append(token)
+            if len(opened) > MOST_DEPTH:
+                raise refused(field, f"elements are nested more than {MOST_DEPTH} deep", token.at)
         elif token.kind is Kind.CLOSING:
             if not opened:
                 raise refused(field, f"</{token.name}> closes nothing", token.at)

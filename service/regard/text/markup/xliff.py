@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import accumulate
 from xml.parsers import expat
 
-from regard.text.markup.tokens import Kind, Token, check_nested, closing_of, refused, without_kept
+from regard.text.markup.tokens import Kind, Token, check_nested, refused, without_kept
 
 _ROOT = "regard"
 _SPANNING = frozenset({"g", "mrk", "pc"})
@@ -27,23 +27,32 @@ def read_xliff(document: str, field: str) -> list[Token]:
     """
     tokens = _Reader(document, field).read()
     check_nested(tokens, field)
-    return _paired(list(without_kept(tokens)))
+    paired = _paired(list(without_kept(tokens)))
+    check_nested(paired, field)
+    return paired
 
 
 def _paired(tokens: list[Token]) -> list[Token]:
-    """Return the tokens, where the tag that begins something and its end are an element if what's within nests."""
-    for first, token in enumerate(tokens):
-        if token.kind is not Kind.EMPTY or token.name not in _BEGINS or not token.pair:
-            continue
-        for last in range(first + 1, len(tokens)):
-            other = tokens[last]
-            if other.kind is Kind.EMPTY and other.name == _BEGINS[token.name] and other.pair == token.pair:
-                opening, closing = replace(token, kind=Kind.OPENING), replace(other, kind=Kind.CLOSING)
-                trial = [opening, *tokens[first + 1 : last], closing]
-                if closing_of(trial, 0) == len(trial) - 1:
-                    tokens[first], tokens[last] = opening, closing
-                break
-    return tokens
+    """Return the tokens, where the tag that begins something and its end are an element if what's within nests.
+
+    They do if both are in one element and nothing that began between them has its end behind them.
+    """
+    paired = list(tokens)
+    begun: list[dict[tuple[str, str], int]] = [{}]
+    for index, token in enumerate(tokens):
+        if token.kind is Kind.OPENING:
+            begun.append({})
+        elif token.kind is Kind.CLOSING:
+            begun.pop()
+        elif token.name in _BEGINS and token.pair:
+            begun[-1][_BEGINS[token.name], token.pair] = index
+        elif token.name and (token.name, token.pair) in begun[-1]:
+            first = begun[-1][token.name, token.pair]
+            paired[first] = replace(tokens[first], kind=Kind.OPENING)
+            paired[index] = replace(token, kind=Kind.CLOSING, name=tokens[first].name)
+            while begun[-1].popitem()[1] != first:
+                pass
+    return paired
 
 
 def _pair_of(attributes: dict[str, str]) -> str:
