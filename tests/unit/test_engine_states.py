@@ -31,6 +31,7 @@ from regard.engine.lane import Lane
 from regard.engine.memory import Array, HostMemory, Tensor
 from regard.engine.observer import SilentObserver
 from regard.engine.request import Event, FinishReason, GenerateRequest, Generation, Priority, TokenEvent
+from regard.engine.rows import FIRST_POSITIONS
 from regard.engine.scheduler import Scheduler
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Tokens
@@ -87,22 +88,23 @@ ORDERS = st.builds(
 
 
 class ScarceMemory(HostMemory):
-    """Refuses the next allocations, as many as it is told to."""
+    """Refuses the next allocations, as many as it is told to: all, or those of longer caches alone."""
 
     refusals = 0
+    for_caches_only = False
 
     def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
         """Return an array of zeros, unless it is refused."""
-        self._ask()
+        self._ask(grows_caches=False)
         return super().zeros(shape, dtype)
 
     def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
         """Return arrays of another size, unless they are refused."""
-        self._ask()
+        self._ask(grows_caches=axis == 2 and tensors[0].shape[2] == FIRST_POSITIONS < size)
         return super().resized(tensors, axis, size, kept)
 
-    def _ask(self) -> None:
-        if self.refusals:
+    def _ask(self, *, grows_caches: bool) -> None:
+        if self.refusals and (grows_caches or not self.for_caches_only):
             self.refusals -= 1
             raise MemoryError
 
@@ -201,8 +203,8 @@ class EngineMachine(RuleBasedStateMachine):
     requests = Bundle("requests")
 
     @initialize(
-        rows=st.sampled_from([12, 20, 4, 1]),
-        queue=st.sampled_from([12, 4, 1]),
+        rows=st.sampled_from([12, 20, 12, 4, 1]),
+        queue=st.sampled_from([12, 12, 4, 1]),
         instances=st.integers(1, 2),
         batch_tokens=st.sampled_from([16, 64, 1024]),
         queue_s=st.sampled_from([60.0, 0.05]),
@@ -232,6 +234,16 @@ class EngineMachine(RuleBasedStateMachine):
     def submit(self, orders: list[Order]) -> MultipleResults[Asked]:
         """Let requests come."""
         return multiple(*[self._submit(self._request(order)) for order in orders])
+
+    @rule(
+        target=requests, lengths=st.lists(st.integers(2, 60), min_size=4, max_size=12), search=st.sampled_from(SEARCHES)
+    )
+    def crowd(self, lengths: list[int], search: dict[str, Any]) -> MultipleResults[Asked]:
+        """Let requests come that nothing is wrong with, so that rows fill; and let them begin."""
+        orders = [Order("d", Priority.NORMAL, length, search, 63, None, False, False) for length in lengths]
+        asked = [self._submit(self._request(order)) for order in orders]
+        self._step(self.engines[0])
+        return multiple(*asked)
 
     def _request(self, order: Order) -> Asked:
         """Return a request whose first two tokens are its name."""
@@ -316,10 +328,11 @@ class EngineMachine(RuleBasedStateMachine):
         """Let the next run of a graph fail."""
         self.graphs.fault[graph] = FAULTS[fault]
 
-    @rule(count=st.integers(1, 3))
-    def run_out_of_memory(self, count: int) -> None:
+    @rule(count=st.integers(1, 3), for_caches_only=st.booleans())
+    def run_out_of_memory(self, count: int, for_caches_only: bool) -> None:
         """Let the next allocations fail."""
         self.graphs.memory.refusals = count
+        self.graphs.memory.for_caches_only = for_caches_only
 
     @rule(seconds=st.sampled_from([0.05, 1.0, 5.0]))
     def wait(self, seconds: float) -> None:
@@ -402,7 +415,7 @@ def check_rows(lane: Lane) -> None:
 
 TestStates = EngineMachine.TestCase
 TestStates.settings = settings(
-    max_examples=int(os.environ.get("REGARD_STATE_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("REGARD_STATE_EXAMPLES", "120")),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
