@@ -102,7 +102,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         client = client_of(context.invocation_metadata() or (), context.peer())
         call = Call(method, _deadline_of(context), client, labels=ModelLabels(task=_TASKS.get(service, "")))
         token = current_call.set(call)
-        code = grpc.StatusCode.OK
+        code, refusal = grpc.StatusCode.OK, None
         try:
             if isinstance(request, _Unreadable):
                 raise InvalidInputError("the request's bytes are not its message, or hold text that is not UTF-8")
@@ -119,13 +119,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = context.code() or grpc.StatusCode.UNKNOWN
             raise
         except Exception as error:
-            answer = answerable(error)
-            code = status_code(answer)
-            await _abort(context, answer)
+            refusal = answerable(error)
+            code = status_code(refusal)
         finally:
             current_call.reset(token)
             if counted:
                 self._ended(call, code)
+        if refusal is not None:
+            await _abort(context, refusal)  # only now, so that whoever has the status is counted
 
     def _ended(self, call: Call, code: grpc.StatusCode) -> None:
         seconds = time.monotonic() - call.started
