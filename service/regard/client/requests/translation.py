@@ -1,0 +1,72 @@
+"""What a caller may ask of a translation, and the messages that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from regard.client.generation import GenerationOptions, generation_message
+from regard.client.requests.attention import AttentionOptions, attention_message
+from regard.client.requests.inputs import read_text
+from regard.client.requests.values import Priority, enum_value, priority_message
+from regard.errors import InvalidInputError
+from regard.v1 import translation_pb2
+
+Markup = Literal["none", "html", "xliff"]
+
+
+class TranslateOptions(GenerationOptions, total=False):
+    """The options of a translation, all optional: those of its search, and these."""
+
+    model: str
+    """The model's name. Default: the server's only translation model."""
+    version: str
+    """The model's version. Default: the highest."""
+    attention: AttentionOptions
+    """The attention to return. Default: none."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
+    truncate: bool
+    """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+    alignment: bool
+    """Whether to tell which words translate which. Default: no."""
+    markup: Markup
+    """What the texts are marked up with; it's carried over to the translation. Default: none. Not for streams."""
+
+
+def translate_request(texts: Sequence[str], options: TranslateOptions) -> translation_pb2.TranslateRequest:
+    """Return the message that asks for the translation of `texts`."""
+    return translation_pb2.TranslateRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        texts=texts,
+        generation=generation_message(options),
+        attention=attention_message(options.get("attention")),
+        priority=priority_message(options.get("priority")),
+        truncate=options.get("truncate", False),
+        alignment=options.get("alignment", False),
+        markup=_markup(options.get("markup", "none")),
+    )
+
+
+def stream_translate_request(text: str, options: TranslateOptions) -> translation_pb2.StreamTranslateRequest:
+    """Return the message that asks for the translation of `text`, token by token."""
+    read_text(text, "text")
+    if options.get("markup", "none") != "none":
+        raise InvalidInputError(
+            "markup: a stream can't place it before the last token; translate without streaming", field="markup"
+        )
+    return translation_pb2.StreamTranslateRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        texts=[text],
+        generation=generation_message(options),
+        attention=attention_message(options.get("attention")),
+        priority=priority_message(options.get("priority")),
+        truncate=options.get("truncate", False),
+        alignment=options.get("alignment", False),
+    )
+
+
+def _markup(word: Markup) -> translation_pb2.Markup.ValueType:
+    return enum_value(translation_pb2.Markup.Value, "MARKUP_", word, "markup")

@@ -1,0 +1,87 @@
+"""Attention maps, and their axes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from regard.answers import Attention, AttentionMap, PatchGrid, Segment, SoundFrames
+from regard.client.results.names import read_name
+from regard.v1 import attention_pb2
+
+
+def read_attention(attention: attention_pb2.Attention) -> Attention:
+    """Read the maps of one result, each with its axes."""
+    axes = {axis.axis: axis for axis in attention.axes}
+    return Attention(
+        granularity=read_name(attention_pb2.AttentionGranularity.Name, attention.granularity, "ATTENTION_GRANULARITY_"),
+        maps=tuple(_read_map(one, axes[one.query_axis], axes[one.key_axis]) for one in attention.maps),
+        package_sha256=attention.package_sha256,
+        precision=attention.precision,
+    )
+
+
+def _read_map(sent: attention_pb2.AttentionMap, queries: attention_pb2.Axis, keys: attention_pb2.Axis) -> AttentionMap:
+    return AttentionMap(
+        kind=read_kind(sent.kind),
+        stack=read_stack(sent.stack),
+        layer=sent.layer,
+        heads=tuple(sent.heads),
+        reduction=read_name(attention_pb2.AttentionReduction.Name, sent.reduction, "ATTENTION_REDUCTION_"),
+        query_axis=_axis(sent.query_axis),
+        key_axis=_axis(sent.key_axis),
+        queries=tuple(map(read_segment, queries.segments)),
+        keys=tuple(map(read_segment, keys.segments)),
+        weights=np.frombuffer(sent.weights, dtype="<f4").astype(np.float32, copy=False).reshape(tuple(sent.shape)),
+        query_grid=_read_grid(queries),
+        key_grid=_read_grid(keys),
+        query_frames=_read_frames(queries),
+        key_frames=_read_frames(keys),
+    )
+
+
+def _read_frames(axis: attention_pb2.Axis) -> SoundFrames | None:
+    if not axis.HasField("frames"):
+        return None
+    return SoundFrames(axis.frames.start_s, axis.frames.end_s, axis.frames.seconds_per_frame)
+
+
+def _read_grid(axis: attention_pb2.Axis) -> PatchGrid | None:
+    if not axis.HasField("grid"):
+        return None
+    grid = axis.grid
+    return PatchGrid(
+        rows=grid.rows,
+        columns=grid.columns,
+        image_width=grid.image_width,
+        image_height=grid.image_height,
+        left=grid.left,
+        top=grid.top,
+        width=grid.width,
+        height=grid.height,
+    )
+
+
+def read_segment(segment: attention_pb2.Segment) -> Segment:
+    """Read one segment of an axis."""
+    return Segment(
+        text=segment.text,
+        start=segment.start,
+        end=segment.end,
+        special=segment.special,
+        token_id=segment.token_id if segment.HasField("token_id") else None,
+        part=segment.part,
+    )
+
+
+def read_kind(value: attention_pb2.AttentionKind.ValueType) -> str:
+    """Return the word for a kind of attention."""
+    return read_name(attention_pb2.AttentionKind.Name, value, "ATTENTION_KIND_")
+
+
+def read_stack(value: attention_pb2.AttentionStack.ValueType) -> str:
+    """Return the word for a stack of layers."""
+    return read_name(attention_pb2.AttentionStack.Name, value, "ATTENTION_STACK_")
+
+
+def _axis(value: attention_pb2.AttentionAxis.ValueType) -> str:
+    return read_name(attention_pb2.AttentionAxis.Name, value, "ATTENTION_AXIS_")

@@ -1,0 +1,57 @@
+"""What models that generate answer with, whatever their task: tokens, sequences and how they align."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from regard.answers import Alignment, GeneratedSequence, GeneratedToken, Link, TokenDelta, TokenLogprob
+from regard.client.results.attention import read_attention, read_segment
+from regard.client.results.names import read_name
+from regard.v1 import alignment_pb2, generation_pb2
+
+
+def read_delta(delta: generation_pb2.TokenDelta) -> TokenDelta:
+    """Read what a stream adds by one token."""
+    return TokenDelta(token_id=delta.token_id, text=delta.text, log_probability=delta.log_probability)
+
+
+def read_sequences(sequences: Iterable[generation_pb2.GeneratedSequence]) -> tuple[GeneratedSequence, ...]:
+    """Read the sequences behind the best."""
+    return tuple(
+        GeneratedSequence(
+            text=sequence.text,
+            finish_reason=read_finish_reason(sequence.finish_reason),
+            target_tokens=sequence.target_tokens,
+            log_probability=sequence.log_probability,
+            score=sequence.score,
+            tokens=read_tokens(sequence.tokens),
+            attention=read_attention(sequence.attention) if sequence.HasField("attention") else None,
+            alignment=read_alignment(sequence.alignment) if sequence.HasField("alignment") else None,
+        )
+        for sequence in sequences
+    )
+
+
+def read_alignment(sent: alignment_pb2.Alignment) -> Alignment:
+    """Read which words translate which."""
+    sources, targets = tuple(map(read_segment, sent.source_words)), tuple(map(read_segment, sent.target_words))
+    links = tuple(Link(sources[link.source_word], targets[link.target_word], link.weight) for link in sent.links)
+    return Alignment(source_words=sources, target_words=targets, links=links)
+
+
+def read_tokens(tokens: Iterable[generation_pb2.GeneratedToken]) -> tuple[GeneratedToken, ...]:
+    """Read the tokens of a sequence, each with those that might have come instead."""
+    return tuple(
+        GeneratedToken(
+            token.token_id,
+            token.token,
+            token.log_probability,
+            tuple(TokenLogprob(one.token_id, one.token, one.log_probability) for one in token.top_logprobs),
+        )
+        for token in tokens
+    )
+
+
+def read_finish_reason(reason: generation_pb2.FinishReason.ValueType) -> str:
+    """Return the word for why a sequence ends."""
+    return read_name(generation_pb2.FinishReason.Name, reason, "FINISH_REASON_")
