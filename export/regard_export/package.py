@@ -42,8 +42,8 @@ from regard_export.errors import ExportError
 from regard_export.graph_files import GraphFiles, Progress, Writer
 from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.lowering import target_of
-from regard_export.parity import measure
 from regard_export.precision import TOLERANCES, in_precision
+from regard_export.proof import measure
 from regard_export.rounding import eager_differences
 
 PARITY_FILE = "parity.json"

@@ -13,8 +13,9 @@ import torch
 
 from regard.manifest import TapSpec
 from regard_export.checkpoint import Checkpoint
-from regard_export.parity import Parity, Source, answer_of, random_tokens
+from regard_export.parity import Parity
 from regard_export.precision import in_precision
+from regard_export.samples import Source, answer_of, random_tokens
 
 
 def eager_differences(checkpoint: Checkpoint, taps: tuple[TapSpec, ...], precision: str) -> dict[str, float]:

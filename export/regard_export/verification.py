@@ -14,8 +14,8 @@ from regard_export.checkpoint import load_checkpoint
 from regard_export.errors import CheckpointError, ParityError
 from regard_export.graph_files import GraphFiles
 from regard_export.languages import Languages
-from regard_export.parity import measure
 from regard_export.precision import TOLERANCES
+from regard_export.proof import measure
 from regard_export.rounding import eager_differences
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -18,10 +18,9 @@ import torch
 from regard.manifest import GenerationSpec, TapSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.generation import GREEDY
+from regard_export.parity import Parity
+from regard_export.samples import Source
 from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds, Stepper, greedy, run
-
-if TYPE_CHECKING:
-    from regard_export.parity import Parity, Source
 
 
 @dataclass

@@ -1,0 +1,79 @@
+"""What the proofs feed to the graphs and to the eager model, and what the eager model says in one step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from regard.manifest import GenerationSpec, Task
+from regard_export.checkpoint import Checkpoint
+from regard_export.families import logits_of
+from regard_export.inputs import Inputs
+from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds
+
+
+@dataclass(frozen=True)
+class Source:
+    """One batch of sources: what the graphs and the eager model are fed, and its real lengths [R]."""
+
+    feeds: Feeds
+    arguments: dict[str, torch.Tensor]
+    lengths: Array
+
+    @classmethod
+    def of(cls, inputs: Inputs, sample: Feeds) -> Source:
+        """Make one of a graph's inputs."""
+        tensors = {name: torch.from_numpy(array) for name, array in sample.items()}
+        lengths = inputs.lengths(sample)
+        feeds = sample | {"self_tap_rows": np.arange(len(lengths))}
+        return cls(feeds, inputs.arguments(tensors), lengths)
+
+    def real(self, answers: Any) -> Iterator[Any]:
+        """Yield each row of answers, [R, ...]; of one for every token, [R, S, C], without its padding."""
+        for row, length in zip(answers, self.lengths, strict=True):
+            yield row if answers.ndim == 2 else row[:length]
+
+    def alone(self, row: int) -> dict[str, torch.Tensor]:
+        """Return what the eager model takes of one row, without its padding."""
+        length = int(self.lengths[row])
+        return {
+            name: one[row : row + 1, :length] if name == "input_ids" else one[row : row + 1]
+            for name, one in self.arguments.items()
+        }
+
+    def halved(self) -> Source:
+        """Return the same with what the eager model takes in floating point in fp16."""
+        arguments = {k: v.half() if v.is_floating_point() else v for k, v in self.arguments.items()}
+        return dataclasses.replace(self, arguments=arguments)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an eager model that answers in one step says: `tensor` [R, ...], by the name of the graph's output."""
+
+    name: str
+    tensor: torch.Tensor
+    attentions: tuple[torch.Tensor, ...]
+
+
+def answer_of(checkpoint: Checkpoint, source: Source) -> Answer:
+    """Ask the eager model."""
+    if checkpoint.task is Task.SIMILARITY:
+        embedded: Any = checkpoint.family.embed(checkpoint.model, source.arguments, output_attentions=True)
+        embeddings = torch.nn.functional.normalize(embedded.pooler_output.float(), dim=-1)
+        return Answer("embeddings", embeddings, embedded.attentions)
+    output = checkpoint.model(**source.arguments, output_attentions=True)
+    return Answer("logits", logits_of(output), output.attentions)
+
+
+def random_tokens(spec: GenerationSpec, rows: int) -> Array:
+    """Return target tokens, int64 [rows, T], without padding, whose place some models count and others don't."""
+    tokens = np.random.default_rng(1).integers(0, spec.vocabulary_size, (rows, SAMPLE_TOKENS))
+    tokens[tokens == spec.pad_token_id] = spec.eos_token_ids[0]
+    tokens[:, 0] = spec.start_token_id
+    return tokens
