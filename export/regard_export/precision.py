@@ -14,7 +14,7 @@ from regard_export.checkpoint import Checkpoint
 TOLERANCES: dict[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2, "int8": None}
 """The largest absolute difference from the eager fp32 model; int8 is lossy by nature: its figures are reported.
 
-Where the eager model itself is further off in fp16, its own difference is what a package may have.
+Where twice what the eager model itself is off in fp16 is more, a package may be that far off.
 """
 
 

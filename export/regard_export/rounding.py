@@ -1,7 +1,7 @@
 """How far eager PyTorch itself goes from fp32 when it runs the same weights in fp16.
 
 Every operator of every layer rounds to eleven bits, and the logits of a trained model end up further off
-than one tolerance for all models can allow. A graph in fp16 may be as far from fp32 as its model is.
+than one tolerance for all models can allow. So a graph in fp16 is measured by how far off its model is.
 """
 
 from __future__ import annotations

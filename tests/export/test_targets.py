@@ -112,9 +112,11 @@ def test_the_report_says_what_was_compared_and_where(what: tuple[str, str, str],
     package = exported(*what)
     _, target, precision = what
     report = json.loads(package.path("parity.json").read_text())
-    worst = max(report["max_abs_difference"].values())
+    ours, eager = report["max_abs_difference"], report["eager_max_abs_difference"]
     assert report["tolerance"] == TOLERANCES[precision]
-    assert 0 < worst < (TOLERANCES[precision] or np.inf)
+    assert eager.keys() == (ours.keys() if precision == "fp16" else set())
+    assert max(ours.values()) > 0
+    assert all(ours[name] <= max(TOLERANCES[precision] or np.inf, 2 * eager.get(name, 0)) for name in ours)
     assert {tap.name for tap in package.manifest.taps} <= report["max_abs_difference"].keys()
     assert report["greedy_tokens_different"] == 0
     assert report["compared_on"] == ["cpu"]
@@ -123,21 +125,21 @@ def test_the_report_says_what_was_compared_and_where(what: tuple[str, str, str],
 
 
 def test_a_trained_model_may_be_as_far_off_in_fp16_as_its_eager_model_is(tmp_path: Path) -> None:
-    """Its logits differ by more than a random model's, and the report says by how much PyTorch's own do."""
+    """The report says by how much PyTorch's own do, which is beyond what any model may be off."""
     options = Options(name="demo-en-fr", target="cuda", precision="fp16")
     package = load_package(export(DEMONSTRATION / "demo-en-fr", tmp_path, options))
     report = json.loads(package.path("parity.json").read_text())
     ours, eager = report["max_abs_difference"], report["eager_max_abs_difference"]
     assert ours.keys() == eager.keys() > {"logits", "decoder.cross.0"}
     assert eager["logits"] > TOLERANCES["fp16"]
-    assert all(ours[name] <= max(eager[name], TOLERANCES["fp16"]) for name in ours)
+    assert all(ours[name] <= max(2 * eager[name], TOLERANCES["fp16"]) for name in ours)
     for graph in package.manifest.graphs.values():
         onnx.checker.check_model(package.path(graph.file))
 
 
 def test_beyond_both_it_is_refused() -> None:
     """The error names the larger of the two limits."""
-    parity = Parity(2e-2, (), {"logits": 4e-2})
+    parity = Parity(2e-2, (), {"logits": 2e-2})
     parity.note("logits", np.full(3, 0.03, np.float32), torch.zeros(3))
     parity.require()
     parity.note("logits", np.full(3, 0.06, np.float32), torch.zeros(3))
