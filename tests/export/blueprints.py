@@ -86,13 +86,18 @@ CLASSICS: dict[str, Callable[[], Blueprint]] = {
 }
 
 
-def peaked(blueprint: Blueprint) -> Blueprint:
-    """Draw weights anew, large enough for attention to have peaks."""
+WIDTHS = {"dot product": 1.6, "soft": 1.6}
+"""Of what is drawn narrower: where each step reads the former, rounding grows with the weights."""
+
+
+def peaked(name: str) -> Blueprint:
+    """Return a classic with weights drawn anew, large enough for attention to have peaks."""
+    blueprint, usual = CLASSICS[name](), WIDTHS.get(name, 2.6)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for name, parameter in blueprint.module.named_parameters():
+        for path, parameter in blueprint.module.named_parameters():
             if parameter.dim() > 1:
-                width = 6.0 if name.startswith("energy") else 2.6
+                width = 2.3 * usual if path.startswith("energy") else usual
                 parameter.normal_(0, width / parameter[0].numel() ** 0.5, generator=generator)
     blueprint.module.eval()
     return blueprint

@@ -5,6 +5,7 @@ Their weights are drawn wide, so that attention peaks: near-uniform attention wo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -56,6 +57,20 @@ QUERIES_AND_KEYS = (
     "qkv",
 )
 """What their weights are called; those are drawn wider still."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How wide the matrices of a model are drawn, times the root of the number of values that each output reads."""
+
+    matrices: float = 1.3
+    queries_and_keys: float = 2.4
+
+
+UNSCALED = Widths(matrices=1.0, queries_and_keys=1.2)
+"""For scores that aren't divided by the root of a head's size: wider, and rounding grows from layer to layer."""
+NARROW = Widths(queries_and_keys=1.8)
+"""For models in which wider queries and keys make the eager model's own rounding more than 1e-4."""
 
 
 def save_translator(directory: Path, model_class: str = "MarianMTModel", **options: object) -> Path:
@@ -150,7 +165,7 @@ def save_t5(directory: Path, model_class: str = "T5ForConditionalGeneration") ->
         eos_token_id=EOS,
         decoder_start_token_id=PAD,
     )
-    return _save(model_type(config), directory)
+    return _save(model_type(config), directory, widths=UNSCALED)
 
 
 def save_classifier(
@@ -199,7 +214,9 @@ def save_captioner(directory: Path, encoder: str = "ViT", decoder: str = "GPT2",
     model.generation_config = GenerationConfig(
         decoder_start_token_id=UNK, eos_token_id=EOS, pad_token_id=PAD, max_length=48
     )
-    return _save(model, save_processor(directory, **_size(vision_config)))
+    return _save(
+        model, save_processor(directory, **_size(vision_config)), widths=NARROW if decoder == "Roberta" else None
+    )
 
 
 def save_blip(directory: Path) -> Path:
@@ -211,7 +228,7 @@ def save_blip(directory: Path) -> Path:
         projection_dim=16,
     )
     model = transformers.BlipForConditionalGeneration(config)
-    return _save(model, save_processor(directory, "Blip", size={"height": 16, "width": 16}))
+    return _save(model, save_processor(directory, "Blip", size={"height": 16, "width": 16}), widths=NARROW)
 
 
 def save_image_classifier(directory: Path, model_class: str = "ViT", **sizes: object) -> Path:
@@ -238,7 +255,7 @@ def _size(config: transformers.PretrainedConfig) -> dict[str, object]:
     return {"size": {"height": height, "width": width}}
 
 
-def _draw(model: transformers.PreTrainedModel) -> None:
+def _draw(model: transformers.PreTrainedModel, widths: Widths) -> None:
     """Draw all weights anew: matrices by the width of what they read, norms around 1."""
     generator = torch.Generator().manual_seed(1)
     modules = dict(model.named_modules())
@@ -246,7 +263,8 @@ def _draw(model: transformers.PreTrainedModel) -> None:
         for name, parameter in model.named_parameters():
             kind = type(modules[name.rpartition(".")[0]]).__name__
             if parameter.dim() == 2:
-                width = 2.4 if any(part in name for part in QUERIES_AND_KEYS) else 1.3
+                peaks = any(part in name for part in QUERIES_AND_KEYS)
+                width = widths.queries_and_keys if peaks else widths.matrices
                 read = parameter.shape[0 if kind == "Conv1D" else 1]
                 parameter.normal_(0, width / read**0.5, generator=generator)
             elif "norm" in kind.lower() and name.endswith("weight"):
@@ -255,8 +273,10 @@ def _draw(model: transformers.PreTrainedModel) -> None:
                 parameter.normal_(0, 0.1, generator=generator)
 
 
-def _save(model: transformers.PreTrainedModel, directory: Path, *, reads_text: bool = True) -> Path:
-    _draw(model)
+def _save(
+    model: transformers.PreTrainedModel, directory: Path, *, reads_text: bool = True, widths: Widths | None = None
+) -> Path:
+    _draw(model, widths or Widths())
     model.save_pretrained(directory)
     if reads_text:
         _tokenizer().save_pretrained(directory)

@@ -13,6 +13,7 @@ from .checkpoints import (
     save_blip,
     save_captioner,
     save_classifier,
+    save_clip,
     save_completer,
     save_fsmt,
     save_git,
@@ -78,13 +79,26 @@ COMPLETERS: dict[str, Save] = {
     "OPT": lambda at: save_completer(at, "OPT"),
 }
 
+HEADS: dict[str, tuple[str, str]] = {
+    "Bert, tokens": ("Bert", "TokenClassification"),
+    "DebertaV2, tokens": ("DebertaV2", "TokenClassification"),
+    "Bert, answers": ("Bert", "QuestionAnswering"),
+    "Albert, answers": ("Albert", "QuestionAnswering"),
+}
+"""Classifiers of every token, and of the ends of an answer."""
+
 FAMILIES: dict[str, Save] = {
     **TRANSLATORS,
     **CAPTIONERS,
     **TRANSCRIBERS,
     **COMPLETERS,
     **{kind: partial(save_classifier, model_class=kind, **sizes) for kind, sizes in TEXT_CLASSIFIERS.items()},
+    **{
+        name: partial(save_classifier, model_class=kind, head=head, **TEXT_CLASSIFIERS[kind])
+        for name, (kind, head) in HEADS.items()
+    },
     **{kind: partial(save_image_classifier, model_class=kind, **sizes) for kind, sizes in IMAGE_CLASSIFIERS.items()},
+    "CLIP": save_clip,
 }
 """All of them: whatever is added above is a row of the certificate, too."""
 

@@ -40,7 +40,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
 
     def get(name: str) -> tuple[Blueprint, Package]:
         if name not in done:
-            blueprint = peaked(CLASSICS[name]())
+            blueprint = peaked(name)
             directory = export_module(blueprint, tmp_path_factory.mktemp("models"), Options(name="classic"))
             done[name] = blueprint, load_package(directory)
         return done[name]
@@ -178,7 +178,7 @@ async def test_the_engine_classifies_as_the_module_does(
 def test_the_service_serves_them(tmp_path: Path) -> None:
     """Over gRPC, from one server: a translation, a caption and a class, with words and patches on the axes."""
     for name in ("additive", "hard", "spatial"):
-        export_module(peaked(CLASSICS[name]()), tmp_path / "models", Options(name=name))
+        export_module(peaked(name), tmp_path / "models", Options(name=name))
     file = io.BytesIO()
     Image.new("RGB", (40, 30), "navy").save(file, "PNG")
     wanted = AttentionOptions()
@@ -202,7 +202,7 @@ def test_the_service_serves_them(tmp_path: Path) -> None:
 
 def test_local_attention_is_local() -> None:
     """No position sees one that is further away than the window."""
-    module: Any = peaked(CLASSICS["local"]()).module
+    module: Any = peaked("local").module
     (weights, _) = module.classify(torch.randint(2, VOCABULARY, (1, 9)), torch.tensor([9])).weights
     place = np.arange(9)
     near = np.abs(place[:, None] - place) <= 2
@@ -211,7 +211,7 @@ def test_local_attention_is_local() -> None:
 
 def test_sparse_attention_is_sparse() -> None:
     """Every position sees three others, or itself."""
-    module: Any = peaked(CLASSICS["sparse"]()).module
+    module: Any = peaked("sparse").module
     (weights, _) = module.classify(torch.randint(2, VOCABULARY, (1, 9)), torch.tensor([9])).weights
     assert ((weights > 0).sum(-1) == 3).all()
 

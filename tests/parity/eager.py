@@ -23,7 +23,10 @@ from .reference import Arguments, Expected, Reference
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """`logits` [T, V] of a generator, or [C] of a classifier, and the weights [H, Q, K] of every tap by its name."""
+    """`logits` [T, V] of a generator, [C] or [S, C] of a classifier, or an embedding [E]; `maps` are by taps' names.
+
+    Those are the weights [H, Q, K].
+    """
 
     logits: torch.Tensor
     maps: Mapping[str, torch.Tensor]
@@ -56,16 +59,18 @@ class EagerCheckpoint:
         self._model = kind.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
         self._family = family_of(manifest.source.model_type)
         self._taps = manifest.taps
+        self._compares = manifest.similarity is not None
         self._spec = manifest.generation
         self._prefills = manifest.reader == "prefill"
-        embeddings = None if manifest.image or manifest.audio else self._model.get_input_embeddings()
-        self.vocabulary_size = 0 if embeddings is None else embeddings.num_embeddings
+        reads = manifest.text is not None and (self._compares or not (manifest.image or manifest.audio))
+        reader: Any = self._model.get_submodule("text_model") if self._compares else self._model
+        self.vocabulary_size = reader.get_input_embeddings().num_embeddings if reads else 0
         self._reference = Reference(self._model, self._spec) if self._spec else None
 
     def arguments(self, source: Source) -> Arguments:
         """Name the source as Transformers does."""
-        name = "pixel_values" if isinstance(source, Pixels) else self._model.main_input_name
-        return {name: _tensor(source)}
+        names = {Pixels: "pixel_values", Tokens: "input_ids", Sound: "input_features"}
+        return {names[type(source)]: _tensor(source)}
 
     def search(self, source: Arguments, given: Mapping[str, Any]) -> Expected:
         """Return what `generate()` finds."""
@@ -80,6 +85,8 @@ class EagerCheckpoint:
     @torch.no_grad()
     def compute(self, source: Arguments, token_ids: Sequence[int] = ()) -> Computed:
         """Run the model as its family is called."""
+        if self._compares:
+            return self._embedded(source)
         if self._reference is None or self._spec is None:
             output = self._model(**source, output_attentions=True)
             return Computed(logits_of(output)[0], self._maps({("encoder", "self"): output.attentions}))
@@ -91,6 +98,19 @@ class EagerCheckpoint:
         if any(tap.stack == "encoder" for tap in self._taps):
             stacks["encoder", "self"] = self._family.encode(self._model, source, output_attentions=True).attentions
         return Computed(output.logits[0], self._maps(stacks))
+
+    @torch.no_grad()
+    def score(self, image: Arguments, text: Arguments) -> torch.Tensor:
+        """Return the logit [1, 1] of an image and a text."""
+        logit: torch.Tensor = self._model(**image, **text).logits_per_image
+        return logit
+
+    def _embedded(self, source: Arguments) -> Computed:
+        """Run one of two encoders whose answers are compared."""
+        stack = "image_encoder" if "pixel_values" in source else "text_encoder"
+        output: Any = self._family.embed(self._model, source, output_attentions=True)
+        maps = {f"{stack}.self.{layer}": weights[0] for layer, weights in enumerate(output.attentions)}
+        return Computed(torch.nn.functional.normalize(output.pooler_output[0], dim=-1), maps)
 
     def _places(self, read: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the positions of `read` [1, T] as `generate()` has them, for those that begin behind a padding's.

@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from regard.config import EngineSettings
@@ -29,10 +31,11 @@ from regard.engine.request import (
 from regard.engine.search.options import GenerationOptions, options_of
 from regard.engine.search.rules import Rules
 from regard.engine.source import Pixels, Sound, Source, Tokens
-from regard.manifest import GenerationSpec, Manifest, Package, Task
+from regard.manifest import GenerationSpec, Manifest, Package, SimilaritySpec, Task
+from regard.rpc.similarity import logits_of
 from regard.worker import Worker
 
-from .eager import Computed, Eager
+from .eager import Computed, Eager, EagerCheckpoint
 from .reference import Arguments, Expected
 from .verdicts import TIE_MARGIN, log_probabilities_differ, same_tokens
 
@@ -92,17 +95,25 @@ def prove(package: Package, eager: Eager) -> Proof:
     manifest = package.manifest
     for hypotheses in HYPOTHESES if manifest.generation else (1,):
         questions = list(_questions(manifest, eager, hypotheses))
-        for group in (questions, *([question] for question in questions[:ALONE])):
+        for group in (questions, *([question] for question in _alone(questions))):
             answers, joined = _ask(package, group, max_rows=BATCH * hypotheses)
             proof.joined += joined
             for question, answer in zip(group, answers, strict=True):
                 _judge(question, answer, manifest, eager, proof)
+            if manifest.similarity is not None and isinstance(eager, EagerCheckpoint):
+                _compare_scores(group, answers, manifest.similarity, eager, proof)
     return proof
+
+
+def _alone(questions: Sequence[Question]) -> list[Question]:
+    """Return the first questions of every kind of source."""
+    kinds = {type(question.source) for question in questions}
+    return [one for kind in kinds for one in [each for each in questions if type(each.source) is kind][:ALONE]]
 
 
 def _questions(manifest: Manifest, eager: Eager, hypotheses: int) -> Iterable[Question]:
     spec = manifest.generation
-    for source, steps in zip(_sources(manifest, eager), STEPS, strict=True):
+    for source, steps in zip(_sources(manifest, eager), cycle(STEPS), strict=False):
         arguments = eager.arguments(source)
         if spec is None:
             yield Question(source, arguments, None, None)
@@ -126,12 +137,23 @@ def _sources(manifest: Manifest, eager: Eager) -> Iterable[Source]:
         if manifest.audio is not None:
             features = random.standard_normal((manifest.audio.mel_bins, manifest.audio.frames))
             yield Sound(features.astype(np.float32), manifest.audio.positions)
-        elif manifest.image is None:
-            words = random.integers(4, eager.vocabulary_size, length - len(ends))
-            yield Tokens(np.array([*words, *ends], np.int64))
-        else:
+        elif eager.vocabulary_size:
+            yield Tokens(_tokens(manifest, eager.vocabulary_size, length, ends, random))
+        if manifest.image is not None:
             pixels = random.standard_normal((3, manifest.image.height, manifest.image.width))
             yield Pixels(pixels.astype(np.float32), manifest.image.positions)
+
+
+def _tokens(
+    manifest: Manifest, vocabulary_size: int, length: int, ends: Sequence[int], random: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Return random tokens [S]; the last two of a vocabulary whose texts are compared begin and end every text."""
+    if manifest.similarity is None:
+        return np.array([*random.integers(4, vocabulary_size, length - len(ends)), *ends], np.int64)
+    assert manifest.text is not None
+    start, end = vocabulary_size - 2, vocabulary_size - 1
+    words = random.integers(0, start, min(length, manifest.text.max_source_tokens - 2))
+    return np.array([start, *words, end], np.int64)
 
 
 class _Joins(SilentObserver):
@@ -177,7 +199,7 @@ def _judge(
 ) -> None:
     if isinstance(answer, Classification):
         computed = eager.compute(question.arguments)
-        proof.note("logits", _difference(answer.output, computed.logits))
+        proof.note("embeddings" if manifest.similarity else "logits", _difference(answer.output, computed.logits))
         _compare_maps(answer.taps, computed, proof)
         return
     assert manifest.generation and question.options and question.expected
@@ -188,6 +210,23 @@ def _judge(
         forced = [rules.forced(at) is not None for at in range(len(sequence.token_ids))]
         proof.note("logits", log_probabilities_differ(sequence, computed.logits.log_softmax(-1), forced))
         _compare_maps(sequence.taps, computed, proof)
+
+
+def _compare_scores(
+    questions: Sequence[Question],
+    answers: Sequence[Generation | Classification],
+    spec: SimilaritySpec,
+    eager: EagerCheckpoint,
+    proof: Proof,
+) -> None:
+    """Compare the logits of every image with every text."""
+    asked = zip(questions, answers, strict=True)
+    outputs = [(one, answer.output) for one, answer in asked if isinstance(answer, Classification)]
+    images = [pair for pair in outputs if isinstance(pair[0].source, Pixels)]
+    texts = [pair for pair in outputs if isinstance(pair[0].source, Tokens)]
+    for (image, seen), (text, meant) in product(images, texts):
+        ours = logits_of(spec, seen[None].astype(np.float64), meant[None].astype(np.float64))
+        proof.note("logits", _difference(ours, eager.score(image.arguments, text.arguments)))
 
 
 def _compare_tokens(
@@ -206,7 +245,8 @@ def _compare_tokens(
 def _compare_maps(taps: Mapping[str, FloatArray], computed: Computed, proof: Proof) -> None:
     for name, weights in taps.items():
         expected = computed.maps[name]
-        kind = name.rpartition(".")[0].replace(".", " ")
+        stack, attention, _layer = name.split(".")
+        kind = f"{'encoder' if stack.endswith('encoder') else stack} {attention}"
         proof.note(kind, _difference(weights, expected))
         proof.peaks.setdefault(kind, []).extend(_peaks(kind, expected.numpy()))
 
