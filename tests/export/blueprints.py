@@ -97,7 +97,7 @@ def peaked(name: str) -> Blueprint:
     with torch.no_grad():
         for path, parameter in blueprint.module.named_parameters():
             if parameter.dim() > 1:
-                width = 2.3 * usual if path.startswith("energy") else usual
+                width = 6.0 if path.startswith(("energy", "score")) else usual
                 parameter.normal_(0, width / parameter[0].numel() ** 0.5, generator=generator)
     blueprint.module.eval()
     return blueprint
