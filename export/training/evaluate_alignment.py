@@ -52,7 +52,10 @@ def main() -> None:
         *_figures("calibrated attention, IBM Model 1 as the bar", calibrated, pairs, gold, bars=(MODEL_1, 1)),
         *_figures("diagonal", map(_diagonal, pairs), pairs, gold),
         *_figures(
-            "aligner of the calibration, trained on its bitext", _statistical(pairs, options.bitext), pairs, gold
+            "aligner of the calibration, these pairs among its bitext",
+            _statistical(pairs, options.bitext),
+            pairs,
+            gold,
         ),
     ]
     for name, other in _parts(forcer.heads, spec):
