@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,9 @@ class ModelWorker(Protocol):
 
     def start(self) -> None:
         """Load the model and start its threads; blocks."""
+
+    def expecting(self, foreseen: GenerateRequest | ClassifyRequest) -> AbstractContextManager[None]:
+        """Hold room while the source of a request is read; raises at once if there is none."""
 
     async def run(self, request: GenerateRequest | ClassifyRequest) -> Generation | Classification:
         """Return the result of one input."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import structlog
@@ -140,6 +141,20 @@ class Worker:
             thread.start()
         self._accepting = True
 
+    @contextmanager
+    def expecting(self, foreseen: Request) -> Iterator[None]:
+        """Hold room in the queue while the source of a request is read, which `run` or `stream` is given then.
+
+        Raises at once what they would raise for a full queue, or for a deadline that can't be kept.
+        """
+        self._check_accepting()
+        ticket = Ticket(foreseen, lambda outcome: None, self._clock())
+        self._scheduler.expect(ticket)
+        try:
+            yield
+        finally:
+            self._scheduler.unexpect(ticket)
+
     async def run(self, request: Request) -> Generation | Classification:
         """Return the result of `request`. Cancelling this call takes the request out of the batch."""
         loop = asyncio.get_running_loop()
@@ -211,9 +226,7 @@ class Worker:
         return [Classifier(manifest, sessions, *shared) for _ in range(settings.instances)]
 
     def _submit(self, request: Request, listener: Callable[[Event | RegardError], None]) -> Ticket:
-        if not self._accepting:
-            name = self.package.manifest.name
-            raise UnavailableError(f"model {name!r} takes no requests now: it is loading or shutting down; try again")
+        self._check_accepting()
 
         def settled(outcome: Event | RegardError) -> None:
             if not isinstance(outcome, TokenEvent):
@@ -229,6 +242,11 @@ class Worker:
             displaced.finish(error)
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
         return ticket
+
+    def _check_accepting(self) -> None:
+        if not self._accepting:
+            name = self.package.manifest.name
+            raise UnavailableError(f"model {name!r} takes no requests now: it is loading or shutting down; try again")
 
     def _abandon(self, ticket: Ticket) -> None:
         """Let go of a request whose caller no longer waits; if it has its place, the next step does."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class ScriptedWorker:
 
     `steps` is the leash: while it is clear, nothing advances; it is drawn in once a text has
     `pause_after` tokens. `fail` may give the error that a
-    request ends with; `capacity` is how many requests may be inside.
+    request ends with; `capacity` is how many requests may be inside, those that are being read among them.
     """
 
     def __init__(self, package: Package, observer: ModelObserver) -> None:
@@ -49,6 +50,7 @@ class ScriptedWorker:
         self.capacity = 1000
         self.fail: Callable[[Request], Exception | None] = lambda request: None
         self.seen: list[Request] = []
+        self.expected = 0
         self.inside = 0
         self.left_early = 0
         self.refused = 0
@@ -72,6 +74,16 @@ class ScriptedWorker:
         """Return when `condition`, which looks at this worker's counts, holds."""
         async with self.changed:
             await self.changed.wait_for(condition)
+
+    @contextmanager
+    def expecting(self, foreseen: Request) -> Iterator[None]:
+        """Hold room for one more."""
+        self._check_room()
+        self.expected += 1
+        try:
+            yield
+        finally:
+            self.expected -= 1
 
     async def run(self, request: Request) -> Generation | Classification:
         """Return the result of one input."""
@@ -121,15 +133,17 @@ class ScriptedWorker:
         self.loop = asyncio.get_running_loop()
         if not self.ready:
             raise UnavailableError("the model is stopped")
-        if self.inside >= self.capacity:
-            self.refused += 1
-            await self._count(0)
-            raise QueueFullError(f"{self.capacity} requests wait already; try again later")
+        self._check_room()
         self.seen.append(request)
         error = self.fail(request)
         if error is not None:
             raise error
         await self._count(+1)
+
+    def _check_room(self) -> None:
+        if self.inside + self.expected >= self.capacity:
+            self.refused += 1
+            raise QueueFullError(f"{self.capacity} requests wait already; try again later")
 
     async def _leave(self) -> None:
         await self._count(-1)

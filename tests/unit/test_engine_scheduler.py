@@ -103,6 +103,40 @@ def test_the_queue_is_bounded() -> None:
     assert (scheduler.waiting, scheduler.running) == (2, 1)
 
 
+def test_what_is_expected_counts_as_waiting() -> None:
+    """One waits, one is being read: a queue of two is full until the second is let go."""
+    scheduler, expected = scheduler_of(ticket(), max_queue=2), ticket()
+    scheduler.expect(expected)
+    with pytest.raises(QueueFullError, match="2 requests wait already"):
+        scheduler.expect(ticket())
+    scheduler.unexpect(expected)
+    scheduler.expect(ticket())
+    assert scheduler.waiting == 1
+
+
+def test_what_is_expected_drives_nobody_out() -> None:
+    """In a full queue there is room for another client's request; who leaves for it does so once it comes."""
+    scheduler = scheduler_of(*(ticket(client="many") for _ in range(3)), max_queue=3)
+    few = ticket(client="few")
+    scheduler.expect(few)
+    assert scheduler.waiting == 3
+    scheduler.unexpect(few)
+    ((left, _),) = scheduler.submit(few)
+    assert left.request.client == "many"
+
+
+def test_work_that_is_expected_counts_too() -> None:
+    """Where a second of work may wait, two requests of most of a second each are one too many, read or not."""
+    scheduler = scheduler_of(max_queue_s=1.0)
+    scheduler.read(1024, 10.24)
+    first = ticket(80)
+    scheduler.expect(first)
+    with pytest.raises(QueueFullError, match="take 1 s already"):
+        scheduler.expect(ticket(80))
+    scheduler.unexpect(first)
+    scheduler.expect(ticket(80))
+
+
 def test_a_client_with_a_thousand_requests_waits_for_them_and_another_does_not() -> None:
     """What comes after a thousand requests of one client is served next, and then in turns."""
     scheduler = scheduler_of(*(ticket(client="many") for _ in range(1000)), max_queue=2000)

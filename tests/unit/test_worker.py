@@ -15,7 +15,7 @@ from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation, TokenEvent
 from regard.engine.search.options import GenerationOptions
 from regard.engine.session import Session
-from regard.engine.source import Tokens
+from regard.engine.source import Tokens, Unread
 from regard.errors import EngineError, PackageError, QueueFullError, UnavailableError
 from regard.manifest import Package
 from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step
@@ -124,6 +124,25 @@ async def test_a_full_queue_refuses_at_the_door(worker: Worker, gate: Gate) -> N
     assert len(await asyncio.gather(*calls)) == 3
 
 
+async def test_what_is_expected_has_its_room(worker: Worker, gate: Gate) -> None:
+    """One runs, one waits and one is being read: the next is refused, until the third is in or given up."""
+    gate.open.clear()
+    calls = [asyncio.create_task(worker.run(request(5)))]
+    await settled(gate, worker)
+    calls.append(asyncio.create_task(worker.run(request(6))))
+    await asyncio.sleep(0)
+    foreseen = replace(request(7), source=Unread(9))
+    with worker.expecting(foreseen):
+        with pytest.raises(QueueFullError), worker.expecting(foreseen):
+            pass
+        assert worker.waiting == 1
+    with worker.expecting(foreseen):
+        pass
+    calls.append(asyncio.create_task(worker.run(request(7))))
+    gate.open.set()
+    assert len(await asyncio.gather(*calls)) == 3
+
+
 async def test_draining_answers_what_was_accepted_and_refuses_the_rest(worker: Worker, gate: Gate) -> None:
     """`drain` returns only when the accepted requests have their results."""
     gate.open.clear()
@@ -135,6 +154,8 @@ async def test_draining_answers_what_was_accepted_and_refuses_the_rest(worker: W
     await asyncio.sleep(0)
     with pytest.raises(UnavailableError):
         await worker.run(request(7))
+    with pytest.raises(UnavailableError), worker.expecting(request(7)):
+        pass
     assert not drained.done()
     gate.open.set()
     await drained

@@ -6,8 +6,9 @@ higher, so nothing waits for ever. A batch always holds the request whose turn i
 with those nearest to it in length among the next ones, so that little is padded.
 
 A request is refused at once where it would wait in vain: if too many requests or too much work
-waits, or if its deadline would pass behind what is served before it. A full queue keeps those whose
-turn comes first, so that no client fills it for all.
+waits, or if its deadline would pass behind what is served before it. So it is before its source is
+read, too: what is being read is expected, and counts as waiting. A full queue keeps those whose turn
+comes first, so that no client fills it for all.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Scheduler:
         self._waiting: dict[Ticket, FairQueue] = {}
         self._deadlines: list[tuple[float, int, Ticket]] = []
         self._numbers = count()
-        self._running = self._running_rows = 0
+        self._running = self._running_rows = self._expected = 0
+        self._expected_s = 0.0
         self._forecast = Forecast(settings)
         self._now = 0.0
         self._lock = threading.Lock()
@@ -63,20 +65,37 @@ class Scheduler:
         Raises `QueueFullError` for a request that would wait in vain, and `InvalidInputError` for
         one that takes more rows than an instance has.
         """
-        if ticket.width > self._settings.max_rows:
-            raise InvalidInputError(
-                f"generation asks for {ticket.width} beams or sequences; this server decodes at most "
-                f"{self._settings.max_rows} side by side (engine.max_rows)",
-                field="generation",
-            )
+        self._check_width(ticket)
         with self._lock:
             ticket.number, ticket.work_s = next(self._numbers), self._forecast.work_s(ticket.request)
             self._check_deadline(ticket)
-            leaving = self._make_room(ticket)
+            leaving = self._room_for(ticket, len(self._waiting), self._work_s)
+            for last, _ in leaving:
+                self._leave(last)
             self._enter(ticket, self._queues[ticket.request.priority], ticket.submitted_at)
             if ticket.request.deadline is not None:
                 insort(self._deadlines, (ticket.request.deadline, ticket.number, ticket))
             return leaving
+
+    def expect(self, ticket: Ticket) -> None:
+        """Count a request whose source is still being read as if it waited, until `unexpect`.
+
+        The ticket holds what is foreseen of it. Raises what `submit` would raise once all that is
+        expected waits.
+        """
+        self._check_width(ticket)
+        with self._lock:
+            ticket.work_s = self._forecast.work_s(ticket.request)
+            self._check_deadline(ticket)
+            self._room_for(ticket, len(self._waiting) + self._expected, self._work_s + self._expected_s)
+            self._expected += 1
+            self._expected_s += ticket.work_s
+
+    def unexpect(self, ticket: Ticket) -> None:
+        """Count a request no longer that was expected: its source is read, or can't be."""
+        with self._lock:
+            self._expected -= 1
+            self._expected_s = self._expected_s - ticket.work_s if self._expected else 0.0
 
     def cancel(self, ticket: Ticket) -> bool:
         """Note that a request's caller has gone; return whether it waited, and so has left already."""
@@ -172,6 +191,14 @@ class Scheduler:
             window += near
         return window
 
+    def _check_width(self, ticket: Ticket) -> None:
+        if ticket.width > self._settings.max_rows:
+            raise InvalidInputError(
+                f"generation asks for {ticket.width} beams or sequences; this server decodes at most "
+                f"{self._settings.max_rows} side by side (engine.max_rows)",
+                field="generation",
+            )
+
     def _check_deadline(self, ticket: Ticket) -> None:
         """Raise `QueueFullError` if a deadline would pass behind what is served before it.
 
@@ -204,25 +231,23 @@ class Scheduler:
     def _work_s(self) -> float:
         return sum(queue.work_s for queue in self._queues.values())
 
-    def _make_room(self, ticket: Ticket) -> Ended:
-        """Take out what the queue can't hold beside a request: those whose turn comes last, and after its own.
+    def _room_for(self, ticket: Ticket, waiting: int, work_s: float) -> Ended:
+        """Return what a queue of so many, with so much work, can't hold beside a request, and why.
 
-        Raises `QueueFullError`, and takes out nothing, if they are too few.
+        It is those whose turn comes last, and after the request's own. Raises `QueueFullError` if they are too few.
         """
         spare_s = math.inf
         if self._forecast.measured(ticket.request):
-            spare_s = self._settings.max_queue_s * self._settings.instances - self._work_s - ticket.work_s
+            spare_s = self._settings.max_queue_s * self._settings.instances - work_s - ticket.work_s
         later = self._later_than(ticket)
         leaving: Ended = []
-        while (problem := self._full(len(self._waiting) - len(leaving), spare_s)) is not None:
-            error = _refusal(problem, self._work_s / self._settings.instances / 2)
+        while (problem := self._full(waiting - len(leaving), spare_s)) is not None:
+            error = _refusal(problem, work_s / self._settings.instances / 2)
             last = next(later, None)
             if last is None:
                 raise error
             leaving.append((last, error))
             spare_s += last.work_s
-        for last, _ in leaving:
-            self._leave(last)
         return leaving
 
     def _full(self, waiting: int, spare_s: float) -> str | None:

@@ -41,7 +41,14 @@ class Sound:
     length: int
 
 
-Source = Tokens | Pixels | Sound
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A source that is still being read, of about `length` positions. Nothing runs on it."""
+
+    length: int
+
+
+Source = Tokens | Pixels | Sound | Unread
 
 
 def lengths_of(sources: Sequence[Source]) -> npt.NDArray[np.int32]:

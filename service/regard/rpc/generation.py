@@ -14,6 +14,7 @@ from regard.attention.axes import Passage
 from regard.attention.heads import alignment_of, tap_name
 from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TokenEvent
 from regard.engine.search.options import GenerationOptions
+from regard.engine.source import Unread
 from regard.errors import EngineError
 from regard.manifest import AlignmentSpec, GenerationSpec, Manifest, Task
 from regard.rpc import convert
@@ -58,6 +59,16 @@ class GenerateOrder(Order):
     options_behind: Callable[[int], GenerationOptions] | None = None
     """The options behind a prompt of so many tokens, which takes the start token's place; None if none does."""
     alignment: AlignmentSpec | None = None
+
+    def foreseen(self, positions: int) -> GenerateRequest:
+        """Return what the engine will be asked for, as far as it is known before the source is read."""
+        return GenerateRequest(
+            Unread(positions),
+            self.options,
+            deadline=self.call.deadline,
+            client=self.call.client,
+            priority=self.call.priority,
+        )
 
     def request(self, reading: Reading, *, streaming: bool) -> GenerateRequest:
         """Return what the engine is asked for. Raises `InvalidInputError` if a prompt leaves too little room."""

@@ -17,8 +17,8 @@ from regard.audio.codec import AudioCodec
 from regard.audio.sound import AudioLimits, read_file, read_samples
 from regard.catalog import Catalog, Model
 from regard.config import ServerSettings
-from regard.engine.request import Classification, ClassifyRequest
-from regard.engine.source import Source
+from regard.engine.request import Classification, ClassifyRequest, GenerateRequest
+from regard.engine.source import Source, Unread
 from regard.errors import DeadlineExceededError, EngineError, InvalidInputError, RequestCancelledError, UnavailableError
 from regard.manifest import Task
 from regard.metrics import Metrics
@@ -71,6 +71,12 @@ class Order:
     def tap_names(self) -> frozenset[str]:
         """The taps that the engine is asked for; none without attention."""
         return self.attention.selection.tap_names if self.attention else frozenset()
+
+    def foreseen(self, positions: int) -> ClassifyRequest | GenerateRequest:
+        """Return what the engine will be asked for, as far as it is known before the source is read."""
+        return ClassifyRequest(
+            Unread(positions), deadline=self.call.deadline, client=self.call.client, priority=self.call.priority
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,11 @@ class Resources:
             self.metrics.input_ended(order.model.labels, code)
 
     async def read_text(self, order: Order, text: str, field: str) -> Reading:
-        """Return the tokens of `text`, in the threads. Raises `InvalidInputError` for what the model can't take."""
+        """Return the tokens of `text`, in the threads.
+
+        Raises `InvalidInputError` for what the model can't take, and at once `QueueFullError` if there is
+        no room for it.
+        """
         codec = self._codec(order, field)
 
         def work() -> Reading:
@@ -137,7 +147,7 @@ class Resources:
                 return TextReading(text, codec.encode_prompt(text, field=field))
             return TextReading(text, codec.encode(text, truncate=order.truncate, field=field))
 
-        return await self.read(order, work, field)
+        return await self.read(order, work, field, codec.foresee(text))
 
     async def read_pair(self, order: Order, text: str, pair: str, field: str, pair_field: str) -> Reading:
         """Return the tokens of two texts together, in the threads. Raises as `read_text` does."""
@@ -147,7 +157,7 @@ class Resources:
             encoded = codec.encode_pair(text, pair, truncate=order.truncate, field=field, pair_field=pair_field)
             return TextReading(text, encoded)
 
-        return await self.read(order, work, field)
+        return await self.read(order, work, field, codec.foresee(text, pair))
 
     async def read_windows(
         self,
@@ -170,7 +180,8 @@ class Resources:
                 order.attention.check(readings[0].passage, field)
             return readings
 
-        return await self.offload(work)
+        with order.model.worker.expecting(order.foreseen(codec.foresee(question, context))):
+            return await self.offload(work)
 
     async def read_image(self, order: Order, data: bytes, field: str) -> Reading:
         """Return the pixel values of an image file, in the threads. Raises as `read_text` does."""
@@ -182,20 +193,24 @@ class Resources:
         def work() -> Reading:
             return ImageReading(codec.encode(data, limits, field), codec.spec)
 
-        return await self.read(order, work, field)
+        return await self.read(order, work, field, codec.spec.positions)
 
     async def read_sound(
-        self, codec: AudioCodec, sound: transcription_pb2.AudioInput, field: str
+        self, order: Order, codec: AudioCodec, sound: transcription_pb2.AudioInput, field: str
     ) -> npt.NDArray[np.float32]:
-        """Return the samples of a sound at the model's rate, in the threads. Raises as `read_file` does."""
+        """Return the samples of a sound at the model's rate, in the threads.
+
+        Raises as `read_file` does, and at once `QueueFullError` if there is no room for it.
+        """
         limits, rate = AudioLimits(self.settings.max_audio_bytes, self.settings.max_audio_s), codec.spec.sampling_rate
         kind = sound.WhichOneof("kind")
         if kind is None:
             raise InvalidInputError(f"{field} is empty; give a file or samples", field=field)
-        if kind == "file":
-            return await self.offload(read_file, sound.file, rate, limits, f"{field}.file")
-        given = sound.samples
-        return await self.offload(read_samples, given.samples, given.sampling_rate, rate, limits, f"{field}.samples")
+        with order.model.worker.expecting(order.foreseen(codec.spec.positions)):
+            if kind == "file":
+                return await self.offload(read_file, sound.file, rate, limits, f"{field}.file")
+            given, field = sound.samples, f"{field}.samples"
+            return await self.offload(read_samples, given.samples, given.sampling_rate, rate, limits, field)
 
     async def answer(self, order: Order, source: Source) -> Classification:
         """Return what the model answers in one step, with the taps that `order` asks for."""
@@ -217,8 +232,13 @@ class Resources:
             raise InvalidInputError(f"{field}: model {order.model.manifest.name} takes images, not text", field=field)
         return codec
 
-    async def read(self, order: Order, work: Callable[[], AnyReading], field: str) -> AnyReading:
-        """Return what `work` reads, in the threads. Raises `InvalidInputError` if its attention is over the budget."""
+    async def read(
+        self, order: Order, work: Callable[[], AnyReading], field: str, foreseen_positions: int
+    ) -> AnyReading:
+        """Return what `work` reads, in the threads. Raises `InvalidInputError` if its attention is over the budget.
+
+        If there is no room for what is foreseen, it is not read at all: raises what `Worker.expecting` does.
+        """
 
         def checked() -> AnyReading:
             reading = work()
@@ -226,7 +246,8 @@ class Resources:
                 order.attention.check(reading.passage, field)
             return reading
 
-        return await self.offload(checked)
+        with order.model.worker.expecting(order.foreseen(foreseen_positions)):
+            return await self.offload(checked)
 
     async def offload(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `function` in the threads."""

@@ -68,7 +68,8 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
         self, order: GenerateOrder, text: str, markup: Markup, field: str, *, keep_alignment: bool
     ) -> Product:
         with self._resources.one_input(order):
-            document = await self._resources.offload(read_document, text, markup, field)
+            with order.model.worker.expecting(order.foreseen(order.codec.foresee(text))):
+                document = await self._resources.offload(read_document, text, markup, field)
             reading = await self._resources.read_text(order, document.text, field)
             product = await self._generations.generate(order, reading, field)
             await self._resources.offload(mark, product, document, keep_alignment=keep_alignment)

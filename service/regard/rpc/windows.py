@@ -115,13 +115,15 @@ class Windows:
         codec = order.generate.model.audio
         if codec is None:
             raise InvalidInputError(f"{field}: model {order.generate.model.manifest.name} takes no sound", field=field)
-        samples = await self.resources.read_sound(codec, sound, field)
+        samples = await self.resources.read_sound(order.generate, codec, sound, field)
         return codec, samples, codec.windows(samples)
 
     async def _encode(
         self, order: TranscribeOrder, codec: AudioCodec, samples: FloatArray, window: int, field: str
     ) -> SoundReading:
-        return await self.resources.read(order.generate, lambda: SoundReading(codec.encode(samples, window)), field)
+        return await self.resources.read(
+            order.generate, lambda: SoundReading(codec.encode(samples, window)), field, codec.spec.positions
+        )
 
     async def _hear(
         self, order: TranscribeOrder, codec: AudioCodec, samples: FloatArray, window: int, field: str

@@ -22,6 +22,9 @@ from regard.text.stops import StopStrings
 # A text longer than this for each token that the model takes is not worth tokenizing.
 _CHARACTERS_PER_TOKEN = 64
 
+# About so many bytes of UTF-8 make a token, in most scripts.
+_BYTES_PER_TOKEN = 4
+
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
@@ -100,6 +103,11 @@ class TextCodec:
         self._empty_token_id = spec.empty_token_id
         self._max_tokens = spec.max_source_tokens or 0
         self._max_characters = _CHARACTERS_PER_TOKEN * self._max_tokens
+
+    def foresee(self, text: str, pair: str = "") -> int:
+        """Return about how many tokens a text, or two together, will have, by their bytes alone."""
+        size = sum(len(one[: self._max_characters].encode("utf-8", "surrogatepass")) for one in (text, pair))
+        return min(1 + size // _BYTES_PER_TOKEN, self._max_tokens)
 
     def encode(self, text: str, *, truncate: bool, field: str) -> EncodedText:
         """Return the tokens of `text`, special tokens included.
