@@ -416,6 +416,68 @@ class ComparedText:
 
 
 @dataclass(frozen=True, slots=True)
+class Faithfulness:
+    """How well an order of an input's parts agrees with what the model does without them, in units of the score.
+
+    Low `deletion_auc` and `sufficiency` are faithful, and high `insertion_auc` and `comprehensiveness`.
+    """
+
+    deletion_auc: float
+    insertion_auc: float
+    comprehensiveness: float
+    sufficiency: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Attribution:
+    """What one method says that each part of an input is worth, float64 [parts], and how faithful that is."""
+
+    method: str
+    weights: npt.NDArray[np.float64]
+    faithfulness: Faithfulness | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attributions:
+    """What several methods say of one input: of its words or tokens, or its patches, which a `grid` places.
+
+    `random` is the faithfulness of orders drawn at random, which a method must surpass to tell anything. `cover` is
+    what covers a word under occlusion; `runs` is how often the model was run.
+    """
+
+    parts: tuple[Segment, ...]
+    grid: PatchGrid | None
+    methods: tuple[Attribution, ...]
+    random: Faithfulness | None
+    cover: str
+    runs: int
+    package_sha256: str
+    precision: str
+
+    def __getitem__(self, method: str) -> Attribution:
+        """Return what a method says; raises `KeyError` for one that was not asked for."""
+        for one in self.methods:
+            if one.method == method:
+                return one
+        raise KeyError(f"{method} was not asked for; there are {', '.join(one.method for one in self.methods)}")
+
+    def ranked(self, method: str) -> list[tuple[Segment, float]]:
+        """Return the parts with what a method says that they are worth, the most first."""
+        weights = self[method].weights
+        return [(self.parts[place], float(weights[place])) for place in np.argsort(-weights, kind="stable")]
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAttribution:
+    """Which parts of one input made a class likely; the score that they are weighed by is its probability."""
+
+    explained: ClassProbability
+    likeliest: ClassProbability
+    attributions: Attributions
+    model: ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
 class Tap:
     """One layer whose attention weights can be asked for."""
 

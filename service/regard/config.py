@@ -89,6 +89,8 @@ class ServerSettings(BaseSettings):
     """Seconds of one sound."""
     max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
     """Bytes of attention weights in one response, shared evenly by its inputs."""
+    max_attribution_runs: int = Field(default=1024, ge=1, le=1 << 20)
+    """Runs of a model that the attribution of one input may take."""
     codec_threads: int = Field(default=2, ge=1, le=64)
     """Threads that turn text into tokens and back, and attention into maps."""
     drain_timeout_s: float = Field(default=30.0, ge=0)

@@ -7,7 +7,7 @@ one of the shades ░▒▓█.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,13 @@ _RAMP = (
     (0.75, (84, 184, 150)),
     (1.00, (238, 242, 176)),
 )
+_RAMP_AGAINST = (
+    (0.00, (22, 27, 38)),
+    (0.25, (74, 36, 44)),
+    (0.50, (134, 52, 50)),
+    (0.75, (204, 88, 62)),
+    (1.00, (252, 190, 142)),
+)
 _SHADES = " ░▒▓█"
 _ASCII_SHADES = " .:*#"
 _ADVANCED = frozenset({"256", "truecolor", "windows"})
@@ -35,6 +42,17 @@ _WIDEST_LABEL = 20
 _DIM = Style(dim=True)
 _NAME = Style(bold=True)
 _SPECIAL = Style(dim=True, italic=True)
+
+
+def percent(weight: float) -> str:
+    """Return a weight as a percentage in two or three characters."""
+    return f"{100 * weight:.0f}"
+
+
+def signed_percent(weight: float) -> str:
+    """Return a weight, which may be below 0, as a percentage with its sign; nothing rounds to 0 with a sign."""
+    figure = f"{100 * weight:+.0f}"
+    return "0" if figure in ("+0", "-0") else figure
 
 
 @dataclass(frozen=True)
@@ -125,16 +143,17 @@ class AlignmentGrid:
 
 @dataclass(frozen=True)
 class HighlightedText:
-    """Words in reading order, each shaded by its weight, with the percentage below it."""
+    """Words in reading order, each shaded by its weight, with the percentage below it; weights may be below 0."""
 
     words: Sequence[Label]
     weights: Sequence[float]
+    figure: Callable[[float], str] = percent
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shade = Shader.of(console, options, max(self.weights, default=0.0))
+        shade = Shader.of(console, options, max(map(abs, self.weights), default=0.0))
         above, below = Text(no_wrap=True), Text(no_wrap=True)
         for word, weight in zip(self.words, self.weights, strict=True):
-            figure = percent(weight)
+            figure = self.figure(weight)
             width = min(max(word.width, cell_len(figure)) + 2, options.max_width)
             if above.cell_len + width > options.max_width:
                 yield from (above, below)
@@ -202,7 +221,7 @@ class Shader:
 
     def shade(self, weight: float) -> str:
         """Return the character for a weight on a console without colours."""
-        return self.shades[min(int(weight / self.most * len(self.shades)), len(self.shades) - 1)]
+        return self.shades[min(int(abs(weight) / self.most * len(self.shades)), len(self.shades) - 1)]
 
     def _style(self, weight: float) -> Style:
         red, green, blue = color(weight / self.most)
@@ -213,20 +232,16 @@ class Shader:
         )
 
 
-def percent(weight: float) -> str:
-    """Return a weight as a percentage in two or three characters."""
-    return f"{100 * weight:.0f}"
-
-
 def captioned(title: str, drawing: RenderableType, caption: str) -> Group:
     """Put a title above a drawing, and below it what was drawn."""
     return Group(Text(title, style=_NAME), Text(), drawing, Text(caption, style=_DIM))
 
 
 def color(share: float) -> tuple[int, int, int]:
-    """Return the colour of `share`, between 0 and 1, along the ramp."""
-    stops = [stop for stop, _ in _RAMP]
-    red, green, blue = (np.interp(share, stops, [color[i] for _, color in _RAMP]) for i in range(3))
+    """Return the colour of `share`, between 0 and 1, along the ramp; below 0, down to -1, along the one against."""
+    ramp = _RAMP if share >= 0 else _RAMP_AGAINST
+    stops = [stop for stop, _ in ramp]
+    red, green, blue = (np.interp(abs(share), stops, [color[i] for _, color in ramp]) for i in range(3))
     return round(float(red)), round(float(green)), round(float(blue))
 
 

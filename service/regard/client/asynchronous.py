@@ -14,6 +14,7 @@ import grpc
 from regard.answers import (
     AnsweredQuestion,
     Caption,
+    ClassAttribution,
     Classification,
     Completion,
     Model,
@@ -33,6 +34,7 @@ from regard.client.channel import (
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
 from regard.client.requests import (
     AnswerOptions,
+    AttributeClassOptions,
     CaptionOptions,
     ClassifyOptions,
     ClassifyTokensOptions,
@@ -46,6 +48,7 @@ from regard.client.requests import (
 )
 from regard.client.results import Comparison
 from regard.v1 import (
+    attribution_pb2_grpc,
     caption_pb2_grpc,
     classification_pb2_grpc,
     completion_pb2_grpc,
@@ -98,6 +101,7 @@ class AsyncClient:
         self._similarity = similarity_pb2_grpc.SimilarityServiceStub(self._channel)
         self._completion = completion_pb2_grpc.CompletionServiceStub(self._channel)
         self._transcription = transcription_pb2_grpc.TranscriptionServiceStub(self._channel)
+        self._attribution = attribution_pb2_grpc.AttributionServiceStub(self._channel)
         self._models = model_pb2_grpc.ModelServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -318,6 +322,31 @@ class AsyncClient:
                 requests.classify_tokens_request(part, options), timeout=self._timeout_s
             ),
             results.read_token_classifications,
+        )
+
+    async def attribute_class(
+        self, given: str | Pair | Image, **options: Unpack[AttributeClassOptions]
+    ) -> ClassAttribution:
+        """Tell which parts of one text, pair of texts or image made a class likely, or raise `RequestFailed`."""
+        return _one([answer async for answer in self.attribute_class_each([given], **options)])
+
+    async def attribute_class_many(
+        self, inputs: Iterable[str | Pair | Image], **options: Unpack[AttributeClassOptions]
+    ) -> list[ClassAttribution | Failure]:
+        """Tell which parts of many texts or images made a class likely; failures are as in `translate_many`."""
+        return [answer async for answer in self.attribute_class_each(inputs, **options)]
+
+    def attribute_class_each(
+        self, inputs: Iterable[str | Pair | Image], **options: Unpack[AttributeClassOptions]
+    ) -> AsyncIterator[ClassAttribution | Failure]:
+        """Do as `attribute_class_many`, but read `inputs` and yield results as the work goes on, in order."""
+        parts = requests.split(inputs, self._inputs_per_request, "inputs", requests.read_input)
+        return self._each(
+            parts,
+            lambda part: self._attribution.AttributeClass(
+                requests.attribute_class_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_class_attributions,
         )
 
     async def answer(self, question: str, context: str, **options: Unpack[AnswerOptions]) -> AnsweredQuestion:

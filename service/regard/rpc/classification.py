@@ -68,7 +68,7 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
     ) -> classification_pb2.Classification:
         resources, field = self._resources, f"inputs[{index}]"
         with resources.one_input(order):
-            reading = await self._read(order, one, field)
+            reading = await read_input(resources, order, one, field)
             result = await resources.answer(order, reading.source)
             classification = await resources.offload(_decode, order, reading, result, field)
             labels = order.model.labels
@@ -76,24 +76,6 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
             if order.attention:
                 resources.metrics.attention_sent(labels, bytes_of(classification.attention))
             return classification
-
-    async def _read(self, order: _ClassifyOrder, one: classification_pb2.ClassificationInput, field: str) -> Reading:
-        paired = one.HasField("text_pair")
-        match one.WhichOneof("content"):
-            case "text" if paired:
-                return await self._resources.read_pair(
-                    order, one.text, one.text_pair, f"{field}.text", f"{field}.text_pair"
-                )
-            case _ if paired:
-                raise InvalidInputError(
-                    f"{field}.text_pair is the second of two texts: set text", field=f"{field}.text_pair"
-                )
-            case "text":
-                return await self._resources.read_text(order, one.text, f"{field}.text")
-            case "image":
-                return await self._resources.read_image(order, one.image, f"{field}.image")
-            case _:
-                raise InvalidInputError(f"{field} has no content; set its text or its image", field=field)
 
 
 def _decode(
@@ -111,3 +93,23 @@ def _decode(
         attention = order.attention.fill(order.model.package, result.taps, reading.passage, field)
         classification.attention.CopyFrom(attention)
     return classification
+
+
+async def read_input(
+    resources: Resources, order: Order, one: classification_pb2.ClassificationInput, field: str
+) -> Reading:
+    """Return what a model is to classify, in the threads. Raises `InvalidInputError` for what it can't take."""
+    paired = one.HasField("text_pair")
+    match one.WhichOneof("content"):
+        case "text" if paired:
+            return await resources.read_pair(order, one.text, one.text_pair, f"{field}.text", f"{field}.text_pair")
+        case _ if paired:
+            raise InvalidInputError(
+                f"{field}.text_pair is the second of two texts: set text", field=f"{field}.text_pair"
+            )
+        case "text":
+            return await resources.read_text(order, one.text, f"{field}.text")
+        case "image":
+            return await resources.read_image(order, one.image, f"{field}.image")
+        case _:
+            raise InvalidInputError(f"{field} has no content; set its text or its image", field=field)

@@ -104,8 +104,8 @@ def priority_of(value: int) -> Priority:
 def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
     """Return what attention the message asks for. Raises `InvalidInputError` for a value that no enum has."""
     return AttentionChoice(
-        kinds=_several(options.kinds, KINDS, "attention.kinds"),
-        stacks=_several(options.stacks, STACKS, "attention.stacks"),
+        kinds=several(options.kinds, KINDS, "attention.kinds"),
+        stacks=several(options.stacks, STACKS, "attention.stacks"),
         layers=tuple(options.layers),
         heads=tuple(options.heads),
         reduction=one_of(options.reduction, REDUCTIONS, "attention.reduction") if options.reduction else Reduction.NONE,
@@ -118,7 +118,8 @@ def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
     )
 
 
-def _several(values: Sequence[int], names: Mapping[E, int], field: str) -> tuple[E, ...]:
+def several(values: Sequence[int], names: Mapping[E, int], field: str) -> tuple[E, ...]:
+    """Return what each number of an enum stands for. Raises `InvalidInputError` for one that it lacks."""
     return tuple(one_of(value, names, f"{field}[{index}]") for index, value in enumerate(values))
 
 
@@ -137,18 +138,20 @@ def attention(
     """Return maps and their axes as a message, with the package that they come from."""
     return attention_pb2.Attention(
         granularity=GRANULARITIES[granularity],
-        axes=[
-            attention_pb2.Axis(
-                axis=AXES[axis.name],
-                segments=[_segment(segment) for segment in axis.segments],
-                grid=_grid(axis.grid) if axis.grid else None,
-                frames=_frames(axis.frames) if axis.frames else None,
-            )
-            for axis in axes
-        ],
+        axes=[axis_message(axis) for axis in axes],
         maps=[_map(one) for one in maps],
         package_sha256=package.sha256,
         precision=package.manifest.precision,
+    )
+
+
+def axis_message(axis: Axis) -> attention_pb2.Axis:
+    """Return the elements of an axis as a message."""
+    return attention_pb2.Axis(
+        axis=AXES[axis.name],
+        segments=[_segment(segment) for segment in axis.segments],
+        grid=_grid(axis.grid) if axis.grid else None,
+        frames=_frames(axis.frames) if axis.frames else None,
     )
 
 

@@ -34,6 +34,7 @@ _TASKS = {
     "regard.v1.QuestionAnsweringService": "question_answering",
     "regard.v1.SimilarityService": "similarity",
     "regard.v1.CompletionService": "completion",
+    "regard.v1.AttributionService": "attribution",
 }
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

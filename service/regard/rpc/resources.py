@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.status import answerable
 from regard.text.codec import TextCodec
 from regard.v1 import (
+    attribution_pb2,
     caption_pb2,
     classification_pb2,
     completion_pb2,
@@ -56,6 +57,7 @@ AnyRequest = (
     | question_answering_pb2.AnswerRequest
     | similarity_pb2.CompareRequest
 )
+AttributingRequest = attribution_pb2.AttributeClassRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,20 @@ class Resources:
         """Check what concerns all inputs of a request, and note its model as the running call's.
 
         `field` names the inputs; `sharing` of them share one response and its budget of attention.
-        Raises what `Catalog.resolve` and `select` do, `UnavailableError` while the model loads and
+        Raises what `plain_order` and `select` do.
+        """
+        order = self.plain_order(request, task, inputs=inputs, field=field, truncate=truncate)
+        if not request.HasField("attention"):
+            return order
+        selection = select(convert.choice_of(request.attention), order.model.manifest)
+        return replace(order, attention=AttentionOrder(selection, self.settings.max_attention_bytes // sharing))
+
+    def plain_order(
+        self, request: AnyRequest | AttributingRequest, task: Task, *, inputs: int, field: str, truncate: bool = False
+    ) -> Order:
+        """Do as `order`, of a request that asks for no attention.
+
+        Raises what `Catalog.resolve` does, `UnavailableError` while the model loads and
         `InvalidInputError` for no inputs or too many.
         """
         call = current_call.get()
@@ -109,11 +124,7 @@ class Resources:
                 f"{field}: {inputs} given; a request takes from 1 to {self.settings.max_inputs}",
                 field=field,
             )
-        attention = None
-        if request.HasField("attention"):
-            selection = select(convert.choice_of(request.attention), model.manifest)
-            attention = AttentionOrder(selection, self.settings.max_attention_bytes // sharing)
-        return Order(model, call, truncate, attention)
+        return Order(model, call, truncate, None)
 
     @contextmanager
     def one_input(self, order: Order) -> Iterator[None]:
@@ -132,7 +143,7 @@ class Resources:
             code = DeadlineExceededError.code_name if order.call.expired else RequestCancelledError.code_name
             raise
         finally:
-            self.metrics.input_ended(order.model.labels, code)
+            self.metrics.input_ended(order.call.labels, code)
 
     async def read_text(self, order: Order, text: str, field: str) -> Reading:
         """Return the tokens of `text`, in the threads.
@@ -212,11 +223,11 @@ class Resources:
             given, field = sound.samples, f"{field}.samples"
             return await self.offload(read_samples, given.samples, given.sampling_rate, rate, limits, field)
 
-    async def answer(self, order: Order, source: Source) -> Classification:
-        """Return what the model answers in one step, with the taps that `order` asks for."""
+    async def answer(self, order: Order, source: Source, taps: frozenset[str] = frozenset()) -> Classification:
+        """Return what the model answers in one step, with the taps that `order` asks for and `taps`."""
         request = ClassifyRequest(
             source=source,
-            taps=order.tap_names,
+            taps=order.tap_names | taps,
             deadline=order.call.deadline,
             client=order.call.client,
             priority=order.call.priority,

@@ -16,6 +16,7 @@ from regard.config import ServerSettings
 from regard.errors import ConfigurationError
 from regard.metrics import Metrics
 from regard.rpc.admission import Admission
+from regard.rpc.attribution import AttributionService
 from regard.rpc.caption import CaptionService
 from regard.rpc.classification import ClassificationService
 from regard.rpc.completion import CompletionService
@@ -29,6 +30,8 @@ from regard.rpc.similarity import SimilarityService
 from regard.rpc.transcription import TranscriptionService
 from regard.rpc.translation import TranslationService
 from regard.v1 import (
+    attribution_pb2,
+    attribution_pb2_grpc,
     caption_pb2,
     caption_pb2_grpc,
     classification_pb2,
@@ -60,6 +63,7 @@ SERVICES = (
     transcription_pb2.DESCRIPTOR.services_by_name["TranscriptionService"].full_name,
     question_answering_pb2.DESCRIPTOR.services_by_name["QuestionAnsweringService"].full_name,
     similarity_pb2.DESCRIPTOR.services_by_name["SimilarityService"].full_name,
+    attribution_pb2.DESCRIPTOR.services_by_name["AttributionService"].full_name,
     model_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
     health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
     reflection.SERVICE_NAME,
@@ -171,6 +175,7 @@ class Server:
         )
         similarity_pb2_grpc.add_SimilarityServiceServicer_to_server(SimilarityService(self._resources), server)
         completion_pb2_grpc.add_CompletionServiceServicer_to_server(CompletionService(self._resources), server)
+        attribution_pb2_grpc.add_AttributionServiceServicer_to_server(AttributionService(self._resources), server)
         model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
         reflection.enable_server_reflection(SERVICES, server)

@@ -28,6 +28,8 @@ _BYTES_PER_TOKEN = 4
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 
+MASKS = ("[MASK]", "<mask>")
+"""How vocabularies spell the token that stands for one that is hidden."""
 MAX_WINDOWS = 64
 """The most windows that one context may be read in."""
 _WINDOW_OVERLAP = 128
@@ -100,6 +102,7 @@ class TextCodec:
                 f"{_label(package)}: {special} special tokens leave no room for text in {limit} source tokens"
             )
         self._token_types = spec.token_types
+        self._pad_token_id = spec.pad_token_id
         self._empty_token_id = spec.empty_token_id
         self._max_tokens = spec.max_source_tokens or 0
         self._max_characters = _CHARACTERS_PER_TOKEN * self._max_tokens
@@ -269,6 +272,16 @@ class TextCodec:
         """Return the tokens of a part of an output: those of `text` alone, without special tokens."""
         token_ids = self._targets.cut(text, add_special_tokens=False).token_ids
         return [token_id for token_id in token_ids if token_id is not None]
+
+    @property
+    def cover_token_id(self) -> int:
+        """The token that covers others so that they mean nothing.
+
+        It is the mask token, which a model learns to find where it can't know the word; of a vocabulary that has
+        none, the unknown one, which it finds where nobody could spell the word, or else the one that it is padded with.
+        """
+        found = [*map(self.special_token, MASKS), self._vocabulary.unknown_id, self._pad_token_id]
+        return next(token_id for token_id in found if token_id is not None)
 
     def special_token(self, spelling: str) -> int | None:
         """Return the special token that is spelled so, such as a language's, if there is one."""

@@ -1,6 +1,7 @@
 """What a caller may ask for, and the messages that ask for it: a file per task, and what they share."""
 
 from regard.client.requests.attention import AttentionOptions, Kind
+from regard.client.requests.attribution import AttributeClassOptions, attribute_class_request
 from regard.client.requests.captioning import CaptionOptions, caption_request, stream_caption_request
 from regard.client.requests.classification import (
     ClassifyOptions,
@@ -29,6 +30,7 @@ from regard.client.requests.translation import TranslateOptions, stream_translat
 __all__ = [
     "AnswerOptions",
     "AttentionOptions",
+    "AttributeClassOptions",
     "CaptionOptions",
     "ClassifyOptions",
     "ClassifyTokensOptions",
@@ -42,6 +44,7 @@ __all__ = [
     "TranscribeOptions",
     "TranslateOptions",
     "answer_request",
+    "attribute_class_request",
     "caption_request",
     "classify_request",
     "classify_tokens_request",

@@ -58,7 +58,7 @@ def classify_request(
     return classification_pb2.ClassifyRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
-        inputs=[_classification_input(one) for one in inputs],
+        inputs=[classification_input(one) for one in inputs],
         top_k=read_count(options.get("top_k"), "top_k"),
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
@@ -66,7 +66,8 @@ def classify_request(
     )
 
 
-def _classification_input(given: str | bytes | Pair) -> classification_pb2.ClassificationInput:
+def classification_input(given: str | bytes | Pair) -> classification_pb2.ClassificationInput:
+    """Return the message of an input: a text, two texts, or the bytes of an image file."""
     if isinstance(given, bytes):
         return classification_pb2.ClassificationInput(image=given)
     text, pair = given if isinstance(given, tuple) else (given, None)

@@ -1,5 +1,6 @@
 """The server's messages, read into answers: a file per task, and what they share."""
 
+from regard.client.results.attribution import read_class_attributions
 from regard.client.results.captioning import read_caption_event, read_captions
 from regard.client.results.classification import read_classifications, read_token_classifications
 from regard.client.results.completion import read_completion_event, read_completions
@@ -14,6 +15,7 @@ __all__ = [
     "read_answered_questions",
     "read_caption_event",
     "read_captions",
+    "read_class_attributions",
     "read_classifications",
     "read_comparison",
     "read_completion_event",

@@ -32,8 +32,8 @@ def _read_map(sent: attention_pb2.AttentionMap, queries: attention_pb2.Axis, key
         queries=tuple(map(read_segment, queries.segments)),
         keys=tuple(map(read_segment, keys.segments)),
         weights=np.frombuffer(sent.weights, dtype="<f4").astype(np.float32, copy=False).reshape(tuple(sent.shape)),
-        query_grid=_read_grid(queries),
-        key_grid=_read_grid(keys),
+        query_grid=read_grid(queries),
+        key_grid=read_grid(keys),
         query_frames=_read_frames(queries),
         key_frames=_read_frames(keys),
     )
@@ -45,7 +45,8 @@ def _read_frames(axis: attention_pb2.Axis) -> SoundFrames | None:
     return SoundFrames(axis.frames.start_s, axis.frames.end_s, axis.frames.seconds_per_frame)
 
 
-def _read_grid(axis: attention_pb2.Axis) -> PatchGrid | None:
+def read_grid(axis: attention_pb2.Axis) -> PatchGrid | None:
+    """Read where the patches of an axis lie; None if it runs over no image."""
     if not axis.HasField("grid"):
         return None
     grid = axis.grid

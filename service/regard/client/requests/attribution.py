@@ -1,0 +1,72 @@
+"""What a caller may ask of an attribution, and the messages that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypedDict
+
+from regard.client.requests.attention import Granularity
+from regard.client.requests.classification import classification_input
+from regard.client.requests.inputs import Pair
+from regard.client.requests.values import Priority, enum_value, priority_message, read_count
+from regard.v1 import attention_pb2, attribution_pb2
+
+Method = Literal["leave_one_out", "occlusion", "last_layer", "rollout"]
+
+
+class AttributionOptions(TypedDict, total=False):
+    """What to tell of an input, all optional."""
+
+    model: str
+    """The model's name. Default: the server's only model for the task."""
+    version: str
+    """The model's version. Default: the highest."""
+    methods: Sequence[Method]
+    """How to tell what a part is worth. Default: every way that the model and the input allow."""
+    granularity: Granularity
+    """Whether the parts of a text are its words or its tokens. Default: words."""
+    occlusion_window: int
+    """How many words, or patches of a square's side, are covered at once. Default: 2 words, or 3 patches."""
+    occlusion_stride: int
+    """By how many such windows are apart. Default: 1."""
+    faithfulness: bool
+    """Whether to measure how faithful each method is, and random orders beside. Default: no."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
+
+
+class AttributeClassOptions(AttributionOptions, total=False):
+    """The options of the attribution of a class, all optional."""
+
+    label: str
+    """The class to explain. Default: each input's likeliest."""
+    truncate: bool
+    """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+
+
+def attribute_class_request(
+    inputs: Sequence[str | bytes | Pair], options: AttributeClassOptions
+) -> attribution_pb2.AttributeClassRequest:
+    """Return the message that asks which parts of `inputs`, texts, pairs of texts or images, made a class likely."""
+    return attribution_pb2.AttributeClassRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        inputs=[classification_input(one) for one in inputs],
+        label=options.get("label", ""),
+        attribution=_attribution_message(options),
+        truncate=options.get("truncate", False),
+        priority=priority_message(options.get("priority")),
+    )
+
+
+def _attribution_message(options: AttributionOptions) -> attribution_pb2.AttributionOptions:
+    method, granularity = attribution_pb2.AttributionMethod.Value, attention_pb2.AttentionGranularity.Value
+    return attribution_pb2.AttributionOptions(
+        methods=[enum_value(method, "ATTRIBUTION_METHOD_", one, "methods") for one in options.get("methods", ())],
+        granularity=enum_value(
+            granularity, "ATTENTION_GRANULARITY_", options.get("granularity", "word"), "granularity"
+        ),
+        occlusion_window=read_count(options.get("occlusion_window"), "occlusion_window"),
+        occlusion_stride=read_count(options.get("occlusion_stride"), "occlusion_stride"),
+        faithfulness=options.get("faithfulness", False),
+    )

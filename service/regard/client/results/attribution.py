@@ -1,0 +1,68 @@
+"""Attributions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from regard.answers import Attribution, Attributions, ClassAttribution, ClassProbability, Faithfulness, ModelVersion
+from regard.client.failures import Failure
+from regard.client.results.attention import read_grid, read_segment
+from regard.client.results.names import read_name
+from regard.client.results.outcome import read_failure, read_model_version
+from regard.v1 import attribution_pb2, classification_pb2
+
+
+def read_class_attributions(
+    response: attribution_pb2.AttributeClassResponse, first_index: int
+) -> list[ClassAttribution | Failure]:
+    """Read the results of a request whose first input is the caller's input `first_index`."""
+    model = read_model_version(response.model)
+    return [
+        read_failure(result.failure, "inputs", first_index)
+        if result.HasField("failure")
+        else _read_class_attribution(result.attribution, model)
+        for result in response.results
+    ]
+
+
+def _read_class_attribution(sent: attribution_pb2.ClassAttribution, model: ModelVersion) -> ClassAttribution:
+    return ClassAttribution(
+        explained=_read_class(sent.explained),
+        likeliest=_read_class(sent.likeliest),
+        attributions=_read_attributions(sent.attributions),
+        model=model,
+    )
+
+
+def _read_class(sent: classification_pb2.ClassProbability) -> ClassProbability:
+    return ClassProbability(label=sent.label, index=sent.index, probability=sent.probability)
+
+
+def _read_attributions(sent: attribution_pb2.Attributions) -> Attributions:
+    return Attributions(
+        parts=tuple(map(read_segment, sent.source.segments)),
+        grid=read_grid(sent.source),
+        methods=tuple(map(_read_attribution, sent.methods)),
+        random=_read_faithfulness(sent.random) if sent.HasField("random") else None,
+        cover=sent.cover,
+        runs=sent.runs,
+        package_sha256=sent.package_sha256,
+        precision=sent.precision,
+    )
+
+
+def _read_attribution(sent: attribution_pb2.Attribution) -> Attribution:
+    return Attribution(
+        method=read_name(attribution_pb2.AttributionMethod.Name, sent.method, "ATTRIBUTION_METHOD_"),
+        weights=np.array(sent.weights, np.float64),
+        faithfulness=_read_faithfulness(sent.faithfulness) if sent.HasField("faithfulness") else None,
+    )
+
+
+def _read_faithfulness(sent: attribution_pb2.Faithfulness) -> Faithfulness:
+    return Faithfulness(
+        deletion_auc=sent.deletion_auc,
+        insertion_auc=sent.insertion_auc,
+        comprehensiveness=sent.comprehensiveness,
+        sufficiency=sent.sufficiency,
+    )

@@ -1,0 +1,179 @@
+"""What the parts of one input are worth to its answer, by every method that was asked for, and how faithful each is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from regard.attention.faithfulness import (
+    RANDOM_ORDERS,
+    Faithfulness,
+    Order,
+    faithfulness,
+    mean,
+    order_of,
+    random_orders,
+    regions_of,
+)
+from regard.attention.occlusion import Region, credit, squares, windows
+from regard.attention.parts import Erasure, Manner, Parts
+from regard.attention.selection import Granularity
+from regard.config import EngineSettings
+from regard.errors import InvalidInputError
+from regard.rpc.erasing import Eraser
+from regard.rpc.trials import Score, Trials
+
+Floats = npt.NDArray[np.float64]
+TEXT_WINDOW, IMAGE_WINDOW = 2, 3
+RUNS_AHEAD = 2
+"""The batches of one request that are filled at once: one that runs, and one that waits to."""
+
+
+class Method(StrEnum):
+    """How it is told what a part is worth."""
+
+    LEAVE_ONE_OUT = "leave_one_out"
+    OCCLUSION = "occlusion"
+    LAST_LAYER = "last_layer"
+    ROLLOUT = "rollout"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks to be told of each input; no methods are all that there are, a window of 0 the default."""
+
+    methods: tuple[Method, ...]
+    granularity: Granularity
+    window: int
+    stride: int
+    faithfulness: bool
+
+    def wants(self, method: Method) -> bool:
+        """Whether a method was asked for, by its name or as one of all."""
+        return not self.methods or method in self.methods
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One input, and the answer to it that is explained.
+
+    `whole` are the scores of the answer's outcomes [outcomes] and `score` finds them for another input; `total`
+    puts those of one input together. `attended` is what the model's own attention tells, [outcomes, parts].
+    """
+
+    parts: Parts
+    eraser: Eraser
+    whole: Floats
+    score: Score
+    total: Callable[[Floats], float]
+    attended: Mapping[Method, Floats]
+
+    @property
+    def manner(self) -> Manner:
+        """How parts are taken away to measure faithfulness."""
+        return Manner.LEFT_OUT if self.eraser.closes_up else Manner.COVERED
+
+    @property
+    def methods(self) -> list[Method]:
+        """The methods that there are."""
+        erasing = {Method.OCCLUSION} | ({Method.LEAVE_ONE_OUT} if self.eraser.closes_up else set())
+        return [method for method in Method if method in erasing or method in self.attended]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What each method says the parts are worth, [outcomes, parts], and, if it was asked for, how faithful it is."""
+
+    weights: Mapping[Method, Floats]
+    faithfulness: Mapping[Method, Faithfulness]
+    random: Faithfulness | None
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explainer:
+    """Explains the inputs of one request; together they have so many `places` for runs at once."""
+
+    wish: Wish
+    max_runs: int
+    places: asyncio.Semaphore
+
+    async def explain(self, subject: Subject, field: str) -> Explanation:
+        """Return what the parts of one input are worth. Raises `InvalidInputError` if it takes too many runs."""
+        methods = self._methods(subject)
+        regions = {method: self._regions(method, subject.parts) for method in methods}
+        self._check_runs(subject, sum(map(len, regions.values())), len(methods), field)
+        trials = Trials(subject.eraser, subject.score, self.places, subject.whole)
+        await trials.run(_erasure(method, region) for method in methods for region in regions[method])
+        weights = {
+            method: _credit(trials, method, regions[method], subject) if regions[method] else subject.attended[method]
+            for method in methods
+        }
+        if not self.wish.faithfulness:
+            return Explanation(weights, {}, None, trials.runs)
+        orders = {method: order_of(one.sum(axis=0)) for method, one in weights.items()}
+        drawn = random_orders(subject.parts.count)
+        await trials.run(
+            Erasure(region, subject.manner) for order in (*orders.values(), *drawn) for region in regions_of(order)
+        )
+        measured = {method: _measured(trials, order, subject) for method, order in orders.items()}
+        chance = mean([_measured(trials, order, subject) for order in drawn])
+        return Explanation(weights, measured, chance, trials.runs)
+
+    def _methods(self, subject: Subject) -> Sequence[Method]:
+        there = subject.methods
+        for method in self.wish.methods:
+            if method not in there:
+                raise InvalidInputError(
+                    f"attribution.methods: {method} can't be had of this input to this model; "
+                    f"there are {', '.join(there)}",
+                    field="attribution.methods",
+                )
+        return self.wish.methods or there
+
+    def _regions(self, method: Method, parts: Parts) -> list[Region]:
+        """Return what a method takes away, one after the other; nothing for one that doesn't."""
+        if method is Method.LEAVE_ONE_OUT:
+            return windows(parts.count, 1, 1)
+        if method is not Method.OCCLUSION:
+            return []
+        size, stride = self.wish.window, self.wish.stride
+        if parts.grid is None:
+            return windows(parts.count, size or TEXT_WINDOW, stride)
+        return squares(parts.grid.rows, parts.grid.columns, size or IMAGE_WINDOW, stride)
+
+    def _check_runs(self, subject: Subject, taken: int, methods: int, field: str) -> None:
+        runs = 1 + taken
+        if self.wish.faithfulness:
+            one = len(regions_of(range(subject.parts.count))) - 2
+            runs += 1 + one * (methods + RANDOM_ORDERS)
+        if runs > self.max_runs:
+            raise InvalidInputError(
+                f"{field}: its {subject.parts.count} parts take {runs} runs of the model; the most for one input is "
+                f"{self.max_runs}; ask for fewer methods, for words, for a greater occlusion_stride or without "
+                "faithfulness, or shorten the input",
+                field=field,
+            )
+
+
+def places_of(settings: EngineSettings) -> asyncio.Semaphore:
+    """Return how many runs of one request may be under way: enough to fill every instance, and never the queue."""
+    return asyncio.Semaphore(min(RUNS_AHEAD * settings.instances * settings.max_rows, settings.max_queue))
+
+
+def _erasure(method: Method, region: Region) -> Erasure:
+    return Erasure(region, Manner.LEFT_OUT if method is Method.LEAVE_ONE_OUT else Manner.COVERED)
+
+
+def _credit(trials: Trials, method: Method, regions: Sequence[Region], subject: Subject) -> Floats:
+    falls = np.array([subject.whole - trials.without(_erasure(method, region)) for region in regions])
+    return credit(regions, falls, subject.parts.count)
+
+
+def _measured(trials: Trials, order: Order, subject: Subject) -> Faithfulness:
+    return faithfulness(order, lambda region: subject.total(trials.without(Erasure(region, subject.manner))))
