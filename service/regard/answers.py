@@ -430,11 +430,15 @@ class Faithfulness:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
-    """What one method says that each part of an input is worth, float64 [parts], and how faithful that is."""
+    """What one method says that each part of an input is worth, float64 [parts], and how faithful that is.
+
+    `overlay` is a PNG file of the image under these weights, if that was asked for.
+    """
 
     method: str
     weights: npt.NDArray[np.float64]
     faithfulness: Faithfulness | None
+    overlay: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

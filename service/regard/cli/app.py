@@ -14,6 +14,7 @@ from regard.cli.classify_tokens import classify_tokens
 from regard.cli.compare import compare
 from regard.cli.complete import complete
 from regard.cli.demo.command import demo
+from regard.cli.explain import explain
 from regard.cli.models import models
 from regard.cli.screen import error, in_words
 from regard.cli.serve import serve
@@ -51,6 +52,7 @@ def regard(
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
     [cyan]regard caption photo.jpg --attention[/cyan]
     [cyan]regard classify "book me a flight to paris" --attention[/cyan]
+    [cyan]regard explain class "book me a flight to paris" --faithfulness[/cyan]
     [cyan]regard answer "Where does Sarah live?" --context "Sarah lives in London."[/cyan]
     [cyan]regard compare photo.jpg -t "a photo of a cat" -t "a photo of a dog"[/cyan]
     [cyan]regard complete "The capital of France is"[/cyan]
@@ -66,6 +68,7 @@ app.command()(answer)
 app.command()(compare)
 app.command()(complete)
 app.command()(transcribe)
+app.add_typer(explain)
 app.command()(models)
 app.command()(serve)
 app.command(hidden=True)(demo)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from rich.color import Color
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
@@ -23,6 +23,8 @@ from regard.cli.drawing import Label, Shader, Weights, centered
 _WIDTH = 15
 _GAP = 2
 _SIDE_BY_SIDE = 8
+_MARGIN, _HEAD = 16, 44
+"""Around the pictures of a sheet, and above them for their names, in pixels."""
 
 Pixels = npt.NDArray[np.float32]
 
@@ -100,3 +102,20 @@ def _shaded(weights: Weights, width: int, shader: Shader) -> Iterator[Text]:
     for row in range(rows):
         cells = "".join(shader.shade(float(weights[row, column]) / most) * wide for column in range(columns))
         yield Text(cells[:width].ljust(width), no_wrap=True)
+
+
+def side_by_side(drawn: Sequence[tuple[str, bytes]]) -> bytes:
+    """Return a PNG file of several pictures of one size beside each other, each below its name; one alone as it is."""
+    if len(drawn) == 1:
+        return drawn[0][1]
+    pictures = [Image.open(io.BytesIO(content)).convert("RGB") for _, content in drawn]
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (len(drawn) * (width + _MARGIN) + _MARGIN, height + _HEAD + _MARGIN), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_HEAD * 0.5)
+    for place, (picture, (name, _)) in enumerate(zip(pictures, drawn, strict=True)):
+        left = _MARGIN + place * (width + _MARGIN)
+        pen.text((left, _HEAD / 2), name, "#1b2330", font, anchor="lm")
+        sheet.paste(picture, (left, _HEAD))
+    written = io.BytesIO()
+    sheet.save(written, "PNG", optimize=True)
+    return written.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 from typing import Any
@@ -32,13 +33,15 @@ def failure_record(failure: Failure) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Return a result as dictionaries, lists and numbers.
 
-    Weights keep 7 decimal places, as many as float32 has below 1. Axes stand beside the maps that
+    Files are in Base64. Weights keep 7 decimal places, as many as float32 has below 1. Axes stand beside the maps that
     they label, once.
     """
     if isinstance(value, Attention):
         return _attention(value)
     if isinstance(value, np.ndarray):
         return np.round(value.astype(np.float64), 7).tolist()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [plain(one) for one in value] if isinstance(value, tuple) else value

@@ -13,13 +13,15 @@ from regard.rpc.attending import SelfAttention
 from regard.rpc.attribution_messages import attributions, wish_of
 from regard.rpc.classification import read_input
 from regard.rpc.erasing import eraser_of
-from regard.rpc.explaining import Explainer, Floats, Subject, places_of
+from regard.rpc.explaining import Explainer, Explanation, Floats, Method, Subject, Wish, places_of
 from regard.rpc.inputs import gather
 from regard.rpc.interceptor import Context
 from regard.rpc.reading import ImageReading, TextReading
 from regard.rpc.resources import Order, Resources
 from regard.rpc.token_classification import classes_of
 from regard.v1 import attribution_pb2, attribution_pb2_grpc, classification_pb2
+from regard.vision.overlay import draw_overlays
+from regard.vision.picture import ImageLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +98,26 @@ class AttributionService(attribution_pb2_grpc.AttributionServiceServicer):
             eraser = eraser_of(reading, parts, order.model.text)
             subject = Subject(parts, eraser, probabilities[[explained]], score, _only, attended)
             explanation = await order.explainer.explain(subject, field)
+            overlays = await draw(resources, order.explainer.wish, one.image, subject, explanation, f"{field}.image")
             classes = convert.classes(probabilities, order.spec.labels, len(order.spec.labels))
             return attribution_pb2.ClassAttribution(
                 explained=next(one for one in classes if one.index == explained),
                 likeliest=classes[0],
-                attributions=attributions(order.model.package, subject, explanation),
+                attributions=attributions(order.model.package, subject, explanation, overlays),
             )
+
+
+async def draw(
+    resources: Resources, wish: Wish, image: bytes, subject: Subject, explanation: Explanation, field: str
+) -> dict[Method, bytes]:
+    """Return what each method tells over the image that it tells it of, in the threads; nothing if it isn't asked."""
+    grid = subject.parts.grid
+    if grid is None or not wish.overlay:
+        return {}
+    limits = ImageLimits(resources.settings.max_image_bytes, resources.settings.max_image_pixels)
+    maps = [weights.sum(axis=0) for weights in explanation.weights.values()]
+    drawn = await resources.offload(draw_overlays, image, limits, field, maps, grid)
+    return dict(zip(explanation.weights, drawn, strict=True))
 
 
 def _only(outcomes: Floats) -> float:

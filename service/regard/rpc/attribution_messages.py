@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from regard.attention.axes import Axis, AxisName
@@ -40,11 +41,13 @@ def wish_of(options: attribution_pb2.AttributionOptions) -> Wish:
     granularity = Granularity.WORD
     if options.granularity:
         granularity = convert.one_of(options.granularity, convert.GRANULARITIES, "attribution.granularity")
-    return Wish(methods, granularity, options.occlusion_window, stride, options.faithfulness)
+    return Wish(methods, granularity, options.occlusion_window, stride, options.faithfulness, options.overlay)
 
 
-def attributions(package: Package, subject: Subject, explanation: Explanation) -> attribution_pb2.Attributions:
-    """Return what all methods tell of one input as a message."""
+def attributions(
+    package: Package, subject: Subject, explanation: Explanation, overlays: Mapping[Method, bytes]
+) -> attribution_pb2.Attributions:
+    """Return what all methods tell of one input as a message, each with what it looks like over the image, if any."""
     source = Axis(AxisName.SOURCE, subject.parts.segments, grid=subject.parts.grid)
     return attribution_pb2.Attributions(
         source=convert.axis_message(source),
@@ -53,6 +56,7 @@ def attributions(package: Package, subject: Subject, explanation: Explanation) -
                 method=METHODS[method],
                 weights=weights.sum(axis=0).tolist(),
                 faithfulness=_faithfulness(explanation.faithfulness.get(method)),
+                overlay=overlays.get(method, b""),
             )
             for method, weights in explanation.weights.items()
         ],

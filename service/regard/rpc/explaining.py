@@ -52,6 +52,7 @@ class Wish:
     window: int
     stride: int
     faithfulness: bool
+    overlay: bool
 
     def wants(self, method: Method) -> bool:
         """Whether a method was asked for, by its name or as one of all."""

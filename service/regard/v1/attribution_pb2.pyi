@@ -90,6 +90,7 @@ class AttributionOptions(_message.Message):
     OCCLUSION_WINDOW_FIELD_NUMBER: _builtins.int
     OCCLUSION_STRIDE_FIELD_NUMBER: _builtins.int
     FAITHFULNESS_FIELD_NUMBER: _builtins.int
+    OVERLAY_FIELD_NUMBER: _builtins.int
     granularity: _attention_pb2.AttentionGranularity.ValueType
     """What a part of a text is: a token or a word. Default: a word. The parts of an image are its patches."""
     occlusion_window: _builtins.int
@@ -105,6 +106,8 @@ class AttributionOptions(_message.Message):
     """Whether the faithfulness of every method is measured, and of random orders beside. Default: no. It takes
     many more runs than the methods themselves.
     """
+    overlay: _builtins.bool
+    """Whether each method's weights come drawn over the image as well. Default: no. Texts have none."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[Global___AttributionMethod.ValueType]:
         """The methods, each once. Default, if empty: every one that the model and the input allow."""
@@ -117,10 +120,11 @@ class AttributionOptions(_message.Message):
         occlusion_window: _builtins.int = ...,
         occlusion_stride: _builtins.int = ...,
         faithfulness: _builtins.bool = ...,
+        overlay: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "granularity", b"granularity", "methods", b"methods", "occlusion_stride", b"occlusion_stride", "occlusion_window", b"occlusion_window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "granularity", b"granularity", "methods", b"methods", "occlusion_stride", b"occlusion_stride", "occlusion_window", b"occlusion_window", "overlay", b"overlay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -324,7 +328,13 @@ class Attribution(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
     FAITHFULNESS_FIELD_NUMBER: _builtins.int
+    OVERLAY_FIELD_NUMBER: _builtins.int
     method: Global___AttributionMethod.ValueType
+    overlay: _builtins.bytes
+    """Present if the request asked for it, of an image: a PNG file of the image as it is looked at, its longer side
+    from 512 to 1024 pixels, under a veil that is thinnest where the weight is greatest; red where it is below 0.
+    Weights are bilinear between the middles of patches, and relative to the one furthest from 0.
+    """
     @_builtins.property
     def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """What each part of the input is worth, [parts]."""
@@ -339,10 +349,11 @@ class Attribution(_message.Message):
         method: Global___AttributionMethod.ValueType = ...,
         weights: _abc.Iterable[_builtins.float] | None = ...,
         faithfulness: Global___Faithfulness | None = ...,
+        overlay: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "method", b"method", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "method", b"method", "overlay", b"overlay", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,8 @@ import pytest
 
 from regard.v1 import (
     attention_pb2,
+    attribution_pb2,
+    attribution_pb2_grpc,
     classification_pb2,
     classification_pb2_grpc,
     generation_pb2,
@@ -127,6 +129,32 @@ class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
         return classification_pb2.ClassifyResponse(model=MODEL, results=results)
 
 
+class _Attribution(attribution_pb2_grpc.AttributionServiceServicer):
+    """Says of every text that its first word speaks for the class, and its second against it."""
+
+    def __init__(self, server: CannedServer) -> None:
+        self._server = server
+
+    def AttributeClass(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        asked, results = request.attribution, []
+        for item in request.inputs:
+            source = _axis(1, item.text, [], [])
+            weights = [0.5, -0.25, *[0.0] * len(source.segments)][: len(source.segments)]
+            measured = attribution_pb2.Faithfulness(
+                deletion_auc=0.25, insertion_auc=0.75, comprehensiveness=0.5, sufficiency=0.125
+            )
+            told = attribution_pb2.Attributions(source=source, cover="[MASK]", runs=9)
+            for method in asked.methods or [1, 3]:
+                told.methods.add(method=method, weights=weights, faithfulness=measured if asked.faithfulness else None)
+            if asked.faithfulness:
+                told.random.CopyFrom(measured)
+            greeting = classification_pb2.ClassProbability(label=request.label or "greeting", index=4, probability=0.75)
+            attribution = attribution_pb2.ClassAttribution(explained=greeting, likeliest=greeting, attributions=told)
+            results.append(attribution_pb2.ClassAttributionResult(attribution=attribution))
+        return attribution_pb2.AttributeClassResponse(model=MODEL, results=results)
+
+
 class _Models(model_pb2_grpc.ModelServiceServicer):
     def ListModels(self, request, context):  # noqa: N802
         tap = model_pb2.Tap(
@@ -228,6 +256,7 @@ def server() -> Iterator[CannedServer]:
     grpc_server = grpc.server(ThreadPoolExecutor(16))
     translation_pb2_grpc.add_TranslationServiceServicer_to_server(_Translation(canned), grpc_server)
     classification_pb2_grpc.add_ClassificationServiceServicer_to_server(_Classification(canned), grpc_server)
+    attribution_pb2_grpc.add_AttributionServiceServicer_to_server(_Attribution(canned), grpc_server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(_Models(), grpc_server)
     canned.port = grpc_server.add_insecure_port("localhost:0")
     grpc_server.start()

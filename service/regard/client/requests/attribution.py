@@ -31,6 +31,8 @@ class AttributionOptions(TypedDict, total=False):
     """By how many such windows are apart. Default: 1."""
     faithfulness: bool
     """Whether to measure how faithful each method is, and random orders beside. Default: no."""
+    overlay: bool
+    """Whether each method's weights come drawn over the image as well. Default: no. Texts have none."""
     priority: Priority
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
 
@@ -69,4 +71,5 @@ def _attribution_message(options: AttributionOptions) -> attribution_pb2.Attribu
         occlusion_window=read_count(options.get("occlusion_window"), "occlusion_window"),
         occlusion_stride=read_count(options.get("occlusion_stride"), "occlusion_stride"),
         faithfulness=options.get("faithfulness", False),
+        overlay=options.get("overlay", False),
     )

@@ -56,6 +56,7 @@ def _read_attribution(sent: attribution_pb2.Attribution) -> Attribution:
         method=read_name(attribution_pb2.AttributionMethod.Name, sent.method, "ATTRIBUTION_METHOD_"),
         weights=np.array(sent.weights, np.float64),
         faithfulness=_read_faithfulness(sent.faithfulness) if sent.HasField("faithfulness") else None,
+        overlay=sent.overlay or None,
     )
 
 

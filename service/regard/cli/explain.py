@@ -1,0 +1,185 @@
+"""`regard explain`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from regard.cli import options
+from regard.cli.screen import refuse
+
+if TYPE_CHECKING:
+    from regard.client import Attributions
+    from regard.client.requests.attribution import AttributionOptions
+
+explain = typer.Typer(
+    name="explain",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Tell which parts of an input made a model answer as it did, and how faithful each account of that is.",
+)
+
+
+class Method(StrEnum):
+    """The ways to tell what a part is worth."""
+
+    LEAVE_ONE_OUT = "leave_one_out"
+    OCCLUSION = "occlusion"
+    LAST_LAYER = "last_layer"
+    ROLLOUT = "rollout"
+
+
+MethodOption = Annotated[
+    list[Method] | None,
+    typer.Option(
+        "--method", "-m", help="How to tell; may be repeated. Default: every way that there is.", show_default=False
+    ),
+]
+FaithfulnessOption = Annotated[
+    bool,
+    typer.Option("--faithfulness", "-F", help="Measure how faithful each method is, and random orders beside."),
+]
+OverlayOption = Annotated[
+    Path | None,
+    typer.Option("--overlay", metavar="FILE.png", help="Write the image under each method's weights, side by side."),
+]
+WindowOption = Annotated[
+    int | None,
+    typer.Option(
+        "--window",
+        min=1,
+        metavar="N",
+        help="How many words, or patches of a square's side, occlusion covers. Default: 2 words, 3 patches.",
+        show_default=False,
+    ),
+]
+StrideOption = Annotated[
+    int | None,
+    typer.Option(
+        "--stride", min=1, metavar="N", help="By how many such windows are apart. Default: 1.", show_default=False
+    ),
+]
+
+
+@explain.command(name="class")
+def explain_class(
+    text: Annotated[str | None, typer.Argument(help="The text; or give an image with --image.")] = None,
+    pair: Annotated[
+        str | None, typer.Option("--pair", help="The second of two texts, for a model trained on pairs.")
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="FILE", help="An image file: JPEG, PNG, WebP or GIF.")
+    ] = None,
+    label: Annotated[str, typer.Option("--label", help="The class to explain. Default: the likeliest.")] = "",
+    method: MethodOption = None,
+    faithfulness: FaithfulnessOption = False,
+    overlay: OverlayOption = None,
+    granularity: options.GranularityOption = None,
+    window: WindowOption = None,
+    stride: StrideOption = None,
+    as_json: options.JsonOption = False,
+    model: options.ModelOption = "",
+    truncate: options.TruncateOption = False,
+    priority: options.PriorityOption = None,
+    server: options.ServerOption = options.DEFAULT_SERVER,
+    timeout_s: options.TimeoutOption = 60.0,
+) -> None:
+    """Tell which words of a text, or patches of an image, made a class likely.
+
+    Each method is drawn on its own. leave_one_out and occlusion run the model again without some words: their
+    figures are percentage points that the class loses so, and a word against the class has a minus and is red.
+    last_layer and rollout are what the model's first token attends to. With --faithfulness, a table tells
+    which of them a person should believe: one that is no better than a random order tells nothing.
+
+    [bold]Examples[/bold]
+    [cyan]regard explain class "book me a flight to paris"[/cyan]
+    [cyan]regard explain class "book me a flight to paris" --faithfulness[/cyan]
+    [cyan]regard explain class "book me a flight to paris" --label book_hotel -m leave_one_out[/cyan]
+    [cyan]regard explain class --image photo.jpg --model vit --overlay why.png[/cyan]
+    [cyan]regard explain class "cancel it" --json | jq .attributions.methods[/cyan]
+    """
+    from regard.client import AttributeClassOptions, Client
+
+    if (text is None) == (image is None):
+        refuse("give a text, or an image with --image; --help has examples")
+    if pair is not None and text is None:
+        refuse("--pair is the second of two texts: give the first as the argument")
+    if overlay is not None and image is None:
+        refuse("--overlay draws on an image: give one with --image")
+    content = None if image is None else read_file(image)
+    wanted = AttributeClassOptions(
+        label=label,
+        truncate=truncate,
+        **attribution_options(
+            model, method, granularity, window, stride, faithfulness=faithfulness, overlay=overlay is not None
+        ),
+    )
+    if priority:
+        wanted["priority"] = priority
+    given = content if text is None else text if pair is None else (text, pair)
+    assert given is not None
+    with Client(server, timeout_s=timeout_s) as client:
+        answer = client.attribute_class(given, **wanted)
+    if overlay is not None:
+        write_overlay(overlay, answer.attributions)
+    if as_json:
+        from regard.cli.records import answer_record, print_record
+
+        print_record(answer_record(text or str(image), answer))
+    else:
+        from regard.cli.explained import class_view
+        from regard.cli.screen import OUT
+
+        OUT.print(class_view(answer, content))
+
+
+def attribution_options(
+    model: str,
+    methods: list[Method] | None,
+    granularity: Literal["token", "word"] | None,
+    window: int | None,
+    stride: int | None,
+    *,
+    faithfulness: bool,
+    overlay: bool,
+) -> AttributionOptions:
+    """Return what is asked of any input; a stride alone is that of the default window."""
+    from regard.client.requests.attribution import AttributionOptions
+
+    name, version = options.name_and_version(model)
+    asked = AttributionOptions(
+        model=name,
+        version=version,
+        methods=[one.value for one in methods or ()],
+        granularity=granularity or "word",
+        faithfulness=faithfulness,
+        overlay=overlay,
+    )
+    if window:
+        asked["occlusion_window"] = window
+    if stride:
+        asked["occlusion_stride"] = stride
+    return asked
+
+
+def read_file(file: Path) -> bytes:
+    """Return the bytes of an image file; one that can't be read ends the command."""
+    try:
+        return file.read_bytes()
+    except OSError as problem:
+        refuse(f"can't read {file}: {problem.strerror}")
+
+
+def write_overlay(file: Path, told: Attributions) -> None:
+    """Write what every method looks like over the image; a file that can't be written ends the command."""
+    from regard.cli.explained import words_of
+    from regard.cli.pictures import side_by_side
+
+    drawn = [(words_of(one.method), one.overlay) for one in told.methods if one.overlay is not None]
+    try:
+        file.write_bytes(side_by_side(drawn))
+    except OSError as problem:
+        refuse(f"can't write {file}: {problem.strerror}")

@@ -1,0 +1,86 @@
+"""Attributions in a terminal: what is for an answer and what is against it, and how faithful each method is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from regard.cli.drawing import Bars, HighlightedText, Label, captioned, percent, signed_percent
+from regard.cli.pictures import HeatStrip
+from regard.client import Attributions, ClassAttribution
+
+ERASING = ("leave_one_out", "occlusion")
+"""The methods that take parts away: their weights have a sign."""
+_MEASURES = {
+    "deletion_auc": ("deletion ↓", min),
+    "insertion_auc": ("insertion ↑", max),
+    "comprehensiveness": ("comprehensiveness ↑", max),
+    "sufficiency": ("sufficiency ↓", min),
+}
+"""For each measure of faithfulness its heading, and which of several is the most faithful."""
+
+
+def class_view(attribution: ClassAttribution, picture: bytes | None) -> RenderableType:
+    """Draw what every method says that the words, or the patches of a picture, are worth to the class."""
+    explained, likeliest = attribution.explained, attribution.likeliest
+    shown = [explained] if explained.index == likeliest.index else [explained, likeliest]
+    told = attribution.attributions
+    return Group(
+        Bars([one.label for one in shown], [one.probability for one in shown]),
+        Text(),
+        *(_words(told, "of the class' probability") if picture is None else _pictures(told, picture)),
+        *faithfulness_view(told),
+    )
+
+
+def faithfulness_view(told: Attributions) -> Iterator[RenderableType]:
+    """Yield a table of how faithful each method is, with the best of each measure bright, if that was asked for."""
+    if told.random is None:
+        return
+    measured = {words_of(one.method): one.faithfulness for one in told.methods}
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("how faithful", no_wrap=True)
+    for title, _ in _MEASURES.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    best = {name: choose(getattr(one, name) for one in measured.values()) for name, (_, choose) in _MEASURES.items()}
+    for method, one in measured.items():
+        figures = {name: getattr(one, name) for name in _MEASURES}
+        table.add_row(
+            method, *(Text(f"{figures[name]:.2f}", "bold" if figures[name] == best[name] else "") for name in best)
+        )
+    table.add_row("random order", *(f"{getattr(told.random, name):.2f}" for name in _MEASURES), style="dim")
+    yield table
+    yield Text(f"↑ the higher the better, ↓ the lower · {told.runs} runs of the model", "dim")
+
+
+def words_of(method: str) -> str:
+    """Return a method's name in words."""
+    return method.replace("_", " ")
+
+
+def _words(told: Attributions, of_what: str) -> Iterator[RenderableType]:
+    """Yield the words for each method, shaded by what they are worth."""
+    labels = [Label(part.text, part.special) for part in told.parts]
+    for one in told.methods:
+        figure = signed_percent if one.method in ERASING else percent
+        below = {
+            "leave_one_out": f"% {of_what} that is lost without the word",
+            "occlusion": f"% {of_what} that is lost where {told.cover} covers it and its neighbours",
+        }.get(one.method, "% of the attention of the first token, or the mean of all, that goes to the word")
+        yield captioned(words_of(one.method), HighlightedText(labels, one.weights.tolist(), figure), below)
+        yield Text()
+
+
+def _pictures(told: Attributions, picture: bytes) -> Iterator[RenderableType]:
+    """Yield a small picture for each method, side by side, lit where the patches are worth most."""
+    grid = told.grid
+    assert grid is not None
+    part = (grid.left, grid.top, grid.left + grid.width, grid.top + grid.height)
+    maps = [np.clip(one.weights, 0, None).reshape(grid.rows, grid.columns) for one in told.methods]
+    yield HeatStrip(picture, part, [Label(words_of(one.method)) for one in told.methods], maps)
+    yield Text("lit where the picture speaks for it; its largest weight is brightest", "dim")
+    yield Text()

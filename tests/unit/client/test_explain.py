@@ -1,0 +1,141 @@
+"""`regard explain`, and what the client makes of attributions, on a canned server."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regard.cli import main
+from regard.client import AsyncClient, Client, PatchGrid
+from regard.vision.overlay import draw_overlays
+from regard.vision.picture import ImageLimits
+
+LIMITS = ImageLimits(1 << 20, 1 << 20)
+
+
+@pytest.fixture
+def run(server, monkeypatch, capsys):
+    """Return a function that runs `regard explain ARGUMENTS` on the canned server: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("REGARD_SERVER", server.target)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["regard", "explain", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def test_words_are_drawn_with_their_signs(run):
+    """Methods that take words away give signed points, attention gives shares, each below its words."""
+    code, out, _ = run("class", "hi not you")
+    lines = [line.strip() for line in out.splitlines()]
+    assert code == 0
+    assert lines[0].startswith("greeting  75.0 %")
+    own, attended = lines.index("leave one out"), lines.index("last layer")
+    assert lines[own + 2].split() == ["hi", "not", "you"]
+    assert [figure.strip("░▒▓█") for figure in lines[own + 3].split()] == ["+50", "-25", "0"]
+    assert [figure.strip("░▒▓█") for figure in lines[attended + 3].split()] == ["50", "-25", "0"]
+
+
+def test_faithfulness_is_a_table_with_chance_below(run):
+    """Every method has a row, a random order the last one, and the runs are told."""
+    code, out, _ = run("class", "hi not", "--faithfulness")
+    rows = [line.rsplit(maxsplit=4) for line in out.splitlines()]
+    assert code == 0
+    assert ["leave one out", "0.25", "0.75", "0.50", "0.12"] in rows
+    assert ["random order", "0.25", "0.75", "0.50", "0.12"] in rows
+    assert "9 runs of the model" in out
+
+
+def test_without_faithfulness_there_is_no_table(run):
+    """Nothing is said of what was not measured."""
+    assert "random" not in run("class", "hi not")[1]
+
+
+def test_options_travel(run, server):
+    """Each option reaches the server under its own name."""
+    run(
+        *("class", "hi", "--pair", "ho", "--label", "goodbye", "-m", "occlusion", "-m", "rollout", "--priority", "low"),
+        *("--granularity", "token", "--window", "3", "--stride", "2", "--model", "a/2", "--truncate", "-F"),
+    )
+    (sent,) = server.requests
+    assert (sent.model_name, sent.model_version, sent.label, sent.truncate, sent.priority) == (
+        "a",
+        "2",
+        "goodbye",
+        True,
+        1,
+    )
+    assert (sent.inputs[0].text, sent.inputs[0].text_pair) == ("hi", "ho")
+    asked = sent.attribution
+    assert (list(asked.methods), asked.granularity, asked.faithfulness) == ([2, 4], 1, True)
+    assert (asked.occlusion_window, asked.occlusion_stride, asked.overlay) == (3, 2, False)
+
+
+def test_json_has_the_fields_of_the_client(run):
+    """One object: the class, the parts and what each method says."""
+    record = json.loads(run("class", "hi not", "--json")[1])
+    assert record["explained"]["label"] == "greeting"
+    assert [part["text"] for part in record["attributions"]["parts"]] == ["hi", "not"]
+    assert record["attributions"]["methods"][0]["weights"] == [0.5, -0.25]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["class"], "give a text, or an image"),
+        (["class", "hi", "--image", "a.png"], "give a text, or an image"),
+        (["class", "hi", "--overlay", "a.png"], "--overlay draws on an image"),
+        (["class", "--image", "nowhere.png"], "can't read nowhere.png"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(run, server, arguments, problem):
+    """The command ends with 2 and a line that says what to do, and asks nothing of the server."""
+    code, _, err = run(*arguments)
+    assert (code, server.requests) == (2, [])
+    assert problem in err
+
+
+@pytest.mark.parametrize("command", [[], ["class"]])
+def test_help_says_what_it_is_for(run, command):
+    """Every help has a sentence of its own."""
+    assert "made a" in run(*command, "--help")[1]
+
+
+async def test_both_clients_read_the_same(server):
+    """Parts can be ranked, and a method that was not asked for is named."""
+    with Client(server.target) as client:
+        own = client.attribute_class("hi not you")
+    async with AsyncClient(server.target) as client:
+        (awaited,) = await client.attribute_class_many(["hi not you"])
+    assert own.attributions.ranked("leave_one_out") == awaited.attributions.ranked("leave_one_out")
+    assert [(part.text, weight) for part, weight in own.attributions.ranked("last_layer")] == [
+        ("hi", 0.5),
+        ("you", 0.0),
+        ("not", -0.25),
+    ]
+    with pytest.raises(KeyError, match="occlusion was not asked for; there are leave_one_out, last_layer"):
+        own.attributions["occlusion"]
+
+
+def test_an_overlay_is_clear_where_the_weight_is_and_red_where_it_is_below_0():
+    """Of a white image, whose middle is looked at: clear, half veiled, red; and veiled where nothing is looked at."""
+    written = io.BytesIO()
+    Image.new("RGB", (40, 20), "white").save(written, "PNG")
+    grid = PatchGrid(rows=1, columns=3, image_width=40, image_height=20, left=5, top=0, width=30, height=20)
+    (png,) = draw_overlays(written.getvalue(), LIMITS, "image", [np.array([1.0, 0.5, -1.0])], grid)
+    drawn = np.asarray(Image.open(io.BytesIO(png)))
+    assert drawn.shape == (256, 512, 3)
+    outside, clear, half, against = (drawn[128, round(x * 512 / 40)].tolist() for x in (2, 10, 20, 30))
+    assert clear == [255, 255, 255]
+    assert max(outside) < max(half) < 255
+    assert against[0] > 100 > against[1]
