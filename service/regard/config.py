@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -74,7 +75,10 @@ class ServerSettings(BaseSettings):
     grpc_port: PortNumber = 50051
     """The gRPC port; 0 takes a free one."""
     http_port: PortNumber = 8080
-    """The port of /metrics, /healthz and /readyz; 0 takes a free one."""
+    """The port of /metrics, /healthz, /readyz and the playground; 0 takes a free one."""
+    playground: bool | None = None
+    """Whether the HTTP port has a page, /playground, on which a person asks the models. By default it has
+    where the host is a loopback address, which no other machine reaches."""
     max_inputs: int = Field(default=64, ge=1, le=4096)
     """Inputs of one request."""
     max_message_bytes: int = Field(default=16 * MIB, ge=1024, le=1 << 30)
@@ -101,6 +105,11 @@ class ServerSettings(BaseSettings):
     """The least level that is written."""
     engine: EngineSettings = EngineSettings()
     """How every model is run."""
+
+    @property
+    def has_playground(self) -> bool:
+        """Whether the playground is served, given or by default."""
+        return _is_loopback(self.host) if self.playground is None else self.playground
 
     @field_validator("models", mode="before")
     @classmethod
@@ -151,6 +160,13 @@ def load_settings(flags: Mapping[str, Any], config: Path | None = None) -> Serve
         raise ConfigurationError(_explain(error)) from error
     except SettingsError as error:
         raise ConfigurationError(str(error)) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_toml(config: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STOP_TIMEOUT_S = 30
+PAGES = ("viewer/parts", "report/page", "rpc/playground/page")
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -55,14 +56,15 @@ def server(environment: Path, packages: Path) -> Iterator[tuple[subprocess.Popen
 
 
 def test_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
-    """The wheel has the service and the export, typed, and the page's parts, but neither tests nor checkpoints."""
+    """The wheel has the service and the export, typed, and the pages' parts, but neither tests nor checkpoints."""
     names = zipfile.ZipFile(wheel).namelist()
-    page = (ROOT / "service" / "regard" / "report" / "page").iterdir()
+    regard = ROOT / "service" / "regard"
+    parts = [part for place in PAGES for part in (regard / place).iterdir()]
 
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"regard", "regard_export"}
     assert {"regard/py.typed", "regard_export/py.typed", "regard/v1/translation_pb2.py"} <= set(names)
-    assert {f"regard/report/page/{part.name}" for part in page} <= set(names)
+    assert {str(part.relative_to(ROOT / "service")) for part in parts} <= set(names)
 
 
 def test_environment_has_no_torch(environment: Path) -> None:

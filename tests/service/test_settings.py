@@ -76,3 +76,20 @@ def test_settings_do_not_change() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         settings.max_inputs = 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [
+        ({}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "::1"}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"host": "gpu.example"}, False),
+        ({"host": "0.0.0.0", "playground": True}, True),
+        ({"playground": False}, False),
+    ],
+)
+def test_the_playground_is_for_this_machine_unless_it_is_said(flags: dict[str, object], has: bool) -> None:
+    """By default it is served where no other machine reaches it, and otherwise as the setting says."""
+    assert load_settings(flags).has_playground is has

@@ -29,10 +29,11 @@ def _option(setting: str, flag: str) -> Any:
     field = (EngineSettings if group else ServerSettings).model_fields[name]
     default = os.pathsep.join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
     what = (field.description or "").replace("\n", " ").replace("`", "")
+    default = "" if default is None else f"; default: {default}"
     variable = f"REGARD_{setting.replace('.', '__').upper()}"
     return typer.Option(
         flag,
-        help=f"{what} \\[{variable}; default: {default}]",
+        help=f"{what} \\[{variable}{default}]",
         show_default=False,
         rich_help_panel="Engine" if group else "Server",
     )
@@ -44,6 +45,7 @@ def serve(
     host: Annotated[str | None, _option("host", "--host")] = None,
     grpc_port: Annotated[int | None, _option("grpc_port", "--grpc-port")] = None,
     http_port: Annotated[int | None, _option("http_port", "--http-port")] = None,
+    playground: Annotated[bool | None, _option("playground", "--playground/--no-playground")] = None,
     max_inputs: Annotated[int | None, _option("max_inputs", "--max-inputs")] = None,
     max_message_bytes: Annotated[int | None, _option("max_message_bytes", "--max-message-bytes")] = None,
     max_attention_bytes: Annotated[int | None, _option("max_attention_bytes", "--max-attention-bytes")] = None,
@@ -181,5 +183,8 @@ def _summary(settings: ServerSettings, catalog: Catalog, server: Server) -> Rend
     places = Table.grid(padding=(0, 2))
     places.add_row(Text("gRPC", style="dim"), Text(f"{settings.host}:{server.grpc_port}", style="bold green"))
     places.add_row(Text("HTTP", style="dim"), f"http://{settings.host}:{server.http_port}/metrics  /healthz  /readyz")
+    if settings.has_playground:
+        at = f"http://{settings.host}:{server.http_port}/playground"
+        places.add_row(Text("look", style="dim"), Text(at, style="bold green"))
     places.add_row(Text("runs on", style="dim"), ", ".join(_providers(catalog)))
     return Panel(Group(models, places), title="[bold]Regard[/] is serving", border_style="cyan", expand=False)

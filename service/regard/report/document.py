@@ -10,8 +10,7 @@ from typing import Any, TypeAlias
 
 from regard.answers import Attention, AttentionMap, Caption, Classification, PatchGrid, Segment, Translation
 from regard.errors import InvalidInputError
-from regard.report.pictures import embed
-from regard.report.weights import MOST_WEIGHTS, Encoding, choose_encoding, encode_weights
+from regard.viewer import MOST_WEIGHTS, Encoding, choose_encoding, embed, encode_weights
 
 Input: TypeAlias = str | bytes | PathLike[str]
 """What was asked: a text, or an image file, which is its bytes or where it lies."""

@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /readyz over HTTP, on threads of their own."""
+"""/metrics, /healthz, /readyz and the playground over HTTP, on threads of their own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
-def make_app(registry: CollectorRegistry, unready: Callable[[], list[str]]) -> WSGIApplication:
-    """Return the application: /healthz is 200 while the process lives, /readyz 503 with the reasons in `unready`."""
+def make_app(
+    registry: CollectorRegistry, unready: Callable[[], list[str]], playground: WSGIApplication | None = None
+) -> WSGIApplication:
+    """Return the application: /healthz is 200 while the process lives, /readyz 503 with the reasons in `unready`.
+
+    What lies below /playground goes to `playground`, if there is one, and / leads there.
+    """
     metrics = make_wsgi_app(registry)
+    known = "/metrics, /healthz and /readyz" if playground is None else "/metrics, /healthz, /readyz and /playground"
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
@@ -31,7 +37,12 @@ def make_app(registry: CollectorRegistry, unready: Callable[[], list[str]]) -> W
         if path == "/readyz":
             reasons = unready()
             return answer(start_response, "503 Service Unavailable" if reasons else "200 OK", reasons or ["ready"])
-        return answer(start_response, "404 Not Found", ["/metrics, /healthz and /readyz are here"])
+        if playground is not None and path.startswith("/playground"):
+            return playground(environ, start_response)
+        if playground is not None and path == "/":
+            start_response("302 Found", [("Location", "playground"), ("Content-Length", "0")])
+            return []
+        return answer(start_response, "404 Not Found", [f"{known} are here"])
 
     def answer(start_response: StartResponse, status: str, lines: list[str]) -> Iterable[bytes]:
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
@@ -85,6 +96,10 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     timeout = 10.0
+
+    def get_environ(self) -> dict[str, Any]:
+        """Hand on the connection, for those who want to know when the other side leaves."""
+        return super().get_environ() | {"regard.connection": self.connection}
 
     def log_message(self, format: str, *args: object) -> None:
         """Write nothing: probes and scrapes come every few seconds."""

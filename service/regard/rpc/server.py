@@ -24,6 +24,7 @@ from regard.rpc.health import Health, HealthService
 from regard.rpc.http import HttpServer, make_app
 from regard.rpc.interceptor import CallInterceptor
 from regard.rpc.models import ModelService
+from regard.rpc.playground import Playground
 from regard.rpc.question_answering import QuestionAnsweringService
 from regard.rpc.resources import Resources
 from regard.rpc.similarity import SimilarityService
@@ -89,6 +90,7 @@ class Server:
         self._grpc = self._make_grpc(metrics)
         self._metrics = metrics
         self._http: HttpServer | None = None
+        self._playground: Playground | None = None
         self._following: asyncio.Task[None] | None = None
         self.grpc_port = 0
         self.http_port = 0
@@ -105,11 +107,11 @@ class Server:
         Call `stop` all the same.
         """
         settings = self._settings
-        self._http = HttpServer(
-            settings.host, settings.http_port, make_app(self._metrics.registry, lambda: self._health.unready)
-        )
-        self.http_port = self._http.port
         self.grpc_port = self._bind()
+        self._playground = Playground(settings, self.grpc_port) if settings.has_playground else None
+        app = make_app(self._metrics.registry, lambda: self._health.unready, self._playground)
+        self._http = HttpServer(settings.host, settings.http_port, app)
+        self.http_port = self._http.port
         self._http.start()
         await self._grpc.start()
         for model in self._catalog.models:
@@ -142,6 +144,8 @@ class Server:
         await self._grpc.stop(STOP_GRACE_S)
         if self._http is not None:
             await asyncio.to_thread(self._http.stop)
+        if self._playground is not None:
+            self._playground.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
 

@@ -7,7 +7,7 @@ import pytest
 
 from regard.report import MAX_ANSWERS, ReportError
 from regard.report.document import describe, direction_of
-from regard.report.weights import MOST_WEIGHTS
+from regard.viewer.weights import MOST_WEIGHTS
 
 from .answers import attention_of, caption, classification, image_classification, layers_of, translation, words
 

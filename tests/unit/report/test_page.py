@@ -8,7 +8,7 @@ import re
 import pytest
 
 from regard.report import render, write_report
-from regard.report.page import embed_json
+from regard.viewer import embed_json
 
 from .answers import caption, classification, translation
 

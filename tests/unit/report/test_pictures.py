@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from regard.report.pictures import LONGEST_SIDE, embed
+from regard.viewer.pictures import LONGEST_SIDE, embed
 
 from .answers import picture
 

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from regard.report.weights import MOST_FINE_WEIGHTS, choose_encoding, encode_weights
+from regard.viewer.weights import MOST_FINE_WEIGHTS, choose_encoding, encode_weights
 
 from .answers import weights
 

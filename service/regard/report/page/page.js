@@ -1,4 +1,4 @@
-// The page: an index of answers, the one that is shown, and the theme.
+// The report: an index of answers, and the one that is shown.
 
 const { answers } = JSON.parse(document.getElementById("document").textContent);
 const main = document.querySelector("main");
@@ -36,20 +36,8 @@ function fillIndex() {
     index.hidden = picker.hidden = answers.length < 2;
 }
 
-function addThemes() {
-    const toggle = document.querySelector(".theme");
-    const name = () => { toggle.textContent = isDark() ? "Light" : "Dark"; };
-    const redraw = () => { name(); shown?.redraw(); };
-    toggle.addEventListener("click", () => {
-        document.documentElement.dataset.theme = isDark() ? "light" : "dark";
-        redraw();
-    });
-    systemIsDark.addEventListener("change", redraw);
-    name();
-}
-
 fillIndex();
-addThemes();
+addThemes(document.querySelector(".theme"), () => shown?.redraw());
 document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();
     main.focus();

@@ -116,13 +116,14 @@ function familiesOf({ axes, maps }) {
     return [...families.keys()].sort().map((name) => families.get(name));
 }
 
+/** Reads weights, little-endian as they are stored: float32 as it is, integers as a share of their type's largest. */
 function decode({ weights, encoding }) {
-    const bytes = atob(weights);
-    const width = encoding === "uint8" ? 1 : 2;
-    const values = new Float32Array(bytes.length / width);
-    for (let index = 0; index < values.length; index++) {
-        const low = bytes.charCodeAt(index * width);
-        values[index] = width === 1 ? low / 0xff : (low + 0x100 * bytes.charCodeAt(2 * index + 1)) / 0xffff;
-    }
-    return values;
+    const bytes = Uint8Array.from(atob(weights), (character) => character.charCodeAt(0));
+    const view = new DataView(bytes.buffer);
+    const [width, read] = {
+        float32: [4, (at) => view.getFloat32(at, true)],
+        uint16: [2, (at) => view.getUint16(at, true) / 0xffff],
+        uint8: [1, (at) => view.getUint8(at) / 0xff],
+    }[encoding];
+    return Float32Array.from({ length: bytes.length / width }, (_, index) => read(width * index));
 }

@@ -124,13 +124,14 @@ function choicesOf(view, set) {
 }
 
 function provenance(answer) {
+    const [{ encoding }] = answer.maps;
     const error = Math.max(...answer.maps.map((map) => map.error));
     const facts = [
         ["Model", answer.model ?? "unknown"],
         ["Precision", answer.precision],
         ["Package", answer.package_sha256],
         ["Granularity", answer.granularity],
-        ["Stored as", `${answer.maps[0].encoding}, within ${error.toExponential(1)} of what was served`],
+        ["Stored as", error ? `${encoding}, within ${error.toExponential(1)} of what was served` : `${encoding}, as it was served`],
     ];
     if (answer.truncated) facts.push(["Cut", "the input was longer than the model reads; its end is missing here"]);
     return element("footer", {}, element("dl", {}, ...facts.map(([name, fact]) => element("div", {}, element("dt", {}, name), element("dd", {}, fact)))));

@@ -1,0 +1,168 @@
+"""From the HTTP port to the gRPC port: proto3 JSON in, one line of it for every event out."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import grpc
+from google.protobuf import json_format, message_factory
+from google.protobuf.descriptor import MethodDescriptor
+
+from regard.rpc.interceptor import RETRY_KEY
+from regard.rpc.playground.guard import Refusal
+from regard.v1 import caption_pb2, classification_pb2, model_pb2, translation_pb2
+
+MAX_CALLS = 16
+"""Calls at a time; each holds a thread."""
+TIMEOUT_S = 60.0
+
+METHODS: dict[str, MethodDescriptor] = {
+    f"{service.full_name}/{method.name}": method
+    for module in (model_pb2, translation_pb2, caption_pb2, classification_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+"""What may be asked, by its name in a gRPC path."""
+
+_STATUSES = {
+    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+
+class Bridge:
+    """Passes requests to the server's own gRPC port, some at a time."""
+
+    def __init__(self, target: str) -> None:
+        """Prepare a channel to `target`; nothing connects before the first request."""
+        options = [
+            ("grpc.enable_http_proxy", 0),
+            ("grpc.enable_retries", 0),
+            ("grpc.max_receive_message_length", -1),
+        ]
+        self._channel = grpc.insecure_channel(target, options)
+        self._places = threading.BoundedSemaphore(MAX_CALLS)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one of the places for calls. Raises `Refusal` if all are taken."""
+        if not self._places.acquire(blocking=False):
+            raise Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"the playground answers {MAX_CALLS} requests at a time; try again",
+                retry_after_s=1.0,
+            )
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def call(self, method: MethodDescriptor, body: bytes, client: str, connection: socket.socket) -> Lines:
+        """Send a request, for as long as `connection` stays; `client` names who asks.
+
+        Raises `Refusal` for a body that is not the method's request, and if the call ends without an event.
+        """
+        request, response = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
+        try:
+            message = json_format.Parse(body, request())
+        except (json_format.ParseError, ValueError, RecursionError) as error:
+            raise Refusal(
+                HTTPStatus.BAD_REQUEST,
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"the body is no {method.input_type.name}: {error}"[:500],
+            ) from error
+        ask = self._channel.unary_stream(  # a method that answers once is a stream of one
+            f"/{method.containing_service.full_name}/{method.name}", request.SerializeToString, response.FromString
+        )
+        return Lines(ask(message, timeout=TIMEOUT_S, metadata=(("x-client-id", f"playground {client}"),)), connection)
+
+    def close(self) -> None:
+        """Close the channel; what still runs is cancelled."""
+        self._channel.close()
+
+
+class Lines:
+    """The events of a call, each as a line of JSON; closing it, or its browser's leaving, cancels the call."""
+
+    def __init__(self, call: Any, connection: socket.socket) -> None:
+        self._call = call
+        self._ended, self._end = socket.socketpair()
+        self._watch = threading.Thread(target=self._cancel_when_left, args=(connection,), name="regard-playground")
+        self._watch.start()
+        self._first: bytes | None = None
+
+    def begin(self) -> None:
+        """Wait for the first event. Raises `Refusal` if the call fails before."""
+        try:
+            self._first = line_of(next(self._call))
+        except grpc.RpcError as error:
+            raise refusal_of(error) from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._first is not None:
+            yield self._first
+        try:
+            for event in self._call:
+                yield line_of(event)
+        except grpc.RpcError as error:
+            yield error_line(refusal_of(error))
+
+    def close(self) -> None:
+        """End the call, if it hasn't."""
+        self._call.cancel()
+        self._end.close()
+        self._watch.join()
+        self._ended.close()
+
+    def _cancel_when_left(self, connection: socket.socket) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ended, selectors.EVENT_READ)
+            selector.register(connection, selectors.EVENT_READ)
+            ready = [key.fileobj for key, _ in selector.select()]
+        if self._ended not in ready and _has_left(connection):
+            self._call.cancel()
+
+
+def line_of(event: Any) -> bytes:
+    """Return a message as a line of JSON, with the fields' own names, and with those that are at their default."""
+    fields = json_format.MessageToDict(
+        event, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def error_line(refusal: Refusal) -> bytes:
+    """Return an error as a line of JSON."""
+    error: dict[str, Any] = {"code": refusal.code.name, "message": refusal.message}
+    if refusal.retry_after_s is not None:
+        error["retry_after_s"] = refusal.retry_after_s
+    return json.dumps({"error": error}, ensure_ascii=False).encode() + b"\n"
+
+
+def refusal_of(error: Any) -> Refusal:
+    """Return what a failed call means in HTTP."""
+    waits = [float(value) / 1000 for key, value in error.trailing_metadata() or () if key == RETRY_KEY]
+    return Refusal(
+        _STATUSES.get(error.code(), HTTPStatus.INTERNAL_SERVER_ERROR),
+        error.code(),
+        error.details() or error.code().name,
+        retry_after_s=waits[0] if waits else None,
+    )
+
+
+def _has_left(connection: socket.socket) -> bool:
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True

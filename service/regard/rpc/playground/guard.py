@@ -1,0 +1,79 @@
+"""Who may ask: this page and programs, but no other page that a browser happens to show."""
+
+from __future__ import annotations
+
+import ipaddress
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import grpc
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
+
+class Refusal(Exception):  # noqa: N818 (it is an answer)
+    """A request that goes no further: the HTTP status, and what gRPC would have said."""
+
+    def __init__(
+        self, status: HTTPStatus, code: grpc.StatusCode, message: str, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.retry_after_s = retry_after_s
+
+
+def check_origin(environ: WSGIEnvironment, host: str) -> None:
+    """Raise `Refusal` for what another site has sent, or a name that another could have led here.
+
+    Browsers tell where a request comes from (Fetch Metadata; older ones by Origin). A page whose own
+    domain is made to lead to this address would pass for ours (DNS rebinding), so that a name with dots is
+    believed only if it is `host`, where the server was told to listen.
+    """
+    own = environ.get("HTTP_HOST", "")
+    if not _is_known(own, host):
+        raise Refusal(
+            HTTPStatus.MISDIRECTED_REQUEST,
+            grpc.StatusCode.PERMISSION_DENIED,
+            "open the playground by this machine's address, or set the server's host to this name",
+        )
+    site, origin = environ.get("HTTP_SEC_FETCH_SITE"), environ.get("HTTP_ORIGIN")
+    if site != "same-origin" if site else origin and urlsplit(origin).netloc != own:
+        raise Refusal(HTTPStatus.FORBIDDEN, grpc.StatusCode.PERMISSION_DENIED, "only the playground's own page may ask")
+
+
+def read_body(environ: WSGIEnvironment, most_bytes: int) -> bytes:
+    """Return the body, which must be JSON: a form of another site can't send that. Raises `Refusal`."""
+    if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
+        raise _invalid(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body's type must be application/json")
+    given = environ.get("CONTENT_LENGTH", "")
+    if not (given.isascii() and given.isdigit()):
+        raise _invalid(HTTPStatus.LENGTH_REQUIRED, "the body's length must be given")
+    length = int(given[:20])
+    if length > most_bytes:
+        raise _invalid(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request is of {length} bytes; at most {most_bytes} are taken"
+        )
+    try:
+        body: bytes = environ["wsgi.input"].read(length)
+    except OSError as error:
+        raise _invalid(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from error
+    return body
+
+
+def _invalid(status: HTTPStatus, message: str) -> Refusal:
+    return Refusal(status, grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _is_known(host: str, configured: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        ipaddress.ip_address(name)
+    except ValueError:
+        pass
+    else:
+        return True
+    return bool(name) and ("." not in name or name.endswith(".localhost") or name == configured.lower())

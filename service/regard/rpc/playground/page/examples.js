@@ -1,0 +1,20 @@
+// Examples: something to ask every model at a click.
+
+const TEXTS = {
+    TASK_TRANSLATION: [
+        "Turn off the light before you leave the house.",
+        "My sister is reading a book in the garden.",
+        "I'd like to know where the old station is.",
+    ],
+    TASK_CLASSIFICATION: [
+        "do i need a visa for my trip to india",
+        "how do you say good morning in italian",
+        "who painted the mona lisa",
+    ],
+};
+
+const SCENES = [
+    { name: "star-and-ring.png", paper: ["#e9e4d8", "#d9d2c4"], shapes: [["red", "star", 0.27, 0.36, 0.17], ["blue", "ring", 0.72, 0.42, 0.16]] },
+    { name: "circle-above-square.png", paper: ["#dfe6ea", "#cbd6dc"], shapes: [["orange", "circle", 0.52, 0.24, 0.1], ["purple", "square", 0.46, 0.7, 0.17]] },
+    { name: "three-shapes.png", paper: ["#2c2f38", "#3a3e49"], shapes: [["green", "triangle", 0.24, 0.28, 0.16], ["cyan", "cross", 0.76, 0.24, 0.1], ["pink", "circle", 0.68, 0.72, 0.16]] },
+];

@@ -1,0 +1,273 @@
+// The form: which model is asked what, and the request that says so.
+
+const TASK_NAMES = { TASK_TRANSLATION: "Translate", TASK_CAPTIONING: "Caption", TASK_CLASSIFICATION: "Classify" };
+const VIEWER_TASKS = { TASK_TRANSLATION: "translation", TASK_CAPTIONING: "caption", TASK_CLASSIFICATION: "classification" };
+const REDUCTIONS = { "": "every head", MEAN: "their mean", MAX: "their largest", ALIGNMENT_HEADS: "alignment heads" };
+
+/** What a person chooses before asking; `onchange` is called whenever the request would be another. */
+class Form {
+    constructor(root, models, limits, onchange) {
+        this.root = root;
+        this.limits = limits;
+        this.onchange = onchange;
+        this.models = models.filter((model) => model.task in METHODS);
+        this.picture = null;
+        this.text = root.querySelector("textarea");
+        this.fields = new Map();
+        this.#addTasks();
+        this.#takePictures();
+        this.text.addEventListener("input", () => this.#changed());
+        if (this.models.length) this.choose(this.models[0]);
+    }
+
+    get looks() {
+        return this.model.image !== undefined;
+    }
+
+    /** What is asked and by which method; null as long as there is nothing to ask about. */
+    get order() {
+        const given = this.looks ? this.picture : { text: this.text.value };
+        if (!given || given.text === "") return null;
+        return { method: METHODS[this.model.task], request: this.#request(given), given };
+    }
+
+    get task() {
+        return VIEWER_TASKS[this.model.task];
+    }
+
+    choose(model) {
+        const another = model.task !== this.model?.task;
+        this.model = model;
+        for (const button of this.tasks) button.setAttribute("aria-pressed", button.value === model.task);
+        this.root.querySelector("[data-field=text]").hidden = this.looks;
+        this.root.querySelector("[data-field=image]").hidden = !this.looks;
+        this.#fillExamples();
+        this.#fillOptions(another);
+        this.#changed();
+    }
+
+    /** Shows a problem beside the field that it names, or below all. */
+    refuse(problem) {
+        this.clear();
+        const name = problem.field?.replaceAll(/\[\d+\]/g, "") ?? "";
+        const known = { texts: "text", images: "image", inputs: this.looks ? "image" : "text" };
+        const field = this.root.querySelector(`[data-field="${CSS.escape(known[name.split(".")[0]] ?? name)}"]`);
+        const line = this.root.querySelector(".problem");
+        line.textContent = problem.message;
+        line.hidden = false;
+        if (!field) return;
+        field.append(line);
+        const control = field.querySelector("textarea, select, input");
+        control.setAttribute("aria-invalid", "true");
+        control.setAttribute("aria-describedby", "problem");
+        field.closest("details")?.setAttribute("open", "");
+    }
+
+    clear() {
+        const line = this.root.querySelector(".problem");
+        line.hidden = true;
+        this.root.querySelector(".actions").before(line);
+        for (const control of this.root.querySelectorAll("[aria-invalid]")) {
+            control.removeAttribute("aria-invalid");
+            control.removeAttribute("aria-describedby");
+        }
+    }
+
+    #changed() {
+        this.clear();
+        this.onchange();
+    }
+
+    #addTasks() {
+        const tasks = [...new Set(this.models.map((model) => model.task))].sort((one, other) => Object.keys(METHODS).indexOf(one) - Object.keys(METHODS).indexOf(other));
+        this.tasks = tasks.map((task) => {
+            const choose = () => task !== this.model.task && this.choose(this.models.find((model) => model.task === task));
+            return element("button", { type: "button", value: task, onclick: choose }, TASK_NAMES[task]);
+        });
+        this.models.sort((one, other) => tasks.indexOf(one.task) - tasks.indexOf(other.task));
+        this.root.querySelector(".tasks").append(...this.tasks);
+        if (tasks.length) walkable(this.root.querySelector(".tasks"), this.tasks);
+    }
+
+    #fillExamples() {
+        const examples = this.looks
+            ? SCENES.map((scene) => {
+                  const uri = drawScene(scene);
+                  const name = scene.name.replace(".png", "").replaceAll("-", " ");
+                  return element("button", { type: "button", className: "scene", "aria-label": name, onclick: () => this.#take(uri, scene.name) }, element("img", { src: uri, alt: "" }));
+              })
+            : (TEXTS[this.model.task] ?? []).map((text) => {
+                  const take = () => {
+                      this.text.value = text;
+                      this.#changed();
+                      this.root.requestSubmit();
+                  };
+                  return element("button", { type: "button", onclick: take }, text);
+              });
+        this.root.querySelector(".examples").replaceChildren(...examples);
+    }
+
+    #fillOptions(open) {
+        const options = this.root.querySelector(".options");
+        this.fields.clear();
+        const rows = [this.#modelField()];
+        if (this.model.taps.length) rows.push(this.#kinds());
+        const more = [];
+        if (this.model.max_target_tokens) {
+            more.push(this.#number("generation.num_beams", "Beams", "as the model asks"));
+            more.push(this.#number("generation.max_new_tokens", "Most tokens", String(this.model.max_target_tokens)));
+        } else more.push(this.#number("top_k", "Classes", "5"));
+        if (this.model.taps.length) more.push(...this.#attention());
+        const details = element("details", {}, element("summary", {}, "More options"), ...more);
+        details.open = !open && options.querySelector("details")?.open === true;
+        options.replaceChildren(...rows, details);
+        this.#keepApart();
+    }
+
+    #modelField() {
+        const same = this.models.filter((model) => model.task === this.model.task);
+        const choices = same.map((model, index) => [String(index), versioned(model, this.models) ? `${model.name}/${model.version}` : model.name]);
+        const field = this.#select("model_name", "Model", choices, () => this.choose(same[Number(this.fields.get("model_name").value)]));
+        this.fields.get("model_name").value = String(same.indexOf(this.model));
+        return field;
+    }
+
+    #kinds() {
+        const named = new Map(this.model.taps.map((tap) => [`${tap.kind} ${tap.stack}`, kindName(tap)]));
+        const cross = [...named].sort(([one], [other]) => other.includes("CROSS") - one.includes("CROSS"));
+        const every = cross.length > 1 ? [["", "all of them"]] : [];
+        return this.#select("attention.kinds", "Attention", [...cross, ...every], () => this.#keepApart());
+    }
+
+    #attention() {
+        const { taps, image } = this.model;
+        const counted = (length) => Array.from({ length }, (_, index) => [String(index), String(index)]);
+        const layers = Math.max(...taps.map((tap) => tap.layer)) + 1;
+        const heads = Math.max(...taps.map((tap) => tap.heads));
+        const aligned = this.model.task === "TASK_TRANSLATION";
+        const reductions = Object.entries(REDUCTIONS).filter(([name]) => aligned || name !== "ALIGNMENT_HEADS");
+        const fields = [
+            this.#select("attention.layers", "Layer", [["", "all"], ...counted(layers)]),
+            this.#select("attention.heads", "Head", [["", "all"], ...counted(heads)]),
+            this.#select("attention.reduction", "Show heads as", reductions, () => this.#keepApart()),
+        ];
+        const grains = [["WORD", "words"], ["TOKEN", "tokens"]];
+        if (!image || this.model.max_target_tokens) fields.push(this.#select("attention.granularity", "Grain", grains));
+        return fields;
+    }
+
+    /** The alignment heads are what the package says: nothing else can be chosen with them. */
+    #keepApart() {
+        const alone = this.fields.get("attention.reduction")?.value === "ALIGNMENT_HEADS";
+        for (const name of ["attention.kinds", "attention.layers", "attention.heads"]) {
+            const field = this.fields.get(name);
+            if (field) field.disabled = alone;
+        }
+    }
+
+    #select(name, label, choices, onchange = () => {}) {
+        const control = element("select", {}, ...choices.map(([value, shown]) => element("option", { value }, shown)));
+        return this.#field(name, label, control, onchange);
+    }
+
+    #number(name, label, placeholder) {
+        return this.#field(name, label, element("input", { type: "number", min: "1", placeholder, inputMode: "numeric" }), () => {});
+    }
+
+    #field(name, label, control, onchange) {
+        this.fields.set(name, control);
+        control.addEventListener("input", () => {
+            onchange();
+            this.#changed();
+        });
+        return element("label", { "data-field": name }, element("span", { className: "name" }, label), control);
+    }
+
+    #request(given) {
+        const { model } = this;
+        const value = (name) => {
+            const field = this.fields.get(name);
+            return field && !field.disabled ? field.value : "";
+        };
+        const request = { model_name: model.name };
+        if (versioned(model, this.models)) request.model_version = model.version;
+        const input = given.picture ? given.base64 : given.text;
+        if (model.task === "TASK_TRANSLATION") request.texts = [input];
+        else if (model.task === "TASK_CAPTIONING") request.images = [input];
+        else request.inputs = [given.picture ? { image: input } : { text: input }];
+        const numbers = ["num_beams", "max_new_tokens"].filter((name) => value(`generation.${name}`) !== "");
+        if (numbers.length) request.generation = Object.fromEntries(numbers.map((name) => [name, Number(value(`generation.${name}`))]));
+        if (value("top_k") !== "") request.top_k = Number(value("top_k"));
+        if (model.taps.length) request.attention = this.#attentionOf(value);
+        return request;
+    }
+
+    #attentionOf(value) {
+        const attention = {};
+        const kinds = this.fields.get("attention.kinds");
+        if (!kinds.disabled && kinds.value) [attention.kinds, attention.stacks] = kinds.value.split(" ").map((name) => [name]);
+        else if (!kinds.disabled) attention.kinds = [...new Set(this.model.taps.map((tap) => tap.kind))];
+        for (const name of ["layers", "heads"]) if (value(`attention.${name}`)) attention[name] = [Number(value(`attention.${name}`))];
+        if (value("attention.reduction")) attention.reduction = `ATTENTION_REDUCTION_${value("attention.reduction")}`;
+        if (value("attention.granularity")) attention.granularity = `ATTENTION_GRANULARITY_${value("attention.granularity")}`;
+        return attention;
+    }
+
+    #takePictures() {
+        const drop = this.root.querySelector(".drop");
+        const file = drop.querySelector("input");
+        const take = (one) => one && this.#read(one);
+        file.addEventListener("change", () => take(file.files[0]));
+        drop.addEventListener("keydown", (event) => {
+            if (event.key !== "Enter" && event.key !== " ") return;
+            event.preventDefault();
+            file.click();
+        });
+        for (const type of ["dragenter", "dragover"]) {
+            drop.addEventListener(type, (event) => {
+                event.preventDefault();
+                drop.classList.add("over");
+            });
+        }
+        drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+        drop.addEventListener("drop", (event) => {
+            event.preventDefault();
+            drop.classList.remove("over");
+            take(event.dataTransfer.files[0]);
+        });
+        addEventListener("paste", (event) => this.looks && take(event.clipboardData.files[0]));
+    }
+
+    async #read(file) {
+        if (file.size > this.limits.max_image_bytes) {
+            this.refuse({ field: "images", message: `this file has ${file.size} bytes; the server takes images of at most ${this.limits.max_image_bytes}` });
+            return;
+        }
+        const reader = new FileReader();
+        const read = new Promise((resolve) => { reader.onload = () => resolve(reader.result); });
+        reader.readAsDataURL(file);
+        await this.#take(await read, file.name || "image.png");
+    }
+
+    async #take(uri, name) {
+        const shown = this.root.querySelector(".drop img");
+        shown.src = uri;
+        const seen = await shown.decode().then(() => true, () => false);
+        shown.hidden = !seen;
+        this.root.querySelector(".drop .hint").hidden = seen;
+        const size = { width: shown.naturalWidth || 1, height: shown.naturalHeight || 1 };
+        this.picture = { name, base64: uri.slice(uri.indexOf(",") + 1), picture: { uri, ...size } };
+        this.#changed();
+        this.root.requestSubmit();
+    }
+}
+
+function kindName({ kind, stack }) {
+    if (kind === "ATTENTION_KIND_CROSS") return "cross-attention";
+    return `${word(stack, "ATTENTION_STACK").replace("_", " ")} self-attention`;
+}
+
+/** Tells whether a model's name alone wouldn't say which one. */
+function versioned({ name }, models) {
+    return models.filter((model) => model.name === name).length > 1;
+}

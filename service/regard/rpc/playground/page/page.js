@@ -1,0 +1,162 @@
+// The playground: what the form asks, what comes back while it comes, and the whole answer.
+
+const limits = JSON.parse(document.getElementById("document").textContent);
+const target = `${location.hostname || "localhost"}:${limits.grpc_port}`;
+const live = document.querySelector(".live");
+const shown = document.querySelector(".shown");
+const run = document.querySelector(".run");
+let form = null;
+let running = null;
+let drawn = null;
+
+/** Asks, and shows tokens as they come and then the answer; asking again stops what runs. */
+async function answer() {
+    const { order } = form;
+    if (!order) {
+        form.refuse({ field: form.looks ? "images" : "texts", message: form.looks ? "give an image first" : "type a text first" });
+        return;
+    }
+    form.clear();
+    running?.abort();
+    const own = (running = new AbortController());
+    const tokens = live.querySelector("p");
+    tokens.replaceChildren();
+    live.querySelector(".facts").textContent = "";
+    live.hidden = !order.method.streams;
+    shown.classList.add("stale");
+    if (shown.getBoundingClientRect().top > 0.8 * innerHeight) document.querySelector("main").scrollIntoView();
+    run.textContent = "Stop";
+    try {
+        await follow(order, own.signal, tokens);
+    } catch (error) {
+        if (error.name !== "AbortError") form.refuse(error);
+        live.hidden = live.hidden || tokens.childElementCount === 0;
+    } finally {
+        if (running === own) {
+            running = null;
+            run.textContent = TASK_NAMES[form.model.task];
+            shown.classList.remove("stale");
+        }
+    }
+}
+
+async function follow(order, signal, tokens) {
+    const { model } = form;
+    const task = form.task;
+    for await (const event of ask(order.method.path, order.request, signal)) {
+        if (event.delta) {
+            tokens.append(tokenOf(event.delta));
+            continue;
+        }
+        const result = event.translation ?? event.caption ?? event.results[0].classification;
+        live.querySelector(".facts").textContent = factsOf(result);
+        live.hidden = false;
+        show(task, result, event.model ?? model, order.given);
+    }
+}
+
+function tokenOf({ text, log_probability: logProbability }) {
+    const token = element("span", { className: "token", title: `${(100 * Math.exp(logProbability)).toFixed(1)} %` }, text);
+    token.style.setProperty("--sure", Math.exp(logProbability).toFixed(3));
+    return token;
+}
+
+function factsOf({ target_tokens: tokens, source_tokens: read, timing, finish_reason: reason }) {
+    const seconds = timing.queue_s + timing.encode_s + timing.decode_s;
+    const facts = [];
+    if (read) facts.push(`${read} tokens read`);
+    if (tokens) facts.push(`${tokens} written`);
+    if (tokens) facts.push("underlined where unsure");
+    facts.push(`${(1000 * seconds).toFixed(seconds < 0.1 ? 1 : 0)} ms`);
+    if (reason === "FINISH_REASON_LENGTH") facts.push("cut at the most tokens");
+    return facts.join(" · ");
+}
+
+function show(task, result, model, given) {
+    const whole = answerOf(task, result, model, given);
+    drawn = whole && showAnswer(whole);
+    shown.replaceChildren(drawn ? drawn.root : plain(result));
+    drawn?.redraw();
+}
+
+/** What is shown of a model that gives no attention. */
+function plain({ classes, out_of_scope: outOfScope }) {
+    const note = element("p", { className: "note" }, "This model’s package gives no attention.");
+    return element("article", {}, ...(classes ? [classBars({ classes, out_of_scope: outOfScope })] : []), note);
+}
+
+function addCopies(section) {
+    const ways = { grpcurl: asGrpcurl, Python: asPython };
+    const code = section.querySelector("code");
+    let chosen = "grpcurl";
+    const buttons = Object.keys(ways).map((name) =>
+        element("button", { type: "button", onclick: () => { chosen = name; draw(); } }, name),
+    );
+    const copy = element("button", { type: "button", className: "take" }, "Copy");
+    copy.addEventListener("click", async () => {
+        await copyText(code);
+        copy.textContent = "Copied";
+        setTimeout(() => { copy.textContent = "Copy"; }, 1500);
+    });
+    section.querySelector(".ways").append(element("span", { className: "name" }, "Ask the same with"), ...buttons, copy);
+
+    function draw() {
+        const { order } = form;
+        section.hidden = !order;
+        for (const button of buttons) button.setAttribute("aria-pressed", button.textContent === chosen);
+        code.textContent = order ? ways[chosen](order, target) : "";
+    }
+    return draw;
+}
+
+/** Copies an element's text; where the page may not (it isn't secure), the text is selected to be copied by hand. */
+async function copyText(shownText) {
+    getSelection().selectAllChildren(shownText);
+    await navigator.clipboard?.writeText(shownText.textContent).catch(() => {});
+}
+
+async function begin() {
+    const root = document.querySelector(".composer");
+    addThemes(document.querySelector(".theme"), () => drawn?.redraw());
+    let drawCopies = () => {};
+    const changed = () => {
+        if (!form) return;
+        if (!running) run.textContent = TASK_NAMES[form.model.task];
+        drawCopies();
+    };
+    root.addEventListener("submit", (event) => {
+        event.preventDefault();
+        answer();
+    });
+    run.addEventListener("click", (event) => {
+        if (!running) return;
+        event.preventDefault();
+        running.abort();
+    });
+    root.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) root.requestSubmit();
+    });
+    document.querySelector(".skip").addEventListener("click", (event) => {
+        event.preventDefault();
+        document.querySelector("main").focus();
+    });
+    const problem = root.querySelector(".problem");
+    problem.id = "problem";
+    try {
+        for await (const { models } of ask("regard.v1.ModelService/ListModels", {}, null)) form = new Form(root, models, limits, changed);
+    } catch (error) {
+        problem.textContent = error.message;
+        problem.hidden = false;
+        return;
+    }
+    if (!form.models.length) {
+        form.refuse({ message: "This server holds no model that translates, captions or classifies." });
+        run.disabled = true;
+        form = null;
+        return;
+    }
+    drawCopies = addCopies(document.querySelector(".copy"));
+    changed();
+}
+
+begin();

@@ -1,0 +1,334 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from google.protobuf import json_format
+from playwright.sync_api import Page, Request, expect
+
+from regard.cli.demo.server import ServerProcess
+from regard.client import AttentionOptions, Client
+from regard.v1 import caption_pb2, classification_pb2, translation_pb2
+
+from ..unit.report.answers import picture  # noqa: TID252
+from .reading import figures, opacity, plane, reading, word, written
+from .test_appearance import CONTRASTS, overflow
+
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "results" / "playground"
+SENTENCE = "The old house is near the station."
+UTTERANCE = "do i need a visa for my trip to india"
+HOSTILE = 'it\'s </script><img src=x onerror=alert(1)> "$(touch broken)" `id` \\ %s ${x}\n\t👩🏽‍🚀 <b>é'
+UNNAMED = """[...document.querySelectorAll("button, select, input, textarea, summary")]
+    .filter((one) => one.checkVisibility() && !one.closest("label") && !one.ariaLabel && !one.textContent.trim())
+    .map((one) => one.outerHTML)"""
+REQUESTS = {
+    "Translate": translation_pb2.StreamTranslateRequest,
+    "Caption": caption_pb2.StreamCaptionRequest,
+    "Classify": classification_pb2.ClassifyRequest,
+}
+GRPCURL = """#!/bin/sh
+printf '%s\\0' "$@" > arguments
+case "$*" in *"-d @"*) cat > body;; esac
+"""
+
+
+def choose(page: Page, task: str) -> None:
+    """Choose a task."""
+    page.get_by_role("group", name="Task").get_by_role("button", name=task).click()
+
+
+def ask(page: Page, text: str) -> None:
+    """Type a text and ask."""
+    page.get_by_label("Text", exact=True).fill(text)
+    page.locator(".run").click()
+
+
+def ask_example(page: Page, task: str) -> None:
+    """Ask a task's first example, and wait for the answer."""
+    choose(page, task)
+    page.get_by_role("group", name="Examples").get_by_role("button").first.click()
+    page.locator("article").wait_for()
+
+
+def show_options(page: Page) -> None:
+    """Open the options."""
+    page.get_by_text("More options").click()
+
+
+def snippet(page: Page, way: str) -> str:
+    """Return the request as a way to send it has it."""
+    page.get_by_role("group", name="Copy the request as").get_by_role("button", name=way).click()
+    return page.locator(".copy code").inner_text()
+
+
+def client_of(server: ServerProcess) -> Client:
+    """Return a client of the server behind the page."""
+    return Client(f"127.0.0.1:{server.grpc_port}")
+
+
+def test_a_translation_streams_and_is_looked_at(open_playground, server):
+    """Tokens appear, and the words of the whole answer bear the weights that the client gets."""
+    page = open_playground()
+    ask(page, SENTENCE)
+    page.locator("article").wait_for()
+    with client_of(server) as client:
+        answer = client.translate(SENTENCE, attention=AttentionOptions(granularity="word"))
+
+    tokens = page.locator(".live .token")
+    assert "".join(tokens.all_text_contents()) == answer.text
+    assert tokens.count() == answer.target_tokens
+    target = answer.text.split()[2]
+    word(page, "Output", target).hover()
+    weights = plane(answer, "cross", "decoder", 1)
+    assert figures(page, "Source") == written(weights[2])
+    assert page.locator(".head").count() == 2 * (1 + 4)
+
+
+def test_a_classification_has_its_bars(open_playground, server):
+    """The classes are those that the client gets, with their probabilities."""
+    page = open_playground()
+    choose(page, "Classify")
+    ask(page, UTTERANCE)
+    page.locator(".classes").wait_for()
+    with client_of(server) as client:
+        answer = client.classify(UTTERANCE)
+
+    assert page.locator(".class-name").all_inner_texts() == [one.label for one in answer.classes]
+    assert page.locator(".probability").first.inner_text() == f"{100 * answer.classes[0].probability:.1f} %"
+
+
+def test_a_chosen_image_is_captioned(open_playground, server, tmp_path):
+    """The words of a caption light the patches of the file that was chosen."""
+    image = picture(192, 192)
+    page = open_playground()
+    choose(page, "Caption")
+    page.get_by_label("Image", exact=True).set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": image})
+    page.locator("article").wait_for()
+    with client_of(server) as client:
+        answer = client.caption(image, attention=AttentionOptions(granularity="word"))
+
+    assert "".join(page.locator(".live .token").all_text_contents()) == answer.text
+    page.get_by_role("button", name="Show patches").click()
+    word(page, "Output", answer.text.split()[0]).hover()
+    one = answer.attention.maps[-1]
+    row = plane(answer, "cross", "decoder", 1)[0][[not segment.special for segment in one.keys]]
+    columns, rows = one.key_grid.columns, one.key_grid.rows
+    peak = int(row.argmax())
+    assert opacity(page, (peak % columns + 0.5) / columns, (peak // columns + 0.5) / rows) == pytest.approx(0, abs=0.02)
+
+
+def test_an_image_can_be_dropped(open_playground):
+    """A file that is dropped is shown and asked about at once."""
+    page = open_playground()
+    choose(page, "Caption")
+    held = page.evaluate_handle(
+        """(bytes) => {
+            const held = new DataTransfer();
+            held.items.add(new File([new Uint8Array(bytes)], "dropped scene.png", { type: "image/png" }));
+            return held;
+        }""",
+        list(picture(192, 192)),
+    )
+    page.locator(".drop").dispatch_event("drop", {"dataTransfer": held})
+
+    page.locator("article").wait_for()
+    assert page.get_by_alt_text("the image to ask about").is_visible()
+    assert "'dropped scene.png'" in snippet(page, "grpcurl")
+
+
+def test_another_layer_and_kind_is_asked_for(open_playground):
+    """The options decide what the server sends: one layer, its heads' mean, of the encoder, token by token."""
+    page = open_playground()
+    show_options(page)
+    page.locator("[data-field='attention.kinds'] select").select_option(label="encoder self-attention")
+    page.locator("[data-field='attention.layers'] select").select_option("1")
+    page.locator("[data-field='attention.reduction'] select").select_option("MEAN")
+    page.locator("[data-field='attention.granularity'] select").select_option("TOKEN")
+    ask(page, SENTENCE)
+    page.locator("article").wait_for()
+
+    assert page.locator(".head").count() == 1
+    assert page.get_by_role("button", name="layer 1, mean of heads").is_visible()
+    assert reading(page)
+    assert "token" in page.locator("article footer").inner_text()
+
+
+def test_alignment_heads_leave_no_other_choice(open_playground):
+    """The heads that tell which word translates which are the package's: kinds, layers and heads can't be chosen."""
+    page = open_playground()
+    show_options(page)
+    page.locator("[data-field='attention.reduction'] select").select_option("ALIGNMENT_HEADS")
+    ask(page, SENTENCE)
+    page.locator("article").wait_for()
+
+    assert page.locator("[data-field='attention.layers'] select").is_disabled()
+    assert page.locator(".head").count() == 1
+
+
+def test_a_refusal_stands_beside_its_field(open_playground):
+    """What the server refuses is said where it was given, and goes once it is changed."""
+    page = open_playground()
+    show_options(page)
+    beams = page.get_by_label("Beams")
+    beams.fill("5000")
+    ask(page, SENTENCE)
+
+    problem = page.locator("[data-field='generation.num_beams'] .problem")
+    expect(problem).to_contain_text("generation.num_beams is 5000")
+    expect(beams).to_have_attribute("aria-invalid", "true")
+    expect(beams).to_have_accessible_description(problem.inner_text())
+    beams.fill("4")
+    expect(problem).to_have_count(0)
+    expect(page.get_by_role("alert")).not_to_be_visible()
+
+
+def test_a_failed_input_is_told_at_the_input(open_playground):
+    """A failure of the stream itself, such as a text without words that is too long, stands below the text."""
+    page = open_playground()
+    ask(page, "word " * 600)
+
+    expect(page.locator("[data-field=text] .problem")).to_contain_text("texts[0]")
+
+
+def test_nothing_is_sent_without_an_input(open_playground):
+    """An empty form asks for its text or image, and the server for nothing."""
+    page, sent = open_playground(), []
+    page.route("**/playground/**", lambda route: sent.append(route.request.url))
+    page.locator(".run").click()
+    expect(page.locator("[data-field=text] .problem")).to_have_text("type a text first")
+    choose(page, "Caption")
+    page.locator(".run").click()
+
+    expect(page.locator("[data-field=image] .problem")).to_have_text("give an image first")
+    assert sent == []
+
+
+def test_what_runs_can_be_stopped(open_playground):
+    """While an answer is awaited the button stops it, and nothing is left of the request."""
+    page = open_playground()
+    page.route("**/StreamTranslate", lambda route: None)
+    ask(page, SENTENCE)
+    expect(page.locator(".run")).to_have_text("Stop")
+
+    page.locator(".run").click()
+
+    expect(page.locator(".run")).to_have_text("Translate")
+    expect(page.get_by_role("alert")).not_to_be_visible()
+
+
+def test_a_server_out_of_reach_is_said(open_playground):
+    """A server that has gone is a sentence, and the form stays as it is."""
+    page = open_playground()
+    page.route("**/StreamTranslate", lambda route: route.abort())
+    ask(page, SENTENCE)
+
+    expect(page.get_by_role("alert")).to_have_text("the server can’t be reached")
+    assert page.get_by_label("Text", exact=True).input_value() == SENTENCE
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_the_command_sends_what_the_page_sends(open_playground, tmp_path, task):
+    """Run by a shell, the command gives grpcurl the message that the page sent, whatever the text holds."""
+    page = open_playground()
+    sent = send_something(page, task, tmp_path)
+    (tmp_path / "grpcurl").write_text(GRPCURL)
+    (tmp_path / "grpcurl").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+
+    subprocess.run(["sh", "-c", snippet(page, "grpcurl")], cwd=tmp_path, env={"PATH": path}, check=True)
+
+    *_, target, method = (tmp_path / "arguments").read_text().rstrip("\0").split("\0")
+    arguments = (tmp_path / "arguments").read_text().split("\0")
+    given = arguments[arguments.index("-d") + 1]
+    body = (tmp_path / "body").read_text() if given == "@" else given
+    assert json_format.Parse(body, REQUESTS[task]()) == json_format.Parse(sent.post_data, REQUESTS[task]())
+    assert sent.url.endswith(f"/playground/{method}")
+    assert target.startswith("127.0.0.1:")
+    assert not (tmp_path / "broken").exists()
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_the_program_sends_what_the_page_sends(open_playground, server, tmp_path, task):
+    """Run as it stands, the Python program gets the answer that the page shows."""
+    page = open_playground()
+    send_something(page, task, tmp_path)
+    program = snippet(page, "Python")
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    if task == "Classify":
+        assert page.locator(".class-name").first.inner_text() in done.stdout
+    else:
+        assert done.stdout == "".join(page.locator(".live .token").all_text_contents()) + "\n"
+
+
+def send_something(page: Page, task: str, directory: Path) -> Request:
+    """Ask for something with options, and return what was sent; an image lies in `directory` too."""
+    choose(page, task)
+    show_options(page)
+    page.locator("[data-field='attention.reduction'] select").select_option("MEAN")
+    if task == "Classify":
+        page.get_by_label("Classes").fill("3")
+    else:
+        page.get_by_label("Beams").fill("2")
+        page.get_by_label("Most tokens").fill("12")
+    with page.expect_request("**/playground/**") as sent:
+        if task == "Caption":
+            file = directory / "it's a scene.png"
+            file.write_bytes(picture(192, 192))
+            page.get_by_label("Image", exact=True).set_input_files(file)
+        else:
+            ask(page, HOSTILE)
+    page.locator("article").wait_for()
+    return sent.value
+
+
+def test_hostile_text_is_text(open_playground):
+    """Markup in a text or in an answer is shown as it was written and makes no element."""
+    page = open_playground()
+    ask(page, HOSTILE)
+    page.locator("article").wait_for()
+
+    assert page.locator("main img, main b").count() == 0
+    assert "</script><img" in page.get_by_label("Text", exact=True).input_value()
+
+
+def test_all_can_be_done_with_the_keyboard(open_playground):
+    """Tab reaches tasks, text, options and words; arrows walk; Ctrl and Enter ask."""
+    page = open_playground()
+    page.get_by_role("button", name="Translate").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type(UTTERANCE)
+    page.keyboard.press("Control+Enter")
+    page.locator("article").wait_for()
+    assert page.locator("article h2").inner_text() == "Classification"
+
+    word(page, "Source", "visa").focus()
+    assert reading(page).startswith("visa attends to")
+    page.keyboard.press("ArrowLeft")
+    assert reading(page).startswith("a attends to")
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("task", REQUESTS)
+def test_it_looks_well(open_playground, task, theme, width):
+    """No text is faint, nothing is wider than the window, and everything that can be used has a name."""
+    page = open_playground(width=width, theme=theme, motion="reduce")
+    ask_example(page, task)
+    show_options(page)
+    page.mouse.move(0, 0)
+    page.evaluate("document.getAnimations().forEach((one) => one.finish())")
+
+    assert overflow(page) == 0
+    assert [(round(contrast, 2), text) for contrast, text in page.evaluate(CONTRASTS) if contrast < 4.5] == []
+    assert page.evaluate(UNNAMED) == []
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{task.lower()}-{theme}-{width}.png", full_page=True)
