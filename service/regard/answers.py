@@ -57,12 +57,16 @@ class SoundFrames:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionMap:
-    """The weights of one layer: float32 [heads, queries, keys], exactly as the model computed them.
+    """The weights of one layer: float32 [heads, queries, keys], as the model computed them.
 
     `heads` lists the heads in the map or, after a reduction, those that went in (the first
-    dimension of `weights` is then 1). `query_axis` and `key_axis` are `source`, `target` or
-    `decoder_input`; `queries` and `keys` label them, and an axis over an image has a grid as
-    well, one over sound frames.
+    dimension of `weights` is then 1). `query_axis` and `key_axis` are `source`, `target`,
+    `decoder_input` or `patches`; `queries` and `keys` label them, and an axis over an image has a grid
+    as well, one over sound frames.
+
+    Where only the largest weights of every query were asked for, `weights` is [heads, queries, top_k],
+    from the largest on, and `key_indices` of the same shape has their places in `keys`; `dense()` puts
+    them there. `max_error` is how far a weight may be from what was computed, by its `encoding`.
     """
 
     kind: str
@@ -79,6 +83,17 @@ class AttentionMap:
     key_grid: PatchGrid | None = None
     query_frames: SoundFrames | None = None
     key_frames: SoundFrames | None = None
+    key_indices: npt.NDArray[np.uint32] | None = None
+    encoding: str = "float32"
+    max_error: float = 0.0
+
+    def dense(self) -> npt.NDArray[np.float32]:
+        """Return the weights [heads, queries, keys]: `weights` as they are, or 0 where none came for a key."""
+        if self.key_indices is None:
+            return self.weights
+        dense = np.zeros((*self.weights.shape[:2], len(self.keys)), np.float32)
+        np.put_along_axis(dense, self.key_indices.astype(np.intp), self.weights, axis=2)
+        return dense
 
 
 @dataclass(frozen=True, slots=True)

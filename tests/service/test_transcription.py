@@ -287,7 +287,9 @@ async def test_the_command_draws_when_the_model_listened(listening: Listening, t
     """A grid for each window: words as rows, seconds as columns."""
     sound = tmp_path / "sound.wav"
     sound.write_bytes(file_of(1.5))
-    drawn = await listening.command(str(sound), "--attention", "--granularity", "token", "--max-new-tokens", "8")
+    drawn = await listening.command(
+        str(sound), "--attention", "--attention-granularity", "token", "--max-new-tokens", "8"
+    )
     assert drawn.exit_code == 0, drawn.stderr
     words = " ".join(drawn.stdout.split())  # however wide the terminal is
     assert words.count("attention from each second on · decoder layer 1, mean of 4 heads") == 2

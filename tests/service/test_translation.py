@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 
 import grpc
 import numpy as np
@@ -218,9 +219,58 @@ async def test_attention_over_the_budget_fails_with_its_size(serve: Serve) -> No
 
     over, within = response.results
     assert over.failure.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-    assert "2.0 KiB" in over.failure.message
-    assert "fewer layers" in over.failure.message
+    assert "may have 2.0 KiB" in over.failure.message
+    assert "ask for encoding uint8 (" in over.failure.message
     assert within.HasField("translation")
+
+
+async def test_a_request_has_a_budget_of_its_own(serve: Serve) -> None:
+    """`max_bytes` counts what one input's maps are sent as; what is told to fit is sent within it, never more."""
+    async with serve(max_attention_bytes=4096) as running:
+
+        async def translated(**attention: int) -> translation_pb2.TranslationResult:
+            response = await running.translation.Translate(request_of(CAT, attention=attention))
+            return response.results[0]
+
+        whole = sum(len(one.weights) for one in (await translated()).translation.attention.maps)
+        assert (await translated(max_bytes=whole)).HasField("translation")
+        refused = (await translated(max_bytes=whole - 1)).failure
+        found = re.search(r"top_k (\d+) \(([\d.]+) KiB\)", refused.message)
+        assert found is not None
+        fitting = (await translated(max_bytes=whole - 1, top_k=int(found[1]))).translation.attention.maps
+        beyond = (await translated(max_bytes=1 << 40, encoding=attention_pb2.ATTENTION_ENCODING_FLOAT32)).translation
+
+    assert refused.field == "texts[0]"
+    sent = sum(len(one.weights) + len(one.key_indices) for one in fitting)
+    assert sent < whole
+    assert f"{sent / 1024:.1f}" == found[2]
+    assert beyond.HasField("attention")
+
+
+async def test_more_than_the_server_allows_can_not_be_asked_for(serve: Serve) -> None:
+    """A budget above the server's is the server's, and the refusal says so with the server's figure."""
+    async with serve(max_attention_bytes=1024) as running:
+        request = request_of(CAT, attention={"max_bytes": 1 << 40})
+        response = await running.translation.Translate(request)
+
+    assert "may have 1.0 KiB" in response.results[0].failure.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"encoding": 9}, "attention.encoding: 9 is not one of"),
+        ({"granularity": 3}, "attention.granularity: model echo looks at no image"),
+        ({"reduction": 5, "layers": [2]}, "attention.layers: there is no layer 2"),
+    ],
+)
+async def test_what_can_not_be_met_is_refused_by_name(serve: Serve, fields: dict[str, object], says: str) -> None:
+    """An encoding that is none, patches of a text, and a rollout of a layer that isn't there."""
+    async with serve() as running:
+        code, details = await refusal(running.translation.Translate(request_of(CAT, attention=fields)))
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert says in details
 
 
 async def test_attention_that_is_sure_to_be_over_the_budget_never_runs(serve: Serve) -> None:

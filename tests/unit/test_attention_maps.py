@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from regard.attention.axes import Axis, AxisName, Passage, label
+from regard.attention.encoding import Encoding, encode
 from regard.attention.maps import AttentionMap, FloatArray, build, size_of
+from regard.attention.rollout import cross_rollout, rollout
 from regard.attention.selection import AttentionChoice, AttentionKind, Granularity, Reduction, Selection, select
-from regard.manifest import Task
+from regard.manifest import Manifest, Task
 from regard.text.segment import Segment
 
 from .packages import manifest_of
 
 TRANSLATOR = manifest_of(Task.TRANSLATION)
 BOTH = (AttentionKind.SELF, AttentionKind.CROSS)
+BY_TEXT = (Granularity.TOKEN, Granularity.WORD)
+Taps = dict[str, FloatArray]
 START = Segment("<pad>", 0, 0, True, 2)
 END = Segment("</s>", 9, 9, True, 0)
 SOURCE = Passage(
@@ -104,7 +109,7 @@ def test_chosen_heads_only() -> None:
 
 
 @pytest.mark.parametrize("reduction", [Reduction.NONE, Reduction.MEAN, Reduction.MAX])
-@pytest.mark.parametrize("granularity", Granularity)
+@pytest.mark.parametrize("granularity", BY_TEXT)
 @pytest.mark.parametrize("heads", [(), (1,), (0, 1)])
 def test_pooling_and_reduction_are_what_they_say(
     reduction: Reduction, granularity: Granularity, heads: tuple[int, ...]
@@ -200,13 +205,77 @@ def test_weights_that_do_not_fit_their_axes_are_an_error() -> None:
 
 
 @pytest.mark.parametrize("reduction", [Reduction.NONE, Reduction.MEAN, Reduction.MAX])
-@pytest.mark.parametrize("granularity", Granularity)
+@pytest.mark.parametrize("granularity", BY_TEXT)
 @pytest.mark.parametrize("heads", [(), (1,)])
-def test_the_size_is_known_beforehand(reduction: Reduction, granularity: Granularity, heads: tuple[int, ...]) -> None:
-    """The size told from the axes' lengths is that of the weights that are then built."""
+@pytest.mark.parametrize("encoding", Encoding)
+@pytest.mark.parametrize("top_k", [0, 2, 4])
+def test_the_size_is_known_beforehand(
+    reduction: Reduction, granularity: Granularity, heads: tuple[int, ...], encoding: Encoding, top_k: int
+) -> None:
+    """The size told from the axes is that of the bytes that are then made, of maps whose keys are few or many."""
     maps, _, axes = built(reduction, granularity, heads)
-    selection = select_all(reduction, granularity, heads)
+    selection = replace(select_all(reduction, granularity, heads), encoding=encoding, top_k=top_k)
 
-    size = size_of(selection, {name: len(axis.segments) for name, axis in axes.items()})
+    encoded = [encode(one.weights, encoding, top_k) for one in maps.values()]
 
-    assert size == sum(one.weights.nbytes for one in maps.values())
+    size = sum(len(one.weights) + len(one.key_indices) + len(one.row_scales) for one in encoded)
+    assert size_of(selection, axes) == size
+
+
+def test_an_axis_that_is_not_known_yet_counts_as_one_element() -> None:
+    """Before a text is translated, its attention comes to at least one row a head."""
+    selection = select(AttentionChoice(), TRANSLATOR)
+
+    assert size_of(selection, label(selection, SOURCE)) == 4 * (4 + 2) * len(SOURCE.segments)
+
+
+def rollouts(choice: AttentionChoice, manifest: Manifest = TRANSLATOR) -> tuple[list[AttentionMap], Taps]:
+    """Return the rollouts of a choice, and the taps that they were built from."""
+    selection = select(choice, manifest)
+    taps = weights_of(selection, len(SOURCE.segments), len(TARGET.segments))
+    return build(selection, taps, label(selection, SOURCE, TARGET, START)), taps
+
+
+def test_a_rollout_is_of_the_last_layer_of_each_stack() -> None:
+    """Its keys are what the stack's first layer reads; across, they are followed through the whole encoder."""
+    maps, taps = rollouts(AttentionChoice(kinds=BOTH, reduction=Reduction.ROLLOUT))
+
+    assert [(one.tap.name, one.heads) for one in maps] == [
+        ("encoder.self.2", (0, 1, 2, 3)),
+        ("decoder.self.1", (0, 1)),
+        ("decoder.cross.1", (0, 1)),
+    ]
+    encoder = rollout([taps[f"encoder.self.{layer}"] for layer in range(3)])
+    own = [taps[f"decoder.self.{layer}"] for layer in range(2)]
+    crossing = [taps[f"decoder.cross.{layer}"] for layer in range(2)]
+    assert np.array_equal(maps[0].weights, encoder[-1][np.newaxis])
+    assert np.array_equal(maps[1].weights, rollout(own)[-1][np.newaxis])
+    assert np.array_equal(maps[2].weights, cross_rollout(own, crossing, encoder[-1])[-1][np.newaxis])
+
+
+def test_layers_and_heads_of_a_rollout() -> None:
+    """Layers name the maps, from whose own on all below are multiplied; of each, the chosen heads are averaged."""
+    choice = AttentionChoice(kinds=(AttentionKind.SELF,), layers=(0, 2), heads=(1,), reduction=Reduction.ROLLOUT)
+    maps, taps = rollouts(choice)
+
+    encoder = rollout([taps[f"encoder.self.{layer}"][1:2] for layer in range(3)])
+    assert [(one.tap.name, one.heads) for one in maps] == [
+        ("encoder.self.0", (1,)),
+        ("encoder.self.2", (1,)),
+        ("decoder.self.0", (1,)),
+    ]
+    assert np.array_equal(maps[0].weights[0], encoder[0])
+    assert np.array_equal(maps[1].weights[0], encoder[2])
+
+
+def test_a_rollout_by_words_still_sums_to_one() -> None:
+    """It is put together of tokens, and only then pooled to words."""
+    choice = AttentionChoice(reduction=Reduction.ROLLOUT, granularity=Granularity.WORD)
+    (one,), taps = rollouts(choice)
+    (tokens,), _ = rollouts(replace(choice, granularity=Granularity.TOKEN))
+
+    assert one.weights.shape == (1, 3, 3)
+    pooled = pooled_slowly(tokens.weights, [[0], [1, 2, 3], [4]], [[0, 1], [2], [3]])
+    assert np.abs(one.weights - pooled).max() < 1e-6
+    assert np.abs(one.weights.sum(axis=-1) - 1).max() < 1e-5
+    assert taps.keys() == {tap.name for tap in TRANSLATOR.taps}

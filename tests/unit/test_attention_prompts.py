@@ -10,7 +10,8 @@ from regard.answers import PatchGrid as AnsweredGrid
 from regard.answers import Segment as AnsweredSegment
 from regard.attention.axes import Axis, AxisName, Passage, Patches, label
 from regard.attention.maps import build
-from regard.attention.selection import AttentionChoice, AttentionKind, AttentionStack, Granularity, select
+from regard.attention.rollout import rollout
+from regard.attention.selection import AttentionChoice, AttentionKind, AttentionStack, Granularity, Reduction, select
 from regard.client import patch_weights
 from regard.errors import InvalidInputError
 from regard.manifest import Manifest, Task
@@ -18,12 +19,14 @@ from regard.testing import sum_package
 from regard.text.segment import Segment
 from regard.vision.grid import PatchGrid
 
+from .packages import IMAGE as SPEC
 from .packages import manifest_of, taps_of
 
 COMPLETER = sum_package().manifest
 GIT = COMPLETER.model_copy(
     update={
         "task": Task.CAPTIONING,
+        "image": SPEC,
         "taps": (
             *taps_of("prefill", "self", "encoder", [2, 2]),
             *taps_of("prefill", "self", "decoder", [2, 2]),
@@ -80,7 +83,7 @@ def test_a_prompt_and_its_output_are_one_text() -> None:
     assert ([word.text for word in words.segments], words.groups) == (["translate", "it"], ((0, 1, 2), (3,)))
 
 
-@pytest.mark.parametrize("granularity", Granularity)
+@pytest.mark.parametrize("granularity", [Granularity.TOKEN, Granularity.WORD])
 def test_an_image_comes_before_its_caption_with_its_grid(granularity: Granularity) -> None:
     """Seven positions of the image, the start token, and the words; patches stay patches."""
     axis = axes_of(GIT, IMAGE, granularity, START)
@@ -97,6 +100,51 @@ def test_the_patches_of_such_a_map_are_the_first_that_are_not_special() -> None:
     weights = np.arange(10, dtype=np.float32)[None, None]
     one = AttentionMap("self", "decoder", 0, (0,), "none", "target", "decoder_input", (), keys, weights, key_grid=grid)
     assert patch_weights(one, 0).tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+@pytest.mark.parametrize("manifest", [COMPLETER, GIT], ids=["a prompt", "an image"])
+def test_a_rollout_goes_through_what_was_read_before(manifest: Manifest) -> None:
+    """Prompt and output are one sequence: the last rows of the rollout of its whole square."""
+    source, start = (IMAGE, START) if manifest is GIT else (PROMPT, None)
+    selection = select(AttentionChoice(reduction=Reduction.ROLLOUT, prompt=True), manifest)
+    axes = label(selection, source, OUTPUT, start)
+    keys, read = axes[AxisName.DECODER_INPUT].tokens, axes[AxisName.SOURCE].tokens
+    rng = np.random.default_rng(4)
+    layers = len({tap.layer for tap in selection.taps})
+    raw = np.tril(rng.random((layers, 2, keys, keys)) + 0.01).astype(np.float32)
+    raw[..., :read, :read] += rng.random((layers, 2, read, read)) if manifest is GIT else 0
+    whole = raw / raw.sum(axis=-1, keepdims=True)
+    taps = {f"decoder.self.{layer}": one[:, -3:] for layer, one in enumerate(whole)}
+    taps |= {f"prompt.self.{layer}": one[:, :read, :read] for layer, one in enumerate(whole)}
+
+    prompt, written = build(selection, taps, axes)
+
+    expected = rollout([*whole])[-1]
+    assert np.allclose(written.weights[0], expected[-3:], atol=1e-6)
+    assert np.allclose(written.weights.sum(axis=-1), 1, atol=1e-5)
+    if manifest is GIT:
+        assert np.allclose(prompt.weights[0], expected[:read, :read], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "query_axis", "queries"),
+    [((AttentionStack.DECODER,), AxisName.TARGET, 3), ((AttentionStack.ENCODER,), AxisName.SOURCE, 7)],
+)
+def test_patches_are_keys_by_themselves(kinds: tuple[AttentionStack, ...], query_axis: AxisName, queries: int) -> None:
+    """Without [CLS] and without the text behind them, and each as heavy as the model made it; [CLS] still asks."""
+    selection = select(
+        AttentionChoice(stacks=kinds, kinds=(AttentionKind.SELF,), layers=(1,), granularity=Granularity.PATCH), GIT
+    )
+    axes = label(selection, IMAGE, OUTPUT, START)
+    keys = 10 if query_axis is AxisName.TARGET else 7
+    weights = np.random.default_rng(1).dirichlet(np.ones(keys), (2, queries)).astype(np.float32)
+
+    (one,) = build(selection, {selection.taps[0].name: weights}, axes)
+
+    assert (one.query_axis, one.key_axis) == (query_axis, AxisName.PATCHES)
+    assert np.array_equal(one.weights, weights[:, :, 1:7])
+    assert [segment.text for segment in axes[AxisName.PATCHES].segments] == ["0,0", "0,1", "0,2", "1,0", "1,1", "1,2"]
+    assert axes[AxisName.PATCHES].grid is IMAGE.grid
 
 
 def test_words_of_both_get_the_sums_of_their_tokens() -> None:

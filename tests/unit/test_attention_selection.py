@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from regard.attention.selection import (
@@ -16,12 +18,18 @@ from regard.attention.selection import (
 from regard.errors import InvalidInputError
 from regard.manifest import Task
 
-from .packages import TRANSLATION_TAPS, manifest_of, taps_of
+from .packages import IMAGE, TRANSLATION_TAPS, manifest_of, taps_of
 
 TRANSLATOR = manifest_of(Task.TRANSLATION)
 CLASSIFIER = manifest_of(Task.CLASSIFICATION)
 SELF, CROSS = AttentionKind.SELF, AttentionKind.CROSS
 ENCODER, DECODER = AttentionStack.ENCODER, AttentionStack.DECODER
+
+
+def short(name: str) -> str:
+    """Return a tap's name with the first letters of its stack and kind."""
+    stack, kind, layer = name.split(".")
+    return f"{stack[0]}.{kind[0]}.{layer}"
 
 
 def names(selection: Selection) -> list[str]:
@@ -56,7 +64,7 @@ def test_a_classification_gives_self_attention() -> None:
 )
 def test_kinds_stacks_and_layers_narrow_the_taps(choice: AttentionChoice, selected: list[str]) -> None:
     """What is chosen is every tap of the chosen kinds, stacks and layers, once, in the package's order."""
-    assert [".".join((n[0], n.split(".")[1][0], n[-1])) for n in names(select(choice, TRANSLATOR))] == selected
+    assert [short(name) for name in names(select(choice, TRANSLATOR))] == selected
 
 
 def test_heads_are_given_once_and_in_order() -> None:
@@ -133,6 +141,56 @@ def test_what_the_package_lacks_is_refused(task: Task, choice: AttentionChoice, 
     assert refusal.value.field == field
     assert refusal.value.message.startswith(f"{field}: ")
     assert problem in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("choice", "maps", "factors"),
+    [
+        (AttentionChoice(kinds=(SELF,), stacks=(ENCODER,)), ["e.s.2"], ["e.s.0", "e.s.1", "e.s.2"]),
+        (AttentionChoice(kinds=(SELF,), stacks=(ENCODER,), layers=(0,)), ["e.s.0"], ["e.s.0"]),
+        (AttentionChoice(kinds=(SELF,)), ["e.s.2", "d.s.1"], ["e.s.0", "e.s.1", "e.s.2", "d.s.0", "d.s.1"]),
+        (AttentionChoice(layers=(0,)), ["d.c.0"], ["e.s.0", "e.s.1", "e.s.2", "d.s.0", "d.c.0"]),
+    ],
+)
+def test_a_rollout_is_made_of_more_than_it_shows(choice: AttentionChoice, maps: list[str], factors: list[str]) -> None:
+    """Every layer up to that of a map is a factor; across, every layer of the encoder as well."""
+    selection = select(replace(choice, reduction=Reduction.ROLLOUT), TRANSLATOR)
+
+    assert [short(tap.name) for tap in selection.maps] == maps
+    assert [short(tap.name) for tap in selection.taps] == factors
+
+
+@pytest.mark.parametrize(
+    ("task", "lacking"),
+    [
+        (Task.TRANSLATION, "encoder.self.1"),
+        (Task.TRANSLATION, "decoder.self.0"),
+        (Task.CLASSIFICATION, "encoder.self.0"),
+    ],
+)
+def test_a_rollout_of_layers_that_are_not_given_is_refused(task: Task, lacking: str) -> None:
+    """A recurrent decoder, or a package that gives some layers only, can't be followed through all of them."""
+    taps = tuple(tap for tap in manifest_of(task).taps if tap.name != lacking)
+
+    with pytest.raises(InvalidInputError, match=rf"attention\.reduction: .* model tiny gives no {lacking}"):
+        select(AttentionChoice(reduction=Reduction.ROLLOUT), manifest_of(task, taps=taps))
+
+
+def test_the_heads_of_a_rollout_are_in_all_of_its_layers() -> None:
+    """A head that the map's own layer has, but one below lacks, is refused by name."""
+    taps = (*taps_of("classifier", "self", "encoder", [2, 4]),)
+
+    with pytest.raises(InvalidInputError, match="no head 3 in layer 0"):
+        select(AttentionChoice(heads=(3,), reduction=Reduction.ROLLOUT), manifest_of(Task.CLASSIFICATION, taps=taps))
+
+
+def test_a_model_that_looks_at_no_image_has_no_patches() -> None:
+    """The refusal names the field and the model; one that looks at images is let do it."""
+    choice = AttentionChoice(granularity=Granularity.PATCH)
+
+    with pytest.raises(InvalidInputError, match=r"attention\.granularity: model tiny looks at no image"):
+        select(choice, CLASSIFIER)
+    assert select(choice, manifest_of(Task.CLASSIFICATION, image=IMAGE)).granularity is Granularity.PATCH
 
 
 def test_a_package_without_taps_refuses_all() -> None:

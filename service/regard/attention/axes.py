@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -20,6 +20,7 @@ class AxisName(StrEnum):
     SOURCE = "source"
     TARGET = "target"
     DECODER_INPUT = "decoder_input"
+    PATCHES = "patches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Axis:
     """The elements of one axis, in order; the `grid` is that of an axis over an image, `frames` over sound.
 
     `groups` holds the indices of each element's tokens; it is None where the elements are the
-    tokens themselves.
+    tokens themselves. Those of `PATCHES` are indices of the axis that the image is on.
     """
 
     name: AxisName
@@ -83,7 +84,7 @@ class Axis:
 
 
 def axis_names(tap: TapSpec) -> tuple[AxisName, AxisName]:
-    """Return the axes that the queries and the keys of `tap` run over."""
+    """Return the axes that the queries and the keys of `tap` run over, as the model has them."""
     if tap.kind == "cross":
         return AxisName.TARGET, AxisName.SOURCE
     if tap.stack == "decoder" and not tap.of_prompt:
@@ -94,12 +95,12 @@ def axis_names(tap: TapSpec) -> tuple[AxisName, AxisName]:
 def label(
     selection: Selection, source: Origin, target: Passage | None = None, start: Segment | None = None
 ) -> dict[AxisName, Axis]:
-    """Return the axes that the maps of `selection` run over, by name.
+    """Return the axes that the maps of `selection` run over, by name, and those that their patches are part of.
 
     `target` is the output and `start` the decoder's start token, which a completion doesn't have; a
     classification has neither.
     """
-    needed = {name for tap in selection.taps for name in axis_names(tap)}
+    needed = {name for tap in selection.maps for name in axis_names(tap)}
     granularity = selection.granularity
     axes = {AxisName.SOURCE: _source(source, granularity)} if AxisName.SOURCE in needed else {}
     if target is not None and AxisName.TARGET in needed:
@@ -107,7 +108,23 @@ def label(
     if AxisName.DECODER_INPUT in needed and (target is not None or selection.reads_source):
         before = source if selection.reads_source else None
         axes[AxisName.DECODER_INPUT] = _decoder_input(before, start, target or Passage("", ()), granularity)
+    if granularity is Granularity.PATCH and isinstance(source, Patches):
+        axes[AxisName.PATCHES] = _patches(source)
     return axes
+
+
+def axes_of(tap: TapSpec, axes: Mapping[AxisName, Axis]) -> tuple[AxisName, AxisName]:
+    """Return which of the `axes` that `label` gave the queries and the keys of a map of `tap` run over."""
+    queries, keys = axis_names(tap)
+    over_image = keys in axes and axes[keys].grid is not None
+    return queries, AxisName.PATCHES if over_image and AxisName.PATCHES in axes else keys
+
+
+def _patches(source: Patches) -> Axis:
+    first = len(source.leading)
+    segments = source.segments[first:]
+    places = tuple((first + patch,) for patch in range(len(segments)))
+    return Axis(AxisName.PATCHES, segments, places, source.grid)
 
 
 def _source(source: Origin, granularity: Granularity) -> Axis:

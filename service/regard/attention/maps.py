@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from regard.attention.axes import Axis, AxisName, axis_names
+from regard.attention.axes import Axis, AxisName, axes_of, axis_names
+from regard.attention.encoding import encoded_size
 from regard.attention.heads import mean_of_heads
+from regard.attention.rollout import cross_rollout, joined, rollout
 from regard.attention.selection import Reduction, Selection
-from regard.manifest import AlignmentSpec, TapSpec
+from regard.manifest import TapSpec
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -32,53 +34,90 @@ class AttentionMap:
 
 
 def build(selection: Selection, taps: Mapping[str, FloatArray], axes: Mapping[AxisName, Axis]) -> list[AttentionMap]:
-    """Return a map for each tap of `selection`, in its order.
+    """Return each map of `selection`, in its order.
 
     `taps` are as the engine gives them, [heads, queries, keys] by the tap's name; `axes` as
     `axes.label` gives them. The weights of a word's tokens are summed over keys and averaged over
     queries, head by head, so that rows sum to what they did; then the heads are reduced. Raises
     `ValueError` if a tap's array doesn't fit its axes.
     """
-    if selection.alignment is not None:
-        return [_alignment_map(selection, selection.alignment, taps, axes)]
+    rolled = _rolled(selection, taps) if selection.reduction is Reduction.ROLLOUT else {}
     maps = []
-    for tap in selection.taps:
-        query_name, key_name = axis_names(tap)
-        queries, keys = axes[query_name], axes[key_name]
-        weights = taps[tap.name]
-        if weights.shape != (tap.heads, queries.tokens, keys.tokens):
-            raise ValueError(f"{tap.name}: {weights.shape} is not {(tap.heads, queries.tokens, keys.tokens)}")
-        if selection.heads:
-            weights = weights[list(selection.heads)]
-        if selection.reduction is Reduction.MEAN:  # before pooling, with which it commutes: there is less to pool
-            weights = weights.mean(axis=0, keepdims=True)
-        weights = _pool(weights, queries, keys)
+    for tap in selection.maps:
+        expected = (tap.heads, *(axes[name].tokens for name in axis_names(tap)))
+        if taps[tap.name].shape != expected:
+            raise ValueError(f"{tap.name}: {taps[tap.name].shape} is not {expected}")
+        query_name, key_name = axes_of(tap, axes)
+        match selection.reduction:
+            case Reduction.ROLLOUT:
+                weights = rolled[tap.name]
+            case Reduction.ALIGNMENT_HEADS:
+                weights = _aligned(selection, taps)
+            case Reduction.MEAN:  # before pooling, with which it commutes: there is less to pool
+                weights = _chosen(selection, taps[tap.name]).mean(axis=0, keepdims=True)
+            case Reduction.NONE | Reduction.MAX:
+                weights = _chosen(selection, taps[tap.name])
+        weights = _pool(weights, axes[query_name], axes[key_name])
         if selection.reduction is Reduction.MAX:
             weights = weights.max(axis=0, keepdims=True)
         weights = np.ascontiguousarray(weights, dtype=np.float32)
-        maps.append(AttentionMap(tap, selection.heads_of(tap), selection.reduction, weights, query_name, key_name))
+        maps.append(AttentionMap(tap, _heads_of(selection, tap), selection.reduction, weights, query_name, key_name))
     return maps
 
 
-def _alignment_map(
-    selection: Selection, spec: AlignmentSpec, taps: Mapping[str, FloatArray], axes: Mapping[AxisName, Axis]
-) -> AttentionMap:
-    deepest = selection.taps[-1]
-    query_name, key_name = axis_names(deepest)
-    weights = _pool(mean_of_heads(spec, taps)[np.newaxis], axes[query_name], axes[key_name])
-    heads = tuple(sorted({head.head for head in spec.heads if head.layer == deepest.layer}))
-    weights = np.ascontiguousarray(weights, dtype=np.float32)
-    return AttentionMap(deepest, heads, selection.reduction, weights, query_name, key_name)
-
-
-def size_of(selection: Selection, lengths: Mapping[AxisName, int]) -> int:
-    """Return the bytes of weights that `selection` comes to, given the number of elements of each axis."""
-    elements = 0
-    for tap in selection.taps[-1:] if selection.alignment else selection.taps:
-        queries, keys = axis_names(tap)
+def size_of(selection: Selection, axes: Mapping[AxisName, Axis]) -> int:
+    """Return the bytes that the maps of `selection` come to; an axis that isn't known yet is of one element."""
+    size = 0
+    for tap in selection.maps:
+        queries, keys = (len(axes[name].segments) if name in axes else 1 for name in axes_of(tap, axes))
         heads = len(selection.heads_of(tap)) if selection.reduction is Reduction.NONE else 1
-        elements += heads * lengths[queries] * lengths[keys]
-    return elements * np.dtype(np.float32).itemsize
+        size += encoded_size((heads, queries, keys), selection.encoding, selection.top_k)
+    return size
+
+
+def _chosen(selection: Selection, weights: FloatArray) -> FloatArray:
+    return weights[list(selection.heads)] if selection.heads else weights
+
+
+def _heads_of(selection: Selection, tap: TapSpec) -> tuple[int, ...]:
+    """Return the heads that a map of `tap` says went in."""
+    if selection.alignment is None:
+        return selection.heads_of(tap)
+    return tuple(sorted({head.head for head in selection.alignment.heads if head.layer == tap.layer}))
+
+
+def _aligned(selection: Selection, taps: Mapping[str, FloatArray]) -> FloatArray:
+    """Return the mean [1, queries, keys] of the alignment heads."""
+    assert selection.alignment is not None
+    return mean_of_heads(selection.alignment, taps)[np.newaxis]
+
+
+def _rolled(selection: Selection, taps: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Return the rollout [1, queries, keys] up to each of the selection's maps, by the tap's name."""
+    layers: dict[str, list[FloatArray]] = {}
+    for tap in sorted(selection.taps, key=lambda one: one.layer):
+        layers.setdefault(_family(tap), []).append(_chosen(selection, taps[tap.name]))
+    families = {_family(tap): _family_rollout(_family(tap), layers, selection) for tap in selection.maps}
+    return {tap.name: families[_family(tap)][tap.layer][np.newaxis] for tap in selection.maps}
+
+
+def _family_rollout(
+    family: str, layers: Mapping[str, Sequence[FloatArray]], selection: Selection
+) -> Sequence[FloatArray]:
+    """Return the rollouts up to each layer of a family, such as `decoder.cross`."""
+    if family == "decoder.cross":
+        crossing = layers[family]
+        return cross_rollout(layers["decoder.self"][: len(crossing)], crossing, rollout(layers["encoder.self"])[-1])
+    if family == "decoder.self" and selection.reads_source:
+        own = layers[family]
+        prompts = layers["prompt.self"][: len(own)]
+        whole = [joined(prompt, target) for prompt, target in zip(prompts, own, strict=True)]
+        return [one[-own[0].shape[1] :] for one in rollout(whole)]
+    return rollout(layers[family])
+
+
+def _family(tap: TapSpec) -> str:
+    return tap.name.rpartition(".")[0]
 
 
 def _pool(weights: FloatArray, queries: Axis, keys: Axis) -> FloatArray:
@@ -93,6 +132,9 @@ def _pool(weights: FloatArray, queries: Axis, keys: Axis) -> FloatArray:
 def _sum_groups(weights: FloatArray, groups: Sequence[Sequence[int]], axis: int) -> FloatArray:
     """Return the sums of `weights` over each group of indices along `axis`; no group may be empty."""
     order = np.concatenate([np.asarray(group, dtype=np.intp) for group in groups])
+    taken = weights.take(order, axis=axis)
+    if len(order) == len(groups):
+        return taken
     starts = np.cumsum([0, *(len(group) for group in groups[:-1])])
-    sums: FloatArray = np.add.reduceat(weights.take(order, axis=axis), starts, axis=axis)
+    sums: FloatArray = np.add.reduceat(taken, starts, axis=axis)
     return sums

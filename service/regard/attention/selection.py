@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from regard.attention.encoding import Encoding
 from regard.attention.heads import alignment_of, tap_name
 from regard.errors import InvalidInputError
 from regard.manifest import AlignmentSpec, Manifest, TapSpec
@@ -28,12 +29,13 @@ class AttentionStack(StrEnum):
 
 
 class Reduction(StrEnum):
-    """How the heads of one layer are put together."""
+    """How the heads of one layer, or those of several, are put together."""
 
     NONE = "none"
     MEAN = "mean"
     MAX = "max"
     ALIGNMENT_HEADS = "alignment_heads"
+    ROLLOUT = "rollout"
 
 
 class Granularity(StrEnum):
@@ -41,11 +43,12 @@ class Granularity(StrEnum):
 
     TOKEN = "token"
     WORD = "word"
+    PATCH = "patch"
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionChoice:
-    """What a request asks for. Empty kinds, stacks, layers and heads stand for their defaults."""
+    """What a request asks for. Empty kinds, stacks, layers and heads, and no `top_k`, stand for their defaults."""
 
     kinds: tuple[AttentionKind, ...] = ()
     stacks: tuple[AttentionStack, ...] = ()
@@ -54,19 +57,26 @@ class AttentionChoice:
     reduction: Reduction = Reduction.NONE
     granularity: Granularity = Granularity.TOKEN
     prompt: bool = False
+    top_k: int = 0
+    encoding: Encoding = Encoding.FLOAT32
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a request gets: the taps, in the manifest's order, and the heads of each; empty for all.
+    """What a request gets: a map for each of `maps`, in the manifest's order, of its `heads`; empty for all.
 
-    `reads_source` is whether the decoder reads the source itself, before what it writes.
+    `taps` are those that the maps are made of, which the engine is asked for: the same, unless a
+    reduction goes over layers. `reads_source` is whether the decoder reads the source itself,
+    before what it writes. Of every query the `top_k` largest weights are kept, or all if it is 0.
     """
 
+    maps: tuple[TapSpec, ...]
     taps: tuple[TapSpec, ...]
     heads: tuple[int, ...]
     reduction: Reduction
     granularity: Granularity
+    top_k: int = 0
+    encoding: Encoding = Encoding.FLOAT32
     reads_source: bool = False
     alignment: AlignmentSpec | None = None
     """How the heads are put together, if the reduction is to the alignment heads; the taps are then theirs."""
@@ -78,8 +88,8 @@ class Selection:
 
     def of_stack(self, stack: AttentionStack) -> Selection | None:
         """Return what is chosen of one stack; None if nothing is."""
-        taps = tuple(tap for tap in self.taps if tap.stack == stack)
-        return replace(self, taps=taps) if taps else None
+        maps, taps = (tuple(tap for tap in chosen if tap.stack == stack) for chosen in (self.maps, self.taps))
+        return replace(self, maps=maps, taps=taps) if maps else None
 
     def heads_of(self, tap: TapSpec) -> tuple[int, ...]:
         """Return the heads of `tap` that are chosen, in ascending order."""
@@ -90,9 +100,14 @@ def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
     """Return the taps and heads that `choice` stands for.
 
     Kinds default to cross, and for a model without it to self, of the decoder if it has one; stacks
-    otherwise to all that have those kinds, layers and heads to all. Raises `InvalidInputError` for
-    what the package lacks, naming the field, the value and what there is instead.
+    otherwise to all that have those kinds, layers to all, but to the last of a rollout, and heads to
+    all. Raises `InvalidInputError` for what the package lacks, naming the field, the value and what
+    there is instead.
     """
+    if choice.granularity is Granularity.PATCH and manifest.image is None:
+        raise _refusal(
+            "granularity", f"model {manifest.name} looks at no image, so it has no patches; ask for tokens or words"
+        )
     if choice.reduction is Reduction.ALIGNMENT_HEADS:
         return _of_alignment(choice, manifest)
     taps = tuple(tap for tap in manifest.taps if not tap.of_prompt)
@@ -101,11 +116,31 @@ def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
         taps = _of_stacks(choice.stacks, taps)
     if choice.layers:
         taps = _of_layers(choice.layers, taps)
+    elif choice.reduction is Reduction.ROLLOUT:
+        taps = _last(taps)
     if choice.prompt:
         taps = (*_of_prompt(taps, manifest), *taps)
+    maps = taps
+    if choice.reduction is Reduction.ROLLOUT:
+        factors = {factor.name for tap in maps for factor in _factors(tap, manifest)}
+        taps = tuple(tap for tap in manifest.taps if tap.name in factors)
     _check_heads(choice.heads, taps)
-    heads, reads_source = tuple(sorted(set(choice.heads))), manifest.reader == "prefill"
-    return Selection(taps, heads, choice.reduction, choice.granularity, reads_source)
+    return _selection(choice, maps, taps, manifest)
+
+
+def _selection(
+    choice: AttentionChoice, maps: tuple[TapSpec, ...], taps: tuple[TapSpec, ...], manifest: Manifest
+) -> Selection:
+    return Selection(
+        maps,
+        taps,
+        tuple(sorted(set(choice.heads))),
+        choice.reduction,
+        choice.granularity,
+        choice.top_k,
+        choice.encoding,
+        manifest.reader == "prefill",
+    )
 
 
 def _usual(taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:
@@ -133,7 +168,44 @@ def _of_alignment(choice: AttentionChoice, manifest: Manifest) -> Selection:
             )
     names = {tap_name(head) for head in spec.heads}
     taps = tuple(tap for tap in manifest.taps if tap.name in names)
-    return Selection(taps, (), choice.reduction, choice.granularity, alignment=spec)
+    return replace(_selection(choice, taps[-1:], taps, manifest), alignment=spec)
+
+
+def _last(taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:
+    """Return the last layer's tap of every kind and stack."""
+    deepest: dict[tuple[str, str], int] = {}
+    for tap in taps:
+        deepest[tap.stack, tap.kind] = max(tap.layer, deepest.get((tap.stack, tap.kind), 0))
+    return tuple(tap for tap in taps if tap.layer == deepest[tap.stack, tap.kind])
+
+
+def _factors(tap: TapSpec, manifest: Manifest) -> list[TapSpec]:
+    """Return the taps that a rollout up to `tap` is the product of. Raises `InvalidInputError` if a layer has none."""
+    if tap.kind == "self":
+        reading = (
+            [] if tap.stack != "decoder" or manifest.reader != "prefill" else _layers("prompt.self", tap, manifest)
+        )
+        return reading if tap.of_prompt else [*reading, *_layers(f"{tap.stack}.self", tap, manifest)]
+    whole = max((one for one in manifest.taps if one.stack == "encoder"), key=lambda one: one.layer, default=tap)
+    return [
+        *_layers("encoder.self", whole, manifest),
+        *_layers("decoder.self", tap, manifest),
+        *_layers("decoder.cross", tap, manifest),
+    ]
+
+
+def _layers(family: str, deepest: TapSpec, manifest: Manifest) -> list[TapSpec]:
+    """Return the taps of a family, such as `encoder.self`, from the first layer to that of `deepest`."""
+    given = {tap.name: tap for tap in manifest.taps}
+    names = [f"{family}.{layer}" for layer in range(deepest.layer + 1)]
+    for name in names:
+        if name not in given:
+            raise _refusal(
+                "reduction",
+                f"a rollout multiplies all layers up to its own, and model {manifest.name} gives no {name}; it gives "
+                f"{_inventory(manifest.taps)}",
+            )
+    return [given[name] for name in names]
 
 
 def _of_kinds(kinds: Sequence[AttentionKind], taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli import options
+from regard.cli.attention import ATTENTION
+from regard.cli.flags import taking
 from regard.cli.screen import refuse
 
 if TYPE_CHECKING:
-    from regard.client import AnsweredQuestion
+    from regard.client import AnsweredQuestion, AttentionOptions
 
 
+@taking(ATTENTION)
 def answer(
     question: Annotated[str, typer.Argument(help="The question.")],
     context: Annotated[str | None, typer.Option("--context", "-c", help="The text that holds the answer.")] = None,
@@ -33,11 +36,8 @@ def answer(
     model: options.ModelOption = "",
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
-    attention: options.AttentionOption = False,
-    layer: options.LayerOption = None,
-    head: options.HeadOption = None,
-    reduction: options.ReductionOption = None,
-    granularity: options.GranularityOption = None,
+    *,
+    attention: AttentionOptions | None,
 ) -> None:
     """Answer a question with a part of a text.
 
@@ -52,7 +52,6 @@ def answer(
     """
     from regard.client import AnswerOptions, Client
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity)
     if (context is None) == (file is None):
         refuse("give the text that holds the answer by --context or by --file, one of them")
     name, version = options.name_and_version(model)
@@ -63,8 +62,8 @@ def answer(
         max_answer_tokens=max_answer_tokens,
         handle_impossible_answer=impossible,
     )
-    if asked:
-        wanted["attention"] = asked
+    if attention:
+        wanted["attention"] = attention
     with Client(server, timeout_s=timeout_s) as client:
         answered = client.answer(question, context if context is not None else _read(file), **wanted)
     if as_json:
@@ -72,7 +71,7 @@ def answer(
 
         print_record(answer_record(question, answered))
     else:
-        _show(answered, every_layer=bool(layer))
+        _show(answered, every_layer=bool(attention and attention.layers))
 
 
 def _read(file: Path | None) -> str:

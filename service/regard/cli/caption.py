@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli import options
+from regard.cli.attention import ATTENTION
+from regard.cli.flags import taking
 from regard.cli.screen import error, in_words, progress, refuse
-from regard.cli.search import searching
+from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
     from regard.cli.report import Report
-    from regard.client import Caption, CaptionOptions, Client, GenerationOptions
+    from regard.client import AttentionOptions, Caption, CaptionOptions, Client, GenerationOptions
 
 
-@searching
+@taking(ATTENTION, SEARCH)
 def caption(
     images: Annotated[
         list[Path],
@@ -29,13 +31,9 @@ def caption(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
-    attention: options.AttentionOption = False,
-    layer: options.LayerOption = None,
-    head: options.HeadOption = None,
-    reduction: options.ReductionOption = None,
-    granularity: options.GranularityOption = None,
     report: options.ReportOption = None,
     *,
+    attention: AttentionOptions | None,
     search: GenerationOptions,
 ) -> None:
     """Describe an image in words, or each of several.
@@ -47,6 +45,7 @@ def caption(
     [bold]Examples[/bold]
     [cyan]regard caption photo.jpg[/cyan]
     [cyan]regard caption photo.jpg --attention[/cyan]
+    [cyan]regard caption photo.jpg --json --attention-granularity patch --attention-top-k 5[/cyan]
     [cyan]regard caption photo.jpg --report attention.html[/cyan]
     [cyan]regard caption holiday/*.jpg > captions.tsv[/cyan]
     [cyan]regard caption photo.jpg --json | jq -r .text[/cyan]
@@ -54,7 +53,6 @@ def caption(
     from regard.cli.report import Report
     from regard.client import CaptionOptions, Client
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity, report)
     if stream and len(images) > 1:
         refuse("--stream takes one image; several are answered as they are done")
     if stream and report:
@@ -62,24 +60,39 @@ def caption(
     name, version = options.name_and_version(model)
     # mypy takes no supertype's items: an unknown one could have a name of ours, and another type
     wanted = CaptionOptions(model=name, version=version, **search)  # type: ignore[typeddict-item]
-    if asked:
-        wanted["attention"] = asked
+    if attention:
+        wanted["attention"] = attention
     if priority:
         wanted["priority"] = priority
     with (
         Client(
             server,
             timeout_s=timeout_s,
-            inputs_per_request=1 if asked else options.LINES_PER_REQUEST,
+            inputs_per_request=1 if attention else options.LINES_PER_REQUEST,
             requests_in_flight=options.REQUESTS_IN_FLIGHT,
         ) as client,
         Report(report) as page,
     ):
         if stream:
-            _stream(client, _read(images[0]), wanted, str(images[0]), as_json=as_json, every_layer=bool(layer))
+            _stream(
+                client,
+                _read(images[0]),
+                wanted,
+                str(images[0]),
+                as_json=as_json,
+                every_layer=bool(attention and attention.layers),
+            )
         else:
-            drawn = asked is not None and report is None
-            _answer(client, images, wanted, page, as_json=as_json, drawn=drawn, every_layer=bool(layer))
+            drawn = attention is not None and report is None
+            _answer(
+                client,
+                images,
+                wanted,
+                page,
+                as_json=as_json,
+                drawn=drawn,
+                every_layer=bool(attention and attention.layers),
+            )
 
 
 def _answer(

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli import options
+from regard.cli.attention import ATTENTION
+from regard.cli.flags import taking
 from regard.cli.screen import refuse
 
 if TYPE_CHECKING:
-    from regard.client import Classification
+    from regard.client import AttentionOptions, Classification
 
 
+@taking(ATTENTION)
 def classify(
     text: Annotated[
         str | None, typer.Argument(help="The text. Without it, lines are read from --file or stdin.")
@@ -30,12 +33,9 @@ def classify(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
-    attention: options.AttentionOption = False,
-    layer: options.LayerOption = None,
-    head: options.HeadOption = None,
-    reduction: options.ReductionOption = None,
-    granularity: options.GranularityOption = None,
     report: options.ReportOption = None,
+    *,
+    attention: AttentionOptions | None,
 ) -> None:
     """Classify a text, or each line of a file or of stdin.
 
@@ -47,6 +47,7 @@ def classify(
     [bold]Examples[/bold]
     [cyan]regard classify "book me a flight to paris"[/cyan]
     [cyan]regard classify "book me a flight to paris" --attention --top-k 5[/cyan]
+    [cyan]regard classify "book me a flight to paris" --attention-reduction rollout[/cyan]   through all layers
     [cyan]regard classify "book me a flight to paris" --report attention.html[/cyan]
     [cyan]regard classify --file utterances.txt | cut -f1 | sort | uniq -c[/cyan]
     [cyan]regard classify "cancel it" --json | jq .classes[/cyan]
@@ -54,18 +55,17 @@ def classify(
     from regard.cli.report import Report
     from regard.client import ClassifyOptions, Client
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity, report)
     options.has_one_text(text, file, sys.stdin.isatty())
     if pair is not None and text is None:
         refuse("--pair is the second of two texts: give the first as the argument")
     given = text if text is None or pair is None else (text, pair)
     name, version = options.name_and_version(model)
     wanted = ClassifyOptions(model=name, version=version, truncate=truncate, top_k=top_k)
-    if asked:
-        wanted["attention"] = asked
+    if attention:
+        wanted["attention"] = attention
     if priority:
         wanted["priority"] = priority
-    show = partial(_show, every_layer=bool(layer), drawn=report is None)
+    show = partial(_show, every_layer=bool(attention and attention.layers), drawn=report is None)
     with (
         Client(
             server,
@@ -81,7 +81,7 @@ def classify(
             answer_lines(
                 file,
                 lambda texts: page.keep_each(texts, lambda kept: client.classify_each(kept, **wanted)),
-                show if asked and not report else _show_line,
+                show if attention and not report else _show_line,
                 as_json=as_json,
             )
         elif as_json:

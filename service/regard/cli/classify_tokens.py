@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from regard.cli import options
+from regard.cli.attention import ATTENTION
+from regard.cli.flags import taking
 
 if TYPE_CHECKING:
-    from regard.client import TokenClassification
+    from regard.client import AttentionOptions, TokenClassification
 
 
+@taking(ATTENTION)
 def classify_tokens(
     text: Annotated[
         str | None, typer.Argument(help="The text. Without it, lines are read from --file or stdin.")
@@ -28,11 +31,8 @@ def classify_tokens(
     truncate: options.TruncateOption = False,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
-    attention: options.AttentionOption = False,
-    layer: options.LayerOption = None,
-    head: options.HeadOption = None,
-    reduction: options.ReductionOption = None,
-    granularity: options.GranularityOption = None,
+    *,
+    attention: AttentionOptions | None,
 ) -> None:
     """Find the entities of a text, or of each line of a file or of stdin.
 
@@ -47,12 +47,11 @@ def classify_tokens(
     """
     from regard.client import ClassifyTokensOptions, Client
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity)
     options.has_one_text(text, file, sys.stdin.isatty())
     name, version = options.name_and_version(model)
     wanted = ClassifyTokensOptions(model=name, version=version, truncate=truncate, aggregation=aggregation)
-    if asked:
-        wanted["attention"] = asked
+    if attention:
+        wanted["attention"] = attention
     with Client(
         server,
         timeout_s=timeout_s,
@@ -70,7 +69,7 @@ def classify_tokens(
 
         print_record(answer_record(text, found))
     else:
-        partial(_show, every_layer=bool(layer))(found)
+        partial(_show, every_layer=bool(attention and attention.layers))(found)
 
 
 def _show(found: TokenClassification, *, every_layer: bool) -> None:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli import options
+from regard.cli.attention import ATTENTION
+from regard.cli.flags import taking
 from regard.cli.screen import error, in_words, refuse
 
 if TYPE_CHECKING:
-    from regard.client import Comparison
+    from regard.client import AttentionOptions, Comparison
 
 
+@taking(ATTENTION)
 def compare(
     images: Annotated[list[Path], typer.Argument(help="The image files.", metavar="IMAGE...")],
     text: Annotated[list[str], typer.Option("--text", "-t", help="A text to compare with; may be repeated.")],
@@ -23,11 +26,8 @@ def compare(
     truncate: options.TruncateOption = False,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
-    attention: options.AttentionOption = False,
-    layer: options.LayerOption = None,
-    head: options.HeadOption = None,
-    reduction: options.ReductionOption = None,
-    granularity: options.GranularityOption = None,
+    *,
+    attention: AttentionOptions | None,
 ) -> None:
     """Say how alike images are to texts.
 
@@ -40,11 +40,10 @@ def compare(
     """
     from regard.client import Client, CompareOptions
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity)
     name, version = options.name_and_version(model)
     wanted = CompareOptions(model=name, version=version, truncate=truncate, embeddings=embeddings)
-    if asked:
-        wanted["attention"] = asked
+    if attention:
+        wanted["attention"] = attention
     with Client(server, timeout_s=timeout_s) as client:
         try:
             compared = client.compare(images, text, **wanted)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from regard.cli import options
+from regard.cli.attention import ATTENTION
+from regard.cli.flags import taking
 from regard.cli.screen import refuse
-from regard.cli.search import searching
+from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
-    from regard.client import Client, CompleteOptions, Completion, GenerationOptions
+    from regard.client import AttentionOptions, Client, CompleteOptions, Completion, GenerationOptions
 
 
-@searching
+@taking(ATTENTION, SEARCH)
 def complete(
     prompt: Annotated[
         str | None, typer.Argument(help="What to go on from. Without it, lines are read from --file or stdin.")
@@ -28,12 +30,8 @@ def complete(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
-    attention: options.AttentionOption = False,
-    layer: options.LayerOption = None,
-    head: options.HeadOption = None,
-    reduction: options.ReductionOption = None,
-    granularity: options.GranularityOption = None,
     *,
+    attention: AttentionOptions | None,
     search: GenerationOptions,
 ) -> None:
     """Go on from a prompt, or from each line of a file or of stdin.
@@ -51,7 +49,6 @@ def complete(
     """
     from regard.client import Client, CompleteOptions
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity)
     options.has_one_text(prompt, file, sys.stdin.isatty())
     several = search.get("num_return_sequences", 1) > 1
     if prompt is None and not as_json and several:
@@ -59,11 +56,11 @@ def complete(
     name, version = options.name_and_version(model)
     # mypy takes no supertype's items: an unknown one could have a name of ours, and another type
     wanted = CompleteOptions(model=name, version=version, **search)  # type: ignore[typeddict-item]
-    if asked:
-        wanted["attention"] = asked
+    if attention:
+        wanted["attention"] = attention
     if priority:
         wanted["priority"] = priority
-    show = partial(_show, every_layer=bool(layer))
+    show = partial(_show, every_layer=bool(attention and attention.layers))
     with Client(
         server,
         timeout_s=timeout_s,
@@ -79,7 +76,7 @@ def complete(
 
             print_record(answer_record(prompt, client.complete(prompt, **wanted)))
         elif stream and not several:
-            _stream(client, prompt, wanted, every_layer=bool(layer))
+            _stream(client, prompt, wanted, every_layer=bool(attention and attention.layers))
         else:
             show(client.complete(prompt, **wanted))
 

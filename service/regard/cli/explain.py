@@ -32,6 +32,10 @@ class Method(StrEnum):
     ROLLOUT = "rollout"
 
 
+GranularityOption = Annotated[
+    Literal["token", "word"] | None,
+    typer.Option("--granularity", help="What a part of a text is. Default: word.", show_default=False),
+]
 MethodOption = Annotated[
     list[Method] | None,
     typer.Option(
@@ -77,7 +81,7 @@ def explain_class(
     method: MethodOption = None,
     faithfulness: FaithfulnessOption = False,
     overlay: OverlayOption = None,
-    granularity: options.GranularityOption = None,
+    granularity: GranularityOption = None,
     window: WindowOption = None,
     stride: StrideOption = None,
     as_json: options.JsonOption = False,

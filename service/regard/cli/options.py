@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from regard.cli.screen import refuse
-
-if TYPE_CHECKING:
-    from regard.client import AttentionOptions
 
 DEFAULT_SERVER = "localhost:50051"
 LINES_PER_REQUEST = 16
@@ -36,27 +33,8 @@ PriorityOption = Annotated[
     Literal["low", "normal", "high"] | None,
     typer.Option("--priority", help="Whose turn comes first on a busy server. Default: normal.", show_default=False),
 ]
-AttentionOption = Annotated[
-    bool, typer.Option("--attention", "-a", help="Show what the model attended to. Each option below implies it.")
-]
 AlignmentOption = Annotated[
     bool, typer.Option("--alignment", help="Show which words translate which, if the model's package was calibrated.")
-]
-LayerOption = Annotated[
-    list[int] | None,
-    typer.Option("--layer", metavar="N", help="A layer, counted from 0; may be repeated. Default: the last is drawn."),
-]
-HeadOption = Annotated[
-    list[int] | None,
-    typer.Option("--head", metavar="N", help="A head, counted from 0; may be repeated. Default: all."),
-]
-ReductionOption = Annotated[
-    Literal["none", "mean", "max", "alignment_heads"] | None,
-    typer.Option("--reduction", help="How heads are put together. Default: mean.", show_default=False),
-]
-GranularityOption = Annotated[
-    Literal["token", "word"] | None,
-    typer.Option("--granularity", help="What one row or column stands for. Default: word.", show_default=False),
 ]
 ReportOption = Annotated[
     Path | None,
@@ -72,27 +50,6 @@ def name_and_version(model: str) -> tuple[str, str]:
     """Split NAME[/VERSION]."""
     name, _, version = model.partition("/")
     return name, version
-
-
-def attention_options(
-    asked: bool,
-    layers: list[int] | None,
-    heads: list[int] | None,
-    reduction: Literal["none", "mean", "max", "alignment_heads"] | None,
-    granularity: Literal["token", "word"] | None,
-    report: Path | None = None,
-) -> AttentionOptions | None:
-    """Return what attention to ask for, or None if no option speaks of it. A report gets every head by itself."""
-    from regard.client import AttentionOptions
-
-    if not (asked or layers or heads or reduction or granularity or report):
-        return None
-    return AttentionOptions(
-        layers=layers or (),
-        heads=heads or (),
-        reduction=reduction or ("none" if report else "mean"),
-        granularity=granularity or "word",
-    )
 
 
 def lines_per_request(report: Path | None) -> int:

@@ -34,12 +34,12 @@ def plain(value: Any) -> Any:
     """Return a result as dictionaries, lists and numbers.
 
     Files are in Base64. Weights keep 7 decimal places, as many as float32 has below 1. Axes stand beside the maps that
-    they label, once.
+    they label, once; places on them stay whole numbers.
     """
     if isinstance(value, Attention):
         return _attention(value)
     if isinstance(value, np.ndarray):
-        return np.round(value.astype(np.float64), 7).tolist()
+        return value.tolist() if value.dtype.kind == "u" else np.round(value.astype(np.float64), 7).tolist()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     if dataclasses.is_dataclass(value):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
-import typer
+from regard.cli.flags import Flag, Group
 
 if TYPE_CHECKING:
     from regard.client import GenerationOptions
-
-_PANEL = "Search"
 
 FLAGS: dict[str, tuple[Any, str]] = {
     "max_new_tokens": (int, "The most tokens to generate."),
@@ -44,34 +40,20 @@ _SINGULAR = {"bad_words": "--bad-word", "stop_strings": "--stop"}
 _EARLY_STOPPING: dict[str, bool | Literal["never"]] = {"false": False, "true": True, "never": "never"}
 
 
-def searching(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a search; it gets them as `search`, those that were given only."""
-
-    @functools.wraps(command)
-    def run(**given: Any) -> None:
-        command(**{name: value for name, value in given.items() if name not in FLAGS}, search=_search(given))
-
-    run.__annotations__ = {name: hint for name, hint in command.__annotations__.items() if name != "search"}
-    hints = get_type_hints(run, include_extras=True)
-    own = inspect.signature(command)
-    kept = [parameter.replace(annotation=hints[name]) for name, parameter in own.parameters.items() if name in hints]
-    added = [_parameter(name, kind, help_text) for name, (kind, help_text) in FLAGS.items()]
-    run.__annotations__ = hints | {parameter.name: parameter.annotation for parameter in added}
-    vars(run)["__signature__"] = own.replace(parameters=[*kept, *added])
-    return run
-
-
-def _parameter(name: str, kind: Any, help_text: str) -> inspect.Parameter:
+def _flag(name: str, kind: Any, help_text: str) -> Flag:
     flag = _SINGULAR.get(name, f"--{name.replace('_', '-')}")
     if kind is bool:
         flag += f"/--no-{name.replace('_', '-')}"
-    option = typer.Option(None, flag, help=help_text, rich_help_panel=_PANEL, show_default=False)
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind | None)
+    return Flag(kind, (flag,), help_text)
 
 
-def _search(given: dict[str, Any]) -> GenerationOptions:
+def _search(given: Mapping[str, Any]) -> GenerationOptions:
     found: Any = {name: given[name] for name in FLAGS if given[name] is not None and given[name] != []}
     if "early_stopping" in found:
         found["early_stopping"] = _EARLY_STOPPING[found["early_stopping"]]
     options: GenerationOptions = found
     return options
+
+
+SEARCH = Group("search", "Search", {name: _flag(name, *flag) for name, flag in FLAGS.items()}, _search)
+"""How to search, as `GenerationOptions` of what was given only."""

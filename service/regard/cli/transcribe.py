@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from regard.cli import options
+from regard.cli.attention import ATTENTION
+from regard.cli.flags import taking
 from regard.cli.screen import error, in_words, progress, refuse
-from regard.cli.search import searching
+from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
-    from regard.client import Client, GenerationOptions, TranscribeOptions, Transcription
+    from regard.client import AttentionOptions, Client, GenerationOptions, TranscribeOptions, Transcription
 
 
-@searching
+@taking(ATTENTION, SEARCH)
 def transcribe(
     sounds: Annotated[
         list[Path],
@@ -38,12 +40,8 @@ def transcribe(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
-    attention: options.AttentionOption = False,
-    layer: options.LayerOption = None,
-    head: options.HeadOption = None,
-    reduction: options.ReductionOption = None,
-    granularity: options.GranularityOption = None,
     *,
+    attention: AttentionOptions | None,
     search: GenerationOptions,
 ) -> None:
     """Write down what is said in a sound, or in each of several.
@@ -62,7 +60,6 @@ def transcribe(
     """
     from regard.client import Client, TranscribeOptions
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity, None)
     if stream and len(sounds) > 1:
         refuse("--stream takes one sound; several are answered as they are done")
     name, version = options.name_and_version(model)
@@ -71,15 +68,15 @@ def transcribe(
     wanted["language"], wanted["timestamps"] = language, timestamps
     if task:
         wanted["task"] = task
-    if asked:
-        wanted["attention"] = asked
+    if attention:
+        wanted["attention"] = attention
     if priority:
         wanted["priority"] = priority
     with Client(server, timeout_s=timeout_s, inputs_per_request=1) as client:
         if stream:
-            _stream(client, sounds[0], wanted, as_json=as_json, every_layer=bool(layer))
+            _stream(client, sounds[0], wanted, as_json=as_json, every_layer=bool(attention and attention.layers))
         else:
-            _answer(client, sounds, wanted, as_json=as_json, every_layer=bool(layer))
+            _answer(client, sounds, wanted, as_json=as_json, every_layer=bool(attention and attention.layers))
 
 
 def _answer(client: Client, files: list[Path], wanted: TranscribeOptions, *, as_json: bool, every_layer: bool) -> None:

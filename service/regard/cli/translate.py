@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from regard.cli import options
+from regard.cli.attention import ATTENTION
+from regard.cli.flags import taking
 from regard.cli.screen import refuse
-from regard.cli.search import searching
+from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
-    from regard.client import Client, GenerationOptions, TranslateOptions, Translation
+    from regard.client import AttentionOptions, Client, GenerationOptions, TranslateOptions, Translation
 
 
-@searching
+@taking(ATTENTION, SEARCH)
 def translate(
     text: Annotated[
         str | None, typer.Argument(help="The text. Without it, lines are read from --file or stdin.")
@@ -29,11 +31,6 @@ def translate(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
-    attention: options.AttentionOption = False,
-    layer: options.LayerOption = None,
-    head: options.HeadOption = None,
-    reduction: options.ReductionOption = None,
-    granularity: options.GranularityOption = None,
     alignment: options.AlignmentOption = False,
     markup: Annotated[
         Literal["html", "xliff"] | None,
@@ -41,6 +38,7 @@ def translate(
     ] = None,
     report: options.ReportOption = None,
     *,
+    attention: AttentionOptions | None,
     search: GenerationOptions,
 ) -> None:
     """Translate a text, or each line of a file or of stdin.
@@ -51,7 +49,9 @@ def translate(
     [bold]Examples[/bold]
     [cyan]regard translate "They grow oranges in California."[/cyan]
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
-    [cyan]regard translate "How are you?" --layer 0 --reduction none[/cyan]   each head of layer 0
+    [cyan]regard translate "How are you?" --attention-layer 0 --attention-reduction none[/cyan]   each head of layer 0
+    [cyan]regard translate "How are you?" --attention-reduction rollout[/cyan]   through all layers, down to the words
+    [cyan]regard translate --file english.txt --json --attention-top-k 3 --attention-encoding uint8[/cyan]
     [cyan]regard translate "They grow oranges in California." --alignment[/cyan]
     [cyan]regard translate "I have a <b>red</b> car." --markup html[/cyan]
     [cyan]regard translate "How are you?" --report attention.html[/cyan]
@@ -62,7 +62,6 @@ def translate(
     from regard.cli.report import Report
     from regard.client import Client, TranslateOptions
 
-    asked = options.attention_options(attention, layer, head, reduction, granularity, report)
     single = options.has_one_text(text, file, sys.stdin.isatty())
     if stream and not single:
         refuse("--stream takes one text; lines are answered as they are done")
@@ -77,15 +76,15 @@ def translate(
     name, version = options.name_and_version(model)
     # mypy takes no supertype's items: an unknown one could have a name of ours, and another type
     wanted = TranslateOptions(model=name, version=version, truncate=truncate, **search)  # type: ignore[typeddict-item]
-    if asked:
-        wanted["attention"] = asked
+    if attention:
+        wanted["attention"] = attention
     if alignment:
         wanted["alignment"] = True
     if markup:
         wanted["markup"] = markup
     if priority:
         wanted["priority"] = priority
-    show = partial(_show, every_layer=bool(layer), drawn=report is None)
+    show = partial(_show, every_layer=bool(attention and attention.layers), drawn=report is None)
     with (
         Client(
             server,
@@ -105,7 +104,7 @@ def translate(
                 as_json=as_json,
             )
         elif stream:
-            _stream(client, text, wanted, every_layer=bool(layer), as_json=as_json)
+            _stream(client, text, wanted, every_layer=bool(attention and attention.layers), as_json=as_json)
         elif as_json:
             from regard.cli.records import answer_record, print_record
 

@@ -35,7 +35,7 @@ def text_view(answer: Translation | Completion, *, every_layer: bool) -> Rendera
         return Text(answer.text)
     drawings: list[RenderableType] = []
     for one in _chosen(attention, every_layer=every_layer):
-        for place, weights in enumerate(one.weights):
+        for place, weights in enumerate(one.dense()):
             grid = AlignmentGrid(_labels(one.queries), _labels(one.keys), weights)
             caption = f"% of each {attention.granularity}'s {one.kind}-attention · {_origin(one, place)}"
             drawings.append(captioned(answer.text, grid, caption))
@@ -88,7 +88,7 @@ def transcription_view(transcription: Transcription, *, every_layer: bool) -> Re
             spoken = sum(not key.special for key in one.keys)
             starts = range(0, spoken, -(-spoken // _SPANS))
             spans = [Label(one.keys[start].text) for start in starts]
-            for place, weights in enumerate(one.weights):
+            for place, weights in enumerate(one.dense()):
                 summed = np.add.reduceat(weights[words, :spoken], list(starts), axis=1)
                 below = f"% of each {window.attention.granularity}'s attention from each second on · "
                 grid = AlignmentGrid(labels, spans, summed)
@@ -101,7 +101,7 @@ def classification_view(classification: Classification, *, every_layer: bool) ->
     drawings: list[RenderableType] = [class_bars(classification)]
     if classification.attention is not None:
         for one in _chosen(classification.attention, every_layer=every_layer):
-            for place, weights in enumerate(one.weights):
+            for place, weights in enumerate(one.dense()):
                 drawings.insert(-1, _highlighted(one, weights[0].tolist(), _origin(one, place)))
     return _spaced(drawings)
 
@@ -112,7 +112,7 @@ def highlighted_view(attention: Attention, *, every_layer: bool) -> RenderableTy
         [
             _highlighted(one, weights[0].tolist(), _origin(one, place))
             for one in _chosen(attention, every_layer=every_layer)
-            for place, weights in enumerate(one.weights)
+            for place, weights in enumerate(one.dense())
         ]
     )
 

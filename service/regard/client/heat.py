@@ -19,7 +19,7 @@ def patch_weights(attention_map: AttentionMap, query: int, head: int = 0) -> npt
     if grid is None:
         raise ValueError("the keys of this map are no image's patches")
     patches = [place for place, key in enumerate(attention_map.keys) if not key.special][: grid.rows * grid.columns]
-    return attention_map.weights[head, query, patches].reshape(grid.rows, grid.columns)
+    return attention_map.dense()[head, query, patches].reshape(grid.rows, grid.columns)
 
 
 def heat_map(attention_map: AttentionMap, query: int, head: int = 0) -> npt.NDArray[np.float32]:

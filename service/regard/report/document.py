@@ -39,7 +39,7 @@ def describe(answers: Iterable[tuple[Input, Answer]]) -> dict[str, Any]:
                 f"answers[{index}] has no attention: ask for it, with attention=AttentionOptions(granularity='word')",
                 field=f"answers[{index}]",
             )
-    weights = sum(one.weights.size for _, answer in pairs for one in _attention_of(answer).maps)
+    weights = sum(_size_of(one) for _, answer in pairs for one in _attention_of(answer).maps)
     if weights > MOST_WEIGHTS:
         raise ReportError(
             f"a report holds at most {MOST_WEIGHTS:,} weights, not {weights:,}: "
@@ -95,6 +95,14 @@ def _attention_of(answer: Answer) -> Attention:
     return answer.attention
 
 
+def _size_of(one: AttentionMap) -> int:
+    """Return how many weights the page holds of a map, which it shows with all keys."""
+    if one.key_indices is None:
+        return one.weights.size
+    heads, queries, _ = one.weights.shape
+    return int(heads * queries) * len(one.keys)
+
+
 def _picture(image: bytes | PathLike[str]) -> dict[str, Any]:
     picture = embed(image if isinstance(image, bytes) else Path(image).read_bytes())
     return {"uri": picture.uri, "width": picture.width, "height": picture.height}
@@ -137,7 +145,8 @@ def _axis(segments: Sequence[Segment], grid: PatchGrid | None, text: str | None)
 
 
 def _map(one: AttentionMap, encoding: Encoding) -> dict[str, Any]:
-    encoded = encode_weights(one.weights, encoding)
+    weights = one.dense()
+    encoded = encode_weights(weights, encoding)
     return {
         "kind": one.kind,
         "stack": one.stack,
@@ -146,7 +155,7 @@ def _map(one: AttentionMap, encoding: Encoding) -> dict[str, Any]:
         "reduction": one.reduction,
         "query_axis": one.query_axis,
         "key_axis": one.key_axis,
-        "shape": list(one.weights.shape),
+        "shape": list(weights.shape),
         "encoding": encoded.encoding,
         "error": encoded.error,
         "weights": encoded.base64,

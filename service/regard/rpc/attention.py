@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
-from regard.attention.axes import AxisName, Origin, Passage, label
+from regard.attention.axes import Axis, AxisName, Origin, Passage, axes_of, label
+from regard.attention.budget import alternatives
 from regard.attention.maps import build, size_of
-from regard.attention.selection import AttentionStack, Selection
+from regard.attention.selection import AttentionStack, Granularity, Selection
 from regard.engine.request import FloatArray
 from regard.errors import InvalidInputError
 from regard.manifest import Package
@@ -20,7 +22,7 @@ _UNITS = ("bytes", "KiB", "MiB")
 
 @dataclass(frozen=True, slots=True)
 class AttentionOrder:
-    """What attention each input of a request gets, and how many bytes of weights it may come to."""
+    """What attention each input of a request gets, and how many bytes it may come to."""
 
     selection: Selection
     max_bytes: int
@@ -32,9 +34,7 @@ class AttentionOrder:
 
     def check(self, source: Origin, field: str) -> None:
         """Raise `InvalidInputError` if even an output of one token would be over the budget."""
-        axes = label(self.selection, source)
-        least = dict.fromkeys(AxisName, 1) | {name: len(axis.segments) for name, axis in axes.items()}
-        self._check_size(least, field, "at least ")
+        self._axes_within_budget(source, None, None, field)
 
     def fill(
         self,
@@ -50,25 +50,41 @@ class AttentionOrder:
 
         Raises `InvalidInputError` if it is over the budget.
         """
-        axes = label(self.selection, source, target, start)
-        self._check_size({name: len(axis.segments) for name, axis in axes.items()}, field)
+        axes = self._axes_within_budget(source, target, start, field)
         maps = build(self.selection, taps, axes)
-        return convert.attention(package, self.selection.granularity, axes.values(), maps)
+        return convert.attention(package, self.selection, axes, maps)
 
-    def _check_size(self, lengths: Mapping[AxisName, int], field: str, bound: str = "") -> None:
-        size = size_of(self.selection, lengths)
-        if size > self.max_bytes:
-            raise InvalidInputError(
-                f"{field}: its attention comes to {bound}{_bytes(size)}; the most for one input of this request is "
-                f"{_bytes(self.max_bytes)}; ask for fewer layers or heads, for a reduction or for words, shorten "
-                "the input, or send fewer inputs at once",
-                field=field,
-            )
+    def _axes_within_budget(
+        self, source: Origin, target: Passage | None, start: Segment | None, field: str
+    ) -> Mapping[AxisName, Axis]:
+        """Return the axes of the maps. Raises `InvalidInputError`, with what would fit, if they are over the budget."""
+
+        @cache
+        def axes(granularity: Granularity) -> Mapping[AxisName, Axis]:
+            return label(replace(self.selection, granularity=granularity), source, target, start)
+
+        found = axes(self.selection.granularity)
+        size = size_of(self.selection, found)
+        if size <= self.max_bytes:
+            return found
+        lengths_known = target is not None or all(
+            name in {AxisName.SOURCE, AxisName.PATCHES} for tap in self.selection.maps for name in axes_of(tap, found)
+        )
+        bound = "" if lengths_known else "at least "
+        fitting = [
+            f"{one.options} ({bound}{_bytes(one.size)})" for one in alternatives(self.selection, axes, self.max_bytes)
+        ]
+        advice = f"ask for {', or '.join(fitting)}, " if fitting else ""
+        raise InvalidInputError(
+            f"{field}: its attention comes to {bound}{_bytes(size)}, and it may have {_bytes(self.max_bytes)} of the "
+            f"request's; {advice}shorten the input, or send fewer inputs at once",
+            field=field,
+        )
 
 
 def bytes_of(attention: attention_pb2.Attention) -> int:
-    """Return the bytes of weights in a message."""
-    return sum(len(one.weights) for one in attention.maps)
+    """Return the bytes of weights in a message, and of what they need to be read."""
+    return sum(len(one.weights) + len(one.key_indices) + len(one.row_scales) for one in attention.maps)
 
 
 def _bytes(count: int) -> str:

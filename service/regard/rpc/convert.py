@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from regard.attention.alignment import Alignment
 from regard.attention.axes import Axis, AxisName
+from regard.attention.encoding import Encoding, encode
 from regard.attention.maps import AttentionMap
 from regard.attention.selection import (
     AttentionChoice,
@@ -17,6 +18,7 @@ from regard.attention.selection import (
     AttentionStack,
     Granularity,
     Reduction,
+    Selection,
 )
 from regard.audio.frames import Frames
 from regard.engine.request import FinishReason, GeneratedSequence, Phases, Priority
@@ -64,15 +66,23 @@ REDUCTIONS = {
     Reduction.MEAN: attention_pb2.ATTENTION_REDUCTION_MEAN,
     Reduction.MAX: attention_pb2.ATTENTION_REDUCTION_MAX,
     Reduction.ALIGNMENT_HEADS: attention_pb2.ATTENTION_REDUCTION_ALIGNMENT_HEADS,
+    Reduction.ROLLOUT: attention_pb2.ATTENTION_REDUCTION_ROLLOUT,
 }
 GRANULARITIES = {
     Granularity.TOKEN: attention_pb2.ATTENTION_GRANULARITY_TOKEN,
     Granularity.WORD: attention_pb2.ATTENTION_GRANULARITY_WORD,
+    Granularity.PATCH: attention_pb2.ATTENTION_GRANULARITY_PATCH,
+}
+ENCODINGS = {
+    Encoding.FLOAT32: attention_pb2.ATTENTION_ENCODING_FLOAT32,
+    Encoding.FLOAT16: attention_pb2.ATTENTION_ENCODING_FLOAT16,
+    Encoding.UINT8: attention_pb2.ATTENTION_ENCODING_UINT8,
 }
 AXES = {
     AxisName.SOURCE: attention_pb2.ATTENTION_AXIS_SOURCE,
     AxisName.TARGET: attention_pb2.ATTENTION_AXIS_TARGET,
     AxisName.DECODER_INPUT: attention_pb2.ATTENTION_AXIS_DECODER_INPUT,
+    AxisName.PATCHES: attention_pb2.ATTENTION_AXIS_PATCHES,
 }
 FINISH_REASONS = {
     FinishReason.END_OF_SENTENCE: generation_pb2.FINISH_REASON_END_OF_SENTENCE,
@@ -115,6 +125,8 @@ def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
             else Granularity.TOKEN
         ),
         prompt=options.prompt,
+        top_k=options.top_k,
+        encoding=one_of(options.encoding, ENCODINGS, "attention.encoding") if options.encoding else Encoding.FLOAT32,
     )
 
 
@@ -133,13 +145,14 @@ def one_of(value: int, names: Mapping[E, int], field: str) -> E:
 
 
 def attention(
-    package: Package, granularity: Granularity, axes: Iterable[Axis], maps: Iterable[AttentionMap]
+    package: Package, selection: Selection, axes: Mapping[AxisName, Axis], maps: Sequence[AttentionMap]
 ) -> attention_pb2.Attention:
     """Return maps and their axes as a message, with the package that they come from."""
+    used = {name for one in maps for name in (one.query_axis, one.key_axis)}
     return attention_pb2.Attention(
-        granularity=GRANULARITIES[granularity],
-        axes=[axis_message(axis) for axis in axes],
-        maps=[_map(one) for one in maps],
+        granularity=GRANULARITIES[selection.granularity],
+        axes=[axis_message(axis) for name, axis in axes.items() if name in used],
+        maps=[_map(one, selection) for one in maps],
         package_sha256=package.sha256,
         precision=package.manifest.precision,
     )
@@ -197,7 +210,8 @@ def _frames(frames: Frames) -> attention_pb2.SoundFrames:
     )
 
 
-def _map(one: AttentionMap) -> attention_pb2.AttentionMap:
+def _map(one: AttentionMap, selection: Selection) -> attention_pb2.AttentionMap:
+    encoded = encode(one.weights, selection.encoding, selection.top_k)
     return attention_pb2.AttentionMap(
         kind=KINDS[AttentionKind(one.tap.kind)],
         stack=STACKS[AttentionStack(one.tap.stack)],
@@ -206,9 +220,12 @@ def _map(one: AttentionMap) -> attention_pb2.AttentionMap:
         reduction=REDUCTIONS[one.reduction],
         query_axis=AXES[one.query_axis],
         key_axis=AXES[one.key_axis],
-        shape=one.weights.shape,
-        encoding=attention_pb2.ATTENTION_ENCODING_FLOAT32,
-        weights=one.weights.astype("<f4", copy=False).tobytes(),
+        shape=encoded.shape,
+        encoding=ENCODINGS[selection.encoding],
+        weights=encoded.weights,
+        key_indices=encoded.key_indices,
+        row_scales=encoded.row_scales,
+        max_error=encoded.max_error,
     )
 
 

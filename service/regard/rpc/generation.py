@@ -132,8 +132,15 @@ class Generations:
         is the field, if any, that asks for the alignment of words.
         """
         asked = request.generation
-        sharing = (1 if streaming else inputs) * max(asked.num_return_sequences, 1)
-        order = self._resources.order(request, task, inputs=inputs, field=field, sharing=sharing, truncate=truncate)
+        order = self._resources.order(
+            request,
+            task,
+            inputs=inputs,
+            field=field,
+            sharing=1 if streaming else inputs,
+            sequences=max(asked.num_return_sequences, 1),
+            truncate=truncate,
+        )
         codec, spec = order.model.text, order.model.manifest.generation
         if spec is None or codec is None:
             raise EngineError(f"package {order.model.label} does not say how to generate text")

@@ -91,18 +91,28 @@ class Resources:
     threads: Executor
 
     def order(
-        self, request: AnyRequest, task: Task, *, inputs: int, field: str, sharing: int, truncate: bool = False
+        self,
+        request: AnyRequest,
+        task: Task,
+        *,
+        inputs: int,
+        field: str,
+        sharing: int,
+        sequences: int = 1,
+        truncate: bool = False,
     ) -> Order:
         """Check what concerns all inputs of a request, and note its model as the running call's.
 
-        `field` names the inputs; `sharing` of them share one response and its budget of attention.
-        Raises what `plain_order` and `select` do.
+        `field` names the inputs; `sharing` of them share one response and its budget of attention, and
+        the `sequences` of each input share the input's. Raises what `plain_order` and `select` do.
         """
         order = self.plain_order(request, task, inputs=inputs, field=field, truncate=truncate)
         if not request.HasField("attention"):
             return order
         selection = select(convert.choice_of(request.attention), order.model.manifest)
-        return replace(order, attention=AttentionOrder(selection, self.settings.max_attention_bytes // sharing))
+        allowed = self.settings.max_attention_bytes // sharing
+        max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences
+        return replace(order, attention=AttentionOrder(selection, max_bytes))
 
     def plain_order(
         self, request: AnyRequest | AttributingRequest, task: Task, *, inputs: int, field: str, truncate: bool = False

@@ -87,9 +87,22 @@ class _AttentionReductionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_At
     at the step that the token is fed to; theirs is that row. Refused (INVALID_ARGUMENT) with kinds,
     stacks, layers or heads, and for a package that was not calibrated.
     """
+    ATTENTION_REDUCTION_ROLLOUT: _AttentionReduction.ValueType  # 5
+    """Attention rollout (Abnar & Zuidema 2020, Quantifying Attention Flow in Transformers): the layers up
+    to and with the map's own, multiplied, so that the keys are what the first layer reads rather than
+    what the layer below has made of it. Each layer counts as half the mean of the chosen heads and half
+    the identity, which stands for the residual connection; rows sum to 1.
+    - Self-attention of an encoder or of a decoder alone: the product of that stack's own layers. Where
+      a decoder reads its source itself, what it reads and what it writes are one sequence.
+    - Cross-attention: what a decoder's positions are made of, followed through its self-attention and
+      its cross-attention, each beside a residual connection of one half, and on through the rollout of
+      the whole encoder. The share of the decoder's own inputs, the same for all positions, is left out.
+    `layers` names the maps, not the factors; default: the last layer of each stack. Refused
+    (INVALID_ARGUMENT) where the package lacks a layer that is a factor, as for recurrent models.
+    """
 
 class AttentionReduction(_AttentionReduction, metaclass=_AttentionReductionEnumTypeWrapper):
-    """How the heads of one layer are put together."""
+    """How the heads of one layer, or those of several, are put together."""
 
 ATTENTION_REDUCTION_UNSPECIFIED: AttentionReduction.ValueType  # 0
 """The same as ATTENTION_REDUCTION_NONE."""
@@ -104,6 +117,19 @@ ATTENTION_REDUCTION_ALIGNMENT_HEADS: AttentionReduction.ValueType  # 4
 the package was calibrated: one map. Some heads tell it not at the step that makes a token, but
 at the step that the token is fed to; theirs is that row. Refused (INVALID_ARGUMENT) with kinds,
 stacks, layers or heads, and for a package that was not calibrated.
+"""
+ATTENTION_REDUCTION_ROLLOUT: AttentionReduction.ValueType  # 5
+"""Attention rollout (Abnar & Zuidema 2020, Quantifying Attention Flow in Transformers): the layers up
+to and with the map's own, multiplied, so that the keys are what the first layer reads rather than
+what the layer below has made of it. Each layer counts as half the mean of the chosen heads and half
+the identity, which stands for the residual connection; rows sum to 1.
+- Self-attention of an encoder or of a decoder alone: the product of that stack's own layers. Where
+  a decoder reads its source itself, what it reads and what it writes are one sequence.
+- Cross-attention: what a decoder's positions are made of, followed through its self-attention and
+  its cross-attention, each beside a residual connection of one half, and on through the rollout of
+  the whole encoder. The share of the decoder's own inputs, the same for all positions, is left out.
+`layers` names the maps, not the factors; default: the last layer of each stack. Refused
+(INVALID_ARGUMENT) where the package lacks a layer that is a factor, as for recurrent models.
 """
 Global___AttentionReduction: _TypeAlias = AttentionReduction  # noqa: Y015
 
@@ -122,6 +148,12 @@ class _AttentionGranularityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     that rows still sum to 1. A special token, such as the end of the sentence, is a word of its
     own.
     """
+    ATTENTION_GRANULARITY_PATCH: _AttentionGranularity.ValueType  # 3
+    """What a person sees: of an image its patches, of a text its words. Keys are an image's patches alone
+    (ATTENTION_AXIS_PATCHES), without [CLS] and other special positions and without a text behind them;
+    their weights are the model's own, so rows sum to less than 1 by what went elsewhere. Queries
+    are all there are, [CLS] among them. Refused (INVALID_ARGUMENT) for a model that looks at no image.
+    """
 
 class AttentionGranularity(_AttentionGranularity, metaclass=_AttentionGranularityEnumTypeWrapper):
     """What one query and one key of a map stand for."""
@@ -134,6 +166,12 @@ ATTENTION_GRANULARITY_WORD: AttentionGranularity.ValueType  # 2
 """One word: the weights of a word's tokens are summed over keys and averaged over queries, so
 that rows still sum to 1. A special token, such as the end of the sentence, is a word of its
 own.
+"""
+ATTENTION_GRANULARITY_PATCH: AttentionGranularity.ValueType  # 3
+"""What a person sees: of an image its patches, of a text its words. Keys are an image's patches alone
+(ATTENTION_AXIS_PATCHES), without [CLS] and other special positions and without a text behind them;
+their weights are the model's own, so rows sum to less than 1 by what went elsewhere. Queries
+are all there are, [CLS] among them. Refused (INVALID_ARGUMENT) for a model that looks at no image.
 """
 Global___AttentionGranularity: _TypeAlias = AttentionGranularity  # noqa: Y015
 
@@ -157,6 +195,8 @@ class _AttentionAxisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attenti
     a decoder reads its source itself, that comes first: a completion's prompt takes the start token's
     place, and the axis' text is the prompt followed by the output; an image's positions come before it.
     """
+    ATTENTION_AXIS_PATCHES: _AttentionAxis.ValueType  # 4
+    """The patches of the input image alone, without special positions."""
 
 class AttentionAxis(_AttentionAxis, metaclass=_AttentionAxisEnumTypeWrapper):
     """The sequence that an axis of a map runs over."""
@@ -175,6 +215,8 @@ ATTENTION_AXIS_DECODER_INPUT: AttentionAxis.ValueType  # 3
 a decoder reads its source itself, that comes first: a completion's prompt takes the start token's
 place, and the axis' text is the prompt followed by the output; an image's positions come before it.
 """
+ATTENTION_AXIS_PATCHES: AttentionAxis.ValueType  # 4
+"""The patches of the input image alone, without special positions."""
 Global___AttentionAxis: _TypeAlias = AttentionAxis  # noqa: Y015
 
 class _AttentionEncoding:
@@ -184,15 +226,33 @@ class _AttentionEncoding:
 class _AttentionEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttentionEncoding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTENTION_ENCODING_UNSPECIFIED: _AttentionEncoding.ValueType  # 0
+    """The same as ATTENTION_ENCODING_FLOAT32."""
     ATTENTION_ENCODING_FLOAT32: _AttentionEncoding.ValueType  # 1
-    """IEEE 754 binary32, little-endian, in row-major order."""
+    """IEEE 754 binary32, little-endian: 4 bytes a weight, exactly what was computed."""
+    ATTENTION_ENCODING_FLOAT16: _AttentionEncoding.ValueType  # 2
+    """IEEE 754 binary16, little-endian: 2 bytes a weight, of 11 significant bits; weights up to 1 are off
+    by at most 2^-12, about 0.00024.
+    """
+    ATTENTION_ENCODING_UINT8: _AttentionEncoding.ValueType  # 3
+    """An unsigned integer of 1 byte a weight, times its row's scale: 4 bytes more a row. The largest weight
+    of a row is 255 times the scale, so weights are off by at most 1/510 of their row's largest.
+    """
 
 class AttentionEncoding(_AttentionEncoding, metaclass=_AttentionEncodingEnumTypeWrapper):
-    """How the weights of a map are laid out in bytes."""
+    """How the weights of a map are laid out in bytes, in row-major order."""
 
 ATTENTION_ENCODING_UNSPECIFIED: AttentionEncoding.ValueType  # 0
+"""The same as ATTENTION_ENCODING_FLOAT32."""
 ATTENTION_ENCODING_FLOAT32: AttentionEncoding.ValueType  # 1
-"""IEEE 754 binary32, little-endian, in row-major order."""
+"""IEEE 754 binary32, little-endian: 4 bytes a weight, exactly what was computed."""
+ATTENTION_ENCODING_FLOAT16: AttentionEncoding.ValueType  # 2
+"""IEEE 754 binary16, little-endian: 2 bytes a weight, of 11 significant bits; weights up to 1 are off
+by at most 2^-12, about 0.00024.
+"""
+ATTENTION_ENCODING_UINT8: AttentionEncoding.ValueType  # 3
+"""An unsigned integer of 1 byte a weight, times its row's scale: 4 bytes more a row. The largest weight
+of a row is 255 times the scale, so weights are off by at most 1/510 of their row's largest.
+"""
 Global___AttentionEncoding: _TypeAlias = AttentionEncoding  # noqa: Y015
 
 @_typing.final
@@ -208,16 +268,31 @@ class AttentionOptions(_message.Message):
     REDUCTION_FIELD_NUMBER: _builtins.int
     GRANULARITY_FIELD_NUMBER: _builtins.int
     PROMPT_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
     reduction: Global___AttentionReduction.ValueType
     """How heads are put together. Default: not at all."""
     granularity: Global___AttentionGranularity.ValueType
-    """Tokens or words. Default: tokens. The patches of an image stay patches, and
-    the frames of a sound frames.
+    """Tokens, words, or words and patches alone. Default: tokens. By words too the positions of an image
+    stay what they are, and so do the frames of a sound.
     """
     prompt: _builtins.bool
     """Whether maps of the source over itself are returned as well, from the same layers and heads, for
     a model whose decoder reads it: a completion's prompt, or the image of such a captioner. Default:
     no. Refused for other models (INVALID_ARGUMENT).
+    """
+    top_k: _builtins.int
+    """How many weights of every query to return, from 1: the largest, of what reduction and granularity
+    have made, with the places of their keys. Default, 0: all. A map with no more keys than that
+    comes whole.
+    """
+    encoding: Global___AttentionEncoding.ValueType
+    """How weights are written. Default: float32, exactly what was computed."""
+    max_bytes: _builtins.int
+    """The most bytes that the maps of one input may come to: weights, key indices and row scales, of all
+    its sequences together. Default, 0: as many as the server allows, which is also the most that this
+    can ask for. An input over it fails (INVALID_ARGUMENT), with its size and with what would fit.
     """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKind.ValueType]:
@@ -232,8 +307,8 @@ class AttentionOptions(_message.Message):
 
     @_builtins.property
     def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The layers to return, counted from 0 within their stack. Default, if empty: all. A layer that
-        none of the chosen stacks has is refused (INVALID_ARGUMENT).
+        """The layers to return, counted from 0 within their stack. Default, if empty: all, or of a rollout the
+        last. A layer that none of the chosen stacks has is refused (INVALID_ARGUMENT).
         """
 
     @_builtins.property
@@ -252,10 +327,13 @@ class AttentionOptions(_message.Message):
         reduction: Global___AttentionReduction.ValueType = ...,
         granularity: Global___AttentionGranularity.ValueType = ...,
         prompt: _builtins.bool = ...,
+        top_k: _builtins.int = ...,
+        encoding: Global___AttentionEncoding.ValueType = ...,
+        max_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["granularity", b"granularity", "heads", b"heads", "kinds", b"kinds", "layers", b"layers", "prompt", b"prompt", "reduction", b"reduction", "stacks", b"stacks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "granularity", b"granularity", "heads", b"heads", "kinds", b"kinds", "layers", b"layers", "max_bytes", b"max_bytes", "prompt", b"prompt", "reduction", b"reduction", "stacks", b"stacks", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -437,7 +515,9 @@ Global___SoundFrames: _TypeAlias = SoundFrames  # noqa: Y015
 
 @_typing.final
 class AttentionMap(_message.Message):
-    """The weights of one layer: softmax(scale * QK^T + mask), exactly as the model computed them."""
+    """The weights of one layer: softmax(scale * QK^T + mask), exactly as the model computed them but for
+    the reduction and the encoding that were asked for.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -451,6 +531,9 @@ class AttentionMap(_message.Message):
     SHAPE_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
+    KEY_INDICES_FIELD_NUMBER: _builtins.int
+    ROW_SCALES_FIELD_NUMBER: _builtins.int
+    MAX_ERROR_FIELD_NUMBER: _builtins.int
     kind: Global___AttentionKind.ValueType
     stack: Global___AttentionStack.ValueType
     layer: _builtins.int
@@ -461,15 +544,29 @@ class AttentionMap(_message.Message):
     encoding: Global___AttentionEncoding.ValueType
     weights: _builtins.bytes
     """The weights, in row-major order of `shape`."""
+    key_indices: _builtins.bytes
+    """Where only the largest weights of every query are here: the place on the key axis of each of them,
+    in the order of `weights`, which is from the largest on within a query. Unsigned little-endian
+    integers of 1, 2 or 4 bytes, the fewest that hold every place on the axis: the bytes here divided
+    by the product of `shape`. Weights that are not here are no larger than those that are.
+    """
+    row_scales: _builtins.bytes
+    """Of ATTENTION_ENCODING_UINT8: what the integers of each row are to be multiplied with, as float32,
+    little-endian, [heads, queries] in row-major order.
+    """
+    max_error: _builtins.float
+    """The largest difference between a weight here, once decoded, and what was computed; 0 for float32."""
     @_builtins.property
     def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The heads in this map, in order, counted from 0. After a reduction, the heads that went in; of
-        alignment heads, those in `layer`.
+        """The heads in this map, in order, counted from 0. After a reduction, the heads that went in, of a
+        rollout in each of its layers; of alignment heads, those in `layer`.
         """
 
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """[heads, queries, keys]; heads is 1 after a reduction."""
+        """[heads, queries, keys]; heads is 1 after a reduction, and keys is `top_k` where only the largest
+        weights are here.
+        """
 
     def __init__(
         self,
@@ -484,10 +581,13 @@ class AttentionMap(_message.Message):
         shape: _abc.Iterable[_builtins.int] | None = ...,
         encoding: Global___AttentionEncoding.ValueType = ...,
         weights: _builtins.bytes = ...,
+        key_indices: _builtins.bytes = ...,
+        row_scales: _builtins.bytes = ...,
+        max_error: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "heads", b"heads", "key_axis", b"key_axis", "kind", b"kind", "layer", b"layer", "query_axis", b"query_axis", "reduction", b"reduction", "shape", b"shape", "stack", b"stack", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "heads", b"heads", "key_axis", b"key_axis", "key_indices", b"key_indices", "kind", b"kind", "layer", b"layer", "max_error", b"max_error", "query_axis", b"query_axis", "reduction", b"reduction", "row_scales", b"row_scales", "shape", b"shape", "stack", b"stack", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import sys
@@ -9,8 +10,9 @@ import pytest
 
 from regard import __version__
 from regard.cli import main
+from regard.cli.attention import ATTENTION
 from regard.cli.search import FLAGS
-from regard.client import GenerationOptions
+from regard.client import AttentionOptions, GenerationOptions
 from regard.v1 import generation_pb2
 
 
@@ -66,16 +68,30 @@ def test_attention_is_drawn_as_a_grid(run):
 @pytest.mark.parametrize(
     ("arguments", "asked"),
     [
-        (["--attention"], ([], [], 2, 2)),
-        (["--layer", "0", "--layer", "1"], ([0, 1], [], 2, 2)),
-        (["--head", "2", "--reduction", "none", "--granularity", "token"], ([], [2], 1, 1)),
+        (["--attention"], {}),
+        (["--attention-layer", "0", "--attention-layer", "1"], {"layers": [0, 1]}),
+        (["--attention-head", "2"], {"heads": [2]}),
+        (["--attention-reduction", "rollout"], {"reduction": 5}),
+        (["--attention-granularity", "patch"], {"granularity": 3}),
+        (["--attention-kind", "self", "--attention-stack", "decoder"], {"kinds": [1], "stacks": [2]}),
+        (["--attention-prompt"], {"prompt": True}),
+        (["--attention-top-k", "3"], {"top_k": 3}),
+        (["--attention-encoding", "uint8"], {"encoding": 3}),
+        (["--attention-max-bytes", "4096"], {"max_bytes": 4096}),
     ],
 )
 def test_attention_options_travel(run, server, arguments, asked):
-    """Any option of attention asks for it, by words and the mean of heads unless it says otherwise."""
-    run("translate", "hi", *arguments)
-    options = server.requests[0].attention
-    assert (options.layers, options.heads, options.reduction, options.granularity) == asked
+    """Any option of attention asks for it, by words and the mean of heads, exactly, unless it says otherwise."""
+    assert run("translate", "hi", *arguments)[0] == 0
+    sent = {field.name: value for field, value in server.requests[0].attention.ListFields()}
+    assert sent == {"reduction": 2, "granularity": 2, "encoding": 1} | asked
+
+
+def test_every_option_of_attention_has_a_flag():
+    """What the client can ask for the command line can, one by one."""
+    assert {name.removeprefix("attention_") for name in ATTENTION.flags} - {"attention"} == {
+        field.name for field in dataclasses.fields(AttentionOptions)
+    }
 
 
 @pytest.mark.parametrize(

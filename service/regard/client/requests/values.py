@@ -12,11 +12,11 @@ Priority = Literal["low", "normal", "high"]
 V = TypeVar("V")
 
 
-def read_count(value: int | None, field: str) -> int:
+def read_count(value: int | None, field: str, bits: int = 32) -> int:
     """Return a count of at least 1, or 0 where none is given: the server's default."""
     if value is None:
         return 0
-    if not 1 <= value < 2**32:
+    if not 1 <= value < 2**bits:
         raise InvalidInputError(f"{field} must be at least 1, not {value}", field=field)
     return value
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
+import numpy.typing as npt
 
 from regard.answers import Attention, AttentionMap, PatchGrid, Segment, SoundFrames
 from regard.client.results.names import read_name
@@ -31,12 +34,31 @@ def _read_map(sent: attention_pb2.AttentionMap, queries: attention_pb2.Axis, key
         key_axis=_axis(sent.key_axis),
         queries=tuple(map(read_segment, queries.segments)),
         keys=tuple(map(read_segment, keys.segments)),
-        weights=np.frombuffer(sent.weights, dtype="<f4").astype(np.float32, copy=False).reshape(tuple(sent.shape)),
+        weights=_read_weights(sent),
         query_grid=read_grid(queries),
         key_grid=read_grid(keys),
         query_frames=_read_frames(queries),
         key_frames=_read_frames(keys),
+        key_indices=_read_indices(sent, len(keys.segments)),
+        encoding=read_name(attention_pb2.AttentionEncoding.Name, sent.encoding, "ATTENTION_ENCODING_"),
+        max_error=sent.max_error,
     )
+
+
+def _read_weights(sent: attention_pb2.AttentionMap) -> npt.NDArray[np.float32]:
+    shape = tuple(sent.shape)
+    if sent.encoding == attention_pb2.ATTENTION_ENCODING_UINT8:
+        scales = np.frombuffer(sent.row_scales, "<f4").astype(np.float32, copy=False).reshape(*shape[:2], 1)
+        return np.frombuffer(sent.weights, np.uint8).reshape(shape) * scales
+    stored = "<f2" if sent.encoding == attention_pb2.ATTENTION_ENCODING_FLOAT16 else "<f4"
+    return np.frombuffer(sent.weights, stored).astype(np.float32, copy=False).reshape(shape)
+
+
+def _read_indices(sent: attention_pb2.AttentionMap, keys: int) -> npt.NDArray[np.uint32] | None:
+    if sent.shape[2] == keys:
+        return None
+    width = len(sent.key_indices) // prod(sent.shape) if sent.key_indices else 1
+    return np.frombuffer(sent.key_indices, f"<u{width}").astype(np.uint32).reshape(tuple(sent.shape))
 
 
 def _read_frames(axis: attention_pb2.Axis) -> SoundFrames | None:
