@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,36 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     at = tmp_path_factory.mktemp("whisper")
     export(save_whisper(at / "checkpoint"), at / "models", Options(name="tiny"))
     return at / "checkpoint", at / "models"
+
+
+@dataclass(frozen=True)
+class Intervenable:
+    """Small random models whose packages take interventions, all in one models directory, as `NAME/1`."""
+
+    models: Path
+    sorter: Path
+    """The checkpoint of a BERT."""
+    looker: Path
+    """That of a ViT."""
+    translator: Path
+    """That of a Marian."""
+
+
+@pytest.fixture(scope="session")
+def intervenable(tmp_path_factory: pytest.TempPathFactory) -> Intervenable:
+    """Return a classifier of texts, one of images and a translator, exported to be intervened in."""
+    from regard_export.package import Options, export
+
+    from .export.checkpoints import save_classifier, save_image_classifier, save_translator
+
+    at = tmp_path_factory.mktemp("intervenable")
+    found = Intervenable(at / "models", at / "sorter", at / "looker", at / "translator")
+    save_classifier(found.sorter)
+    save_image_classifier(found.looker)
+    save_translator(found.translator)
+    for checkpoint in (found.sorter, found.looker, found.translator):
+        export(checkpoint, found.models, Options(name=checkpoint.name, interventions=True))
+    return found
 
 
 def _export_if_changed(name: str) -> None:

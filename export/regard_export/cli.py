@@ -94,6 +94,14 @@ def export(
         typer.Option(help="The language of the source, of a translator that knows many: its tokenizer's code."),
     ] = None,
     target_language: Annotated[str | None, typer.Option(help="The language to translate to.")] = None,
+    interventions: Annotated[
+        bool,
+        typer.Option(
+            "--interventions",
+            help="Add graphs by which requests can change attention: knock out heads, ban or bias what they look "
+            "at. They share the weights' files; a server loads them when a request first asks.",
+        ),
+    ] = False,
     without_taps: Annotated[
         bool, typer.Option(help="Leave out the attention weights, to measure what they cost.")
     ] = False,
@@ -105,6 +113,7 @@ def export(
 
     [bold]Examples[/bold]
     [cyan]regard-export ./opus-mt-en-fr --output models/[/cyan]
+    [cyan]regard-export ./bert --output models/ --interventions[/cyan]
     [cyan]regard serve --models models/[/cyan]
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -115,6 +124,8 @@ def export(
         )
     if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
         refuse(f"the version {version!r} must be a positive whole number")
+    if interventions and without_taps:
+        refuse("--interventions change what taps show: give one of --interventions and --without-taps")
     started = time.monotonic()
     try:
         with stoppable(), ERR.status("loading PyTorch and Transformers") as status:
@@ -133,6 +144,7 @@ def export(
                 target.value,
                 precision.value,
                 taps=not without_taps,
+                interventions=interventions,
                 overwrite=overwrite,
                 languages=Languages(source_language, target_language),
             )

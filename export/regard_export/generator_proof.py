@@ -34,15 +34,16 @@ class GeneratorProof:
         """Compare all that the encoder gives before the step is loaded: no two graphs' weights are in memory."""
         sources = [Source.of(self.checkpoint.inputs, sample) for sample in self.checkpoint.inputs.samples()]
         encoder = open_session(self.files["encoder"])
-        states = [self._compare_encoder(encoder, source) for source in sources]
+        states = [self.compare_encoder(encoder, source) for source in sources]
         del encoder
         step = open_session(self.files["step"])
         for source, state in zip(sources, states, strict=True):
             for hypotheses in (1, 4):
-                self._compare_steps(step, source, state, hypotheses)
+                self.compare_steps(step, source, state, hypotheses)
             self._compare_tokens(step, source, state)
 
-    def _compare_encoder(self, encoder: ort.InferenceSession, source: Source) -> Feeds:
+    def compare_encoder(self, encoder: ort.InferenceSession, source: Source) -> Feeds:
+        """Compare the encoder's maps; return the cross-attention state that it gives."""
         model, family = self.checkpoint.model, self.checkpoint.family
         expected = family.encode(model, source.arguments, output_attentions=True)
         got = run(encoder, source.feeds)
@@ -51,7 +52,7 @@ class GeneratorProof:
             compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, self.parity)
         return {name: array for name, array in got.items() if name.startswith("cross_")}
 
-    def _compare_steps(self, step: ort.InferenceSession, source: Source, state: Feeds, hypotheses: int) -> None:
+    def compare_steps(self, step: ort.InferenceSession, source: Source, state: Feeds, hypotheses: int) -> None:
         """Teacher-force random tokens; row n starts n steps after the first."""
         rows = len(source.lengths) * hypotheses
         expected = self.checkpoint.family.decode(

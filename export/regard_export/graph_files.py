@@ -27,6 +27,7 @@ from regard_export.graphs import (
 from regard_export.lowering import Target, lower
 from regard_export.lowering.tensorrt import profiles
 from regard_export.passes import simplify
+from regard_export.passes.interventions import admit_interventions
 from regard_export.passes.taps import remove_taps
 from regard_export.precision import finite
 from regard_export.quantization import quantize
@@ -56,11 +57,12 @@ class GraphFiles:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes graphs into `directory` for one target and precision."""
+    """Writes graphs into `directory` for one target and precision; with `interventions`, their twins that take them."""
 
     directory: Path
     target: Target
     precision: str
+    interventions: bool = False
 
     def write(self, checkpoint: Checkpoint, progress: Progress, *, taps: bool) -> GraphFiles:
         """Write every graph that the checkpoint's task needs."""
@@ -71,11 +73,14 @@ class Writer:
             with exchanged(checkpoint.model, checkpoint.family), finite():
                 model = trace(graph)
             simplify(model)
+            own = graph.findings.taps
+            intervened = admit_interventions(model, own) if self.interventions else None
             lower(model, self.target)
             progress(f"writing the {graph.name}")
-            files = GraphFiles(
-                files.graphs | self._write(model, graph, checkpoint), (*files.taps, *graph.findings.taps)
-            )
+            written = self._write(model, graph, checkpoint)
+            if intervened is not None:
+                written = self._with_interventions(written, graph.name, intervened)
+            files = GraphFiles(files.graphs | written, (*files.taps, *own))
         return files
 
     def _write(self, model: ir.Model, graph: TracedGraph, checkpoint: Checkpoint) -> dict[str, GraphSpec]:
@@ -102,6 +107,23 @@ class Writer:
             tapped: describe(model, self._path(tapped), self.target.providers),
         }
 
+    def _with_interventions(self, written: dict[str, GraphSpec], graph: str, model: ir.Model) -> dict[str, GraphSpec]:
+        """Save the twin that takes interventions; its weights are those in the files of the graphs already written."""
+        name = f"{graph}_with_interventions"
+        path, weights = self._path(name), f"{name}.onnx.data"
+        lower(model, self.target)
+        if self.precision == "int8":
+            ir.save(model, path, external_data=weights)
+            quantize(path)
+            model = ir.load(path)
+        share_weights(model, self._path(written[graph].tap_graph or graph))
+        ir.save(model, path)
+        if weights not in weight_files(model):
+            (self.directory / weights).unlink(missing_ok=True)
+        providers = self.target.providers if self.precision != "int8" else written[graph].providers
+        spec = written[graph].model_copy(update={"intervened_graph": name})
+        return written | {graph: spec, name: describe(model, path, providers)}
+
     def _path(self, graph: str) -> Path:
         return self.directory / f"{graph}.onnx"
 
@@ -110,6 +132,21 @@ def _forget_weights(model: ir.Model) -> None:
     """Let go of the weights of a graph that is on disk: transposed and packed, they are copies of the checkpoint's."""
     for value in model.graph.initializers.values():
         value.const_value = None
+
+
+def share_weights(model: ir.Model, path: Path) -> None:
+    """Let `model` read every weight that the graph at `path` keeps in a file beside it from there."""
+    shared = ir.load(path).graph.initializers
+    for name, value in model.graph.initializers.items():
+        twin = shared[name].const_value if name in shared else None
+        if isinstance(twin, ir.ExternalTensor):
+            value.const_value = twin
+
+
+def weight_files(model: ir.Model) -> set[str]:
+    """Return the names of the files beside a graph that its weights are in."""
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return {str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
 
 
 def describe(model: ir.Model, path: Path, providers: tuple[Provider, ...]) -> GraphSpec:

@@ -48,17 +48,23 @@ from regard_export.rounding import eager_differences
 
 PARITY_FILE = "parity.json"
 GIB = 1 << 30
+INTERVENABLE = (Task.TRANSLATION, Task.CAPTIONING, Task.CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
+"""The tasks whose requests can change attention."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What an export is asked for. `taps` is off only to measure what taps cost."""
+    """What an export is asked for. `taps` is off only to measure what taps cost.
+
+    `interventions` asks for graphs beside the plain ones by which requests can change attention.
+    """
 
     name: str
     version: str = "1"
     target: str = "cpu"
     precision: str = "fp32"
     taps: bool = True
+    interventions: bool = False
     overwrite: bool = False
     languages: Languages = ANY_LANGUAGES
 
@@ -73,9 +79,14 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     target = target_of(options.target, options.precision)
     progress("loading the checkpoint")
     checkpoint = load_checkpoint(checkpoint_directory, options.languages)
+    if options.interventions and (checkpoint.has_only_decoder or checkpoint.task not in INTERVENABLE):
+        raise ExportError(
+            f"{checkpoint.source.architecture} takes no interventions: they are for translators, for captioners with "
+            "an encoder and for classifiers; leave --interventions out"
+        )
     with staging_directory(output, final) as staging:
         _require_room(output, checkpoint.model)
-        writer = Writer(staging, target, options.precision)
+        writer = Writer(staging, target, options.precision, interventions=options.interventions)
         files = writer.write(in_precision(checkpoint, options.precision), progress, taps=options.taps)
         progress("proving it against the eager model")
         rounding = eager_differences(checkpoint, files.taps, options.precision)

@@ -13,6 +13,8 @@ from regard_export.errors import ParityError
 from regard_export.stepping import Array
 
 TIE_MARGIN = 1e-4
+INTERVENED = "intervened."
+"""What the differences of graphs that take interventions are called by, before the names of the others."""
 ROUNDINGS = 2.0
 """So many times as far as the eager model in fp16 may a graph be off: it rounds the same sums in another order."""
 
@@ -44,6 +46,12 @@ class Parity:
             worst = float("inf")
         self.differences[name] = max(self.differences.get(name, 0.0), worst)
 
+    def include_intervened(self, other: Parity) -> None:
+        """Take over what was seen of the graphs that take interventions."""
+        self.differences |= {f"{INTERVENED}{name}": worst for name, worst in other.differences.items()}
+        self.tokens_compared += other.tokens_compared
+        self.tokens_different += other.tokens_different
+
     def tied(self, eager: Array, ours: int, theirs: int) -> bool:
         """Tell whether either of two tokens may come first in the eager model's logits [V]."""
         margin = self._allowed("logits") if self.tolerance is not None else TIE_MARGIN
@@ -64,7 +72,7 @@ class Parity:
             )
 
     def _allowed(self, name: str) -> float:
-        return max(self.tolerance or 0.0, ROUNDINGS * self.eager_differences.get(name, 0.0))
+        return max(self.tolerance or 0.0, ROUNDINGS * self.eager_differences.get(name.removeprefix(INTERVENED), 0.0))
 
     def report(self) -> dict[str, object]:
         """Return what `parity.json` holds."""

@@ -24,10 +24,21 @@ def compare_reader(
     """Note every difference of the answers of `graph`, and of its maps, on all samples of its inputs."""
     inputs = checkpoint.sources[graph]
     for sample in inputs.samples():
-        source = Source.of(inputs, sample)
-        answer = answer_of(checkpoint, source)
-        got = run(session, source.feeds)
-        for ours, expected in zip(source.real(got[answer.name]), source.real(answer.tensor), strict=True):
-            parity.note(answer.name, ours, expected)
-        for tap in (tap for tap in taps if tap.graph == graph):
-            compare_maps(tap.name, got[tap.output], answer.attentions[tap.layer], source.lengths, parity)
+        compare_answer(checkpoint, graph, session, Source.of(inputs, sample), taps, parity)
+
+
+def compare_answer(
+    checkpoint: Checkpoint,
+    graph: str,
+    session: ort.InferenceSession,
+    source: Source,
+    taps: tuple[TapSpec, ...],
+    parity: Parity,
+) -> None:
+    """Note every difference of the answer of `graph` to one batch, and of its maps."""
+    answer = answer_of(checkpoint, source)
+    got = run(session, source.feeds)
+    for ours, expected in zip(source.real(got[answer.name]), source.real(answer.tensor), strict=True):
+        parity.note(answer.name, ours, expected)
+    for tap in (tap for tap in taps if tap.graph == graph):
+        compare_maps(tap.name, got[tap.output], answer.attentions[tap.layer], source.lengths, parity)

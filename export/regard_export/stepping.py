@@ -33,10 +33,25 @@ def open_session(path: Path) -> ort.InferenceSession:
 
 
 def run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
-    """Return every output; feeds that the graph lacks are left out."""
+    """Return every output; feeds that the graph lacks are left out, and it intervenes in nothing but what they say."""
+    first = next(iter(feeds.values()))
+    feeds = open_gates(session, len(first), first.shape[1]) | feeds
     known = {value.name for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(None, {k: v for k, v in feeds.items() if k in known}), strict=True))
+
+
+def open_gates(session: ort.InferenceSession, rows: int, positions: int) -> Feeds:
+    """Return what intervenes in nothing, for a graph that takes interventions and a source of `positions`."""
+    sizes = {"R": rows, "N": rows, "S": positions, "B": 1}
+    feeds: Feeds = {}
+    for value in session.get_inputs():
+        shape = [sizes.get(size, size) for size in value.shape]
+        if value.name.endswith("_head_gate"):
+            feeds[value.name] = np.ones(shape, np.float32)
+        elif value.name.endswith(("_bias", "_bias_index")):
+            feeds[value.name] = np.zeros(shape, np.float32 if value.type == "tensor(float)" else np.int64)
+    return feeds
 
 
 def greedy(logits: Array, spec: GenerationSpec, at: int, steps: int) -> Array:
@@ -63,6 +78,8 @@ class Stepper:
         positions = before + 2 * SAMPLE_TOKENS + 4
         self._fixed: Feeds = {"source_length": lengths, "num_candidates": np.array([4]), **cross}
         self._fixed |= {name: np.arange(rows) for name in ("self_tap_rows", "cross_tap_rows")}
+        sources = [state.shape[2] for name, state in cross.items() if name.startswith("cross_key.")]
+        self._fixed = open_gates(session, rows, max(sources, default=0)) | self._fixed
         self._cache = {
             name: ort.OrtValue.ortvalue_from_numpy(
                 np.full((rows, value.shape[1], positions, value.shape[3]), GARBAGE, DTYPES[value.type])

@@ -102,7 +102,7 @@ class Decoding:
     @property
     def lane(self) -> Lane:
         """The rows."""
-        return self._generator.lanes[1]
+        return self._generator.lanes[1, False]
 
     @property
     def graph_s(self) -> list[float]:

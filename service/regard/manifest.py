@@ -43,6 +43,17 @@ never leaves the device: `past_*`, `present_*` and `cross_*` are of the dtype th
 Targets that keep their fused kernels only while nobody looks have each graph twice, with one file
 of weights: the plain one, which has neither tap inputs nor taps, and the one that its `tap_graph`
 names, which does the same and gives the taps as well. `TapSpec.graph` names the plain one.
+
+A graph whose `intervened_graph` names another has it beside it, with the same weights: it gives the
+taps, too, and takes what changes its attention, for the taps of a kind [L of them, H heads each]:
+
+- `{kind}_head_gate` [L, R, H] float32 multiplies what each head gives: 1, or 0 to knock it out;
+- `{kind}_bias` [B, Q, K] float32, any number of biases that are added to the scores before the softmax,
+  minus infinity for a weight of 0; Q is 1 across;
+- `{kind}_bias_index` [L, R, H] int64, which of them each head gets.
+
+In a step they are of its rows: N stands for R, and its self-attention has gates only. The l-th of them is
+of the tap whose output ends in l.
 """
 
 from __future__ import annotations
@@ -126,6 +137,8 @@ class GraphSpec(_Part):
     """The providers that can run the graph, best first; on any other it is refused or computes something else."""
     tap_graph: str | None = None
     """The name, in `Manifest.graphs`, of the graph that gives the taps; None if this one gives what taps there are."""
+    intervened_graph: str | None = None
+    """The name, in `Manifest.graphs`, of the graph that takes interventions; None if none was exported."""
     profiles: dict[str, ProfileSpec] = {}
     """By the letter of `inputs`' varying dimensions, every one of them; empty unless `providers` has tensorrt."""
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -18,11 +19,12 @@ import structlog
 from regard.config import EngineSettings
 from regard.engine.classifier import Classifier
 from regard.engine.generator import Generator
+from regard.engine.interventions import concerns
 from regard.engine.observer import Observer
 from regard.engine.providers import Choice, choose, device_of
 from regard.engine.request import Classification, Event, GenerateRequest, Generation, Request, TokenEvent
 from regard.engine.scheduler import Clock, Scheduler
-from regard.engine.session import OnnxSession, Session, TapsOnDemand, why_not
+from regard.engine.session import OnFirstUse, OnnxSession, Session, TapsOnDemand, why_not
 from regard.engine.ticket import Ticket
 from regard.errors import EngineError, PackageError, RegardError, RequestCancelledError, UnavailableError
 from regard.manifest import Package, Task
@@ -104,6 +106,7 @@ class Worker:
         self._scheduler = Scheduler(settings)
         self.engines: list[Engine] = []
         """One for each instance, once started; each belongs to its own thread."""
+        self._intervened: dict[str, OnFirstUse] = {}
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._outstanding: set[Ticket] = set()
@@ -157,6 +160,7 @@ class Worker:
 
     async def run(self, request: Request) -> Generation | Classification:
         """Return the result of `request`. Cancelling this call takes the request out of the batch."""
+        await self._load_twins(request)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Generation | Classification] = loop.create_future()
 
@@ -179,6 +183,7 @@ class Worker:
 
         The request must be `streaming`. Closing the iterator takes it out of the batch.
         """
+        await self._load_twins(request)
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | RegardError] = asyncio.Queue()
         ticket = self._submit(request, lambda outcome: _call_on(loop, events.put_nowait, outcome))
@@ -219,11 +224,20 @@ class Worker:
             raise PackageError(f"package {label}: its manifest has no graph {min(missing)!r}; export it again")
         sessions = {graph: self._open_session(self.package, graph, settings) for graph in graphs}
         self._provider = next(iter(sessions.values())).provider
+        for graph in graphs:
+            if (twin := manifest.graphs[graph].intervened_graph) is not None:
+                self._intervened[graph] = OnFirstUse(partial(self._open_session, self.package, twin, settings))
         shared = (self._scheduler, settings, self._clock, self._observer)
         if "step" in sessions:
             encoder, step = sessions[manifest.reader], sessions["step"]
-            return [Generator(manifest, encoder, step, *shared) for _ in range(settings.instances)]
-        return [Classifier(manifest, sessions, *shared) for _ in range(settings.instances)]
+            return [Generator(manifest, encoder, step, *shared, self._intervened) for _ in range(settings.instances)]
+        return [Classifier(manifest, sessions, *shared, self._intervened) for _ in range(settings.instances)]
+
+    async def _load_twins(self, request: Request) -> None:
+        """Have the graphs that a request intervenes in at hand, so that no engine has to wait for them."""
+        for graph, twin in self._intervened.items() if request.interventions else ():
+            if concerns(self.package.manifest, graph, request.interventions):
+                await asyncio.to_thread(twin.load)
 
     def _submit(self, request: Request, listener: Callable[[Event | RegardError], None]) -> Ticket:
         self._check_accepting()

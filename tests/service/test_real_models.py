@@ -274,7 +274,7 @@ async def test_a_row_that_turns_nan_fails_alone(serve_real: ServeReal) -> None:
         second = asyncio.create_task(served.translate(LONG))
         while served.steps.rows.count(2) < 2:  # the second step of both: what is poisoned lies in the past
             await asyncio.sleep(0.001)
-        for name, buffer in served.generator.lanes[1].rows.inputs().items():
+        for name, buffer in served.generator.lanes[1, False].rows.inputs().items():
             if name.startswith("past_"):
                 buffer[0, :, 0] = np.nan
         with pytest.raises(grpc.aio.AioRpcError) as caught:

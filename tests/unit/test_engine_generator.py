@@ -165,7 +165,7 @@ def test_a_row_that_turns_nan_fails_alone_and_is_wiped() -> None:
     _, poisoned = bench.submit([5] * 9)
     _, other = bench.submit([6] * 9)
     bench.engine.step()
-    cross = bench.engine.lanes[1].rows._cross["cross_key.0"]
+    cross = bench.engine.lanes[1, False].rows._cross["cross_key.0"]
     cross[0] = np.nan
     bench.engine.step()
     assert isinstance(poisoned[0], EngineError)
@@ -245,7 +245,7 @@ def test_nothing_is_bound_again_while_the_rows_stay() -> None:
     bench = Bench()
     bench.submit([5] * 20)
     bench.engine.step()
-    lane = bench.engine.lanes[1]
+    lane = bench.engine.lanes[1, False]
     first = lane._bound
     for _ in range(10):
         bench.engine.step()

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from regard.config import EngineSettings
+from regard.engine.interventions import pack_interventions
 from regard.engine.observer import Observer
 from regard.engine.request import Classification, FloatArray, Phases
 from regard.engine.scheduler import Clock, Scheduler
-from regard.engine.session import Session
+from regard.engine.session import NO_TWINS, Session
 from regard.engine.source import Pixels, Source, pack
 from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError
@@ -20,7 +21,8 @@ from regard.manifest import Manifest, TapSpec, Task
 class Classifier:
     """One instance of a model that classifies, answers or embeds.
 
-    A model has one graph, or, if it compares texts with images, one for either.
+    A model has one graph, or, if it compares texts with images, one for either. Requests that intervene
+    are answered by the graph's twin, in runs of their own.
     """
 
     busy = False
@@ -34,7 +36,9 @@ class Classifier:
         settings: EngineSettings,
         clock: Clock,
         observer: Observer,
+        intervened: Mapping[str, Session] = NO_TWINS,
     ) -> None:
+        self._intervened = intervened
         self._manifest = manifest
         self._pad_token_id = manifest.text.pad_token_id if manifest.text else 0
         self._sessions = sessions
@@ -52,7 +56,9 @@ class Classifier:
             free=self._settings.max_rows, held=0, max_tokens=self._settings.max_batch_tokens
         )
         for graph in self._sessions:
-            self._answer(graph, [ticket for ticket in self._batch if self._graph_of(ticket.request.source) == graph])
+            own = [ticket for ticket in self._batch if self._graph_of(ticket.request.source) == graph]
+            self._answer(graph, [ticket for ticket in own if not ticket.request.interventions])
+            self._answer(graph, [ticket for ticket in own if ticket.request.interventions])
         self._forget()
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
 
@@ -88,8 +94,13 @@ class Classifier:
         taps = [tap for tap in self._manifest.taps if tap.name in wanted and tap.graph == graph]
         asking = [row for row, ticket in enumerate(batch) if ticket.request.taps]
         feeds = pack(sources, self._pad_token_id) | {"self_tap_rows": np.array(asking, np.int64)}
+        session = self._sessions[graph]
+        if batch[0].request.interventions:
+            session = self._intervened[graph]
+            layers = [tap for tap in self._manifest.taps if tap.graph == graph]
+            feeds |= pack_interventions(layers, [ticket.request.interventions for ticket in batch], batch[0].length)
         answer = "embeddings" if self._manifest.task is Task.SIMILARITY else "logits"
-        outputs, *maps = self._sessions[graph].run(feeds, [answer, *(tap.output for tap in taps)])
+        outputs, *maps = session.run(feeds, [answer, *(tap.output for tap in taps)])
         ended = self._clock()
         self._observer.ran(graph, len(batch), len(batch) * batch[0].length, ended - started)
         self._scheduler.read(len(batch) * batch[0].length, ended - started)

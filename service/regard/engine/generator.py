@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from regard.config import EngineSettings
 from regard.engine.encode_share import EncodeShare
+from regard.engine.interventions import concerns, pack_interventions
 from regard.engine.lane import Lane, Running
 from regard.engine.memory import Tensor
 from regard.engine.observer import Observer
 from regard.engine.request import GenerateRequest
 from regard.engine.scheduler import Clock, Scheduler
-from regard.engine.session import Session
+from regard.engine.session import NO_TWINS, Session
 from regard.engine.source import pack
 from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError
@@ -28,7 +29,8 @@ class Generator:
     """One instance: an encoder, or the prefill in its place, a decoder step, and the lanes of rows between them.
 
     Requests of one width, such as beam searches of four beams, share a lane and every run of its
-    step; all lanes share `max_rows`.
+    step; all lanes share `max_rows`. Requests that intervene in a graph are run by its twin, apart from
+    the others.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Generator:
         settings: EngineSettings,
         clock: Clock,
         observer: Observer,
+        intervened: Mapping[str, Session] = NO_TWINS,
     ) -> None:
         if manifest.generation is None or manifest.text is None:
             raise ValueError("the package holds no generation model")
@@ -47,12 +50,13 @@ class Generator:
         self._pad_token_id = manifest.text.pad_token_id
         self._encoder = encoder
         self._step = step
+        self._intervened = intervened
         self._scheduler = scheduler
         self._settings = settings
         self._clock = clock
         self._observer = observer
-        self.lanes: dict[int, Lane] = {}
-        """By width; the lane of width 1 is always kept, others while they hold requests."""
+        self.lanes: dict[tuple[int, bool], Lane] = {}
+        """By width and whether its step is intervened in; the plain lane of width 1 is kept, others while in use."""
         self._encode_share = EncodeShare(settings.max_encode_share)
 
     @property
@@ -64,11 +68,11 @@ class Generator:
         """Let go of who has left, admit who waits, and give every row its next token."""
         self._drop_overdue()
         self._admit()
-        for width, lane in list(self.lanes.items()):
+        for place, lane in list(self.lanes.items()):
             if lane.running:
                 self._decode(lane)
-            elif width > 1:
-                del self.lanes[width]
+            elif place != (1, False):
+                del self.lanes[place]
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
 
     def fail_all(self, error: RegardError) -> None:
@@ -101,7 +105,10 @@ class Generator:
         if decoding and self._encode_share.owes:
             return
         while batch := self._take():
-            self._encode(batch)
+            reader = self._manifest.reader
+            changed = [concerns(self._manifest, reader, ticket.request.interventions) for ticket in batch]
+            for apart in (False, True):
+                self._encode([ticket for ticket, change in zip(batch, changed, strict=True) if change is apart], apart)
             if decoding:
                 return
         if not decoding:
@@ -114,17 +121,19 @@ class Generator:
             free=self._settings.max_rows - used, held=held, max_tokens=self._settings.max_batch_tokens
         )
 
-    def _encode(self, batch: Sequence[Ticket]) -> None:
-        """Run the encoder on a batch, longest first, and turn each request into rows."""
+    def _encode(self, batch: Sequence[Ticket], intervened: bool) -> None:
+        """Run the encoder, or its twin, on a batch, longest first, and turn each request into rows."""
+        if not batch:
+            return
         try:
-            newcomers = self._read(batch)
+            newcomers = self._read(batch, intervened)
         except Exception as error:
             for ticket in batch:
                 self._refuse(ticket, error)
             return
         for running, state in newcomers:
             try:
-                self._lane(running.ticket.width).admit(running, state)
+                self._lane(running.request, running.ticket.width).admit(running, state)
             except Exception as error:
                 self._refuse(running.ticket, error)
 
@@ -133,7 +142,7 @@ class Generator:
         self._scheduler.ended(ticket)
         ticket.finish(_failure(error))
 
-    def _read(self, batch: Sequence[Ticket]) -> list[tuple[Running, dict[str, Tensor]]]:
+    def _read(self, batch: Sequence[Ticket], intervened: bool) -> list[tuple[Running, dict[str, Tensor]]]:
         """Run the encoder, or the prefill, on a batch; return each request and what its rows begin with."""
         started = self._clock()
         reader = self._manifest.reader
@@ -141,7 +150,12 @@ class Generator:
         feeds = pack([ticket.request.source for ticket in batch], self._pad_token_id)
         feeds["self_tap_rows"] = np.array(asking, np.int64)
         states, vectors = self._given_to_rows()
-        kept, fetched = self._encoder.run_keeping(
+        encoder = self._encoder
+        if intervened:
+            encoder = self._intervened[reader]
+            layers = [tap for tap in self._manifest.taps if tap.graph == reader]
+            feeds |= pack_interventions(layers, [ticket.request.interventions for ticket in batch], batch[0].length)
+        kept, fetched = encoder.run_keeping(
             feeds, list(states.values()), [*vectors.values(), *(tap.output for tap in taps)]
         )
         maps = fetched[len(vectors) :]
@@ -173,12 +187,14 @@ class Generator:
                 (states if spec.kind == "kv" else vectors)[spec.input] = spec.first_output
         return states, vectors
 
-    def _lane(self, width: int) -> Lane:
-        if width not in self.lanes:
-            self.lanes[width] = Lane(
-                self._manifest, self._step, self._scheduler, self._clock, self._settings.max_rows, width
-            )
-        return self.lanes[width]
+    def _lane(self, request: GenerateRequest, width: int) -> Lane:
+        intervened = concerns(self._manifest, "step", request.interventions)
+        place = (width, intervened)
+        if place not in self.lanes:
+            step = self._intervened["step"] if intervened else self._step
+            shared = (self._scheduler, self._clock, self._settings.max_rows, width)
+            self.lanes[place] = Lane(self._manifest, step, *shared, intervened=intervened)
+        return self.lanes[place]
 
     def _asked_of(self, graph: str, requests: Sequence[Any]) -> tuple[list[TapSpec], list[int]]:
         """Return the taps of a graph that any request wants, and the rows that want one."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from regard.engine.interventions import pack_interventions
 from regard.engine.memory import Tensor
 from regard.engine.prompt import prompt_of
 from regard.engine.request import (
@@ -67,11 +68,23 @@ class _Bound:
 
 
 class Lane:
-    """The requests that take `width` rows each. A lane of width 1 holds any number of searches of one row."""
+    """The requests that take `width` rows each. A lane of width 1 holds any number of searches of one row.
+
+    One that is `intervened` has a step that takes interventions, and requests that have some there.
+    """
 
     def __init__(
-        self, manifest: Manifest, step: Session, scheduler: Scheduler, clock: Clock, max_rows: int, width: int
+        self,
+        manifest: Manifest,
+        step: Session,
+        scheduler: Scheduler,
+        clock: Clock,
+        max_rows: int,
+        width: int,
+        *,
+        intervened: bool = False,
     ) -> None:
+        self._intervened = intervened
         assert manifest.generation is not None
         self._manifest = manifest
         self._spec: GenerationSpec = manifest.generation
@@ -188,6 +201,11 @@ class Lane:
             tapped += [self._taps[name] for name in sorted(wanted)]
         inputs = self.rows.inputs() | {"num_candidates": np.array([candidates])}
         inputs |= {f"{kind}_tap_rows": np.array(rows, np.int64) for kind, rows in asking.items()}
+        if self._intervened:
+            interventions = [running.request.interventions for running in self.running]
+            inputs |= pack_interventions(
+                list(self._taps.values()), interventions, self.rows.source_positions, self._width
+            )
         scores: dict[str, Array] = {
             "candidate_ids": np.zeros((count, candidates), np.int64),
             "candidate_scores": np.zeros((count, candidates), np.float32),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from regard.engine.interventions import Interventions
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Source
 
@@ -29,7 +30,7 @@ class GenerateRequest:
 
     `taps` are names of `TapSpec`s; `deadline` is a time of the engine's clock, in seconds;
     `streaming` asks for a `TokenEvent` for each token, beside the result. Requests of one `client`,
-    whatever names it, take turns with those of others.
+    whatever names it, take turns with those of others. `interventions` are by names of `TapSpec`s, too.
     """
 
     source: Source
@@ -39,6 +40,7 @@ class GenerateRequest:
     streaming: bool = False
     client: str = ""
     priority: Priority = Priority.NORMAL
+    interventions: Interventions = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class ClassifyRequest:
     deadline: float | None = None
     client: str = ""
     priority: Priority = Priority.NORMAL
+    interventions: Interventions = field(default_factory=dict)
 
 
 Request = GenerateRequest | ClassifyRequest

@@ -77,6 +77,11 @@ class Rows:
         """The source positions of each active request, int32 [requests]."""
         return self._source_length[: self.requests]
 
+    @property
+    def source_positions(self) -> int:
+        """The positions that the cross-attention state of every request is padded to."""
+        return self._sources
+
     def admit(self, encoded: Mapping[str, Tensor], source_length: int, first_token: int, cached: int = 0) -> int:
         """Append a request's rows and return the request's index.
 

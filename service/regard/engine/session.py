@@ -11,8 +11,10 @@ import contextlib
 import functools
 import io
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,6 +67,10 @@ class Session(Protocol):
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], fetches: Sequence[str]) -> Binding:
         """Tie the graph to contiguous buffers; an output may be the buffer of an input."""
+
+
+NO_TWINS: Mapping[str, Session] = MappingProxyType({})
+"""What an engine has of graphs that take interventions, by the plain ones' names, where none were exported."""
 
 
 class OnnxSession:
@@ -186,6 +192,51 @@ class TapsOnDemand:
 
     def _giving(self, fetches: Sequence[str]) -> OnnxSession:
         return self._plain if self._plain.outputs.issuperset(fetches) else self._tapped
+
+
+class OnFirstUse:
+    """A graph that is loaded when somebody first needs it, once, whichever thread that is."""
+
+    def __init__(self, load: Callable[[], Session]) -> None:
+        self._load = load
+        self._loading = threading.Lock()
+        self._loaded: Session | None = None
+
+    def load(self) -> Session:
+        """Return the graph, ready to run. Raises what loading it raises."""
+        with self._loading:
+            if self._loaded is None:
+                self._loaded = self._load()
+        return self._loaded
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The names of the graph's inputs."""
+        return self.load().inputs
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that the graph really runs on."""
+        return self.load().provider
+
+    @property
+    def memory(self) -> Memory:
+        """Where the graph wants the state of rows to lie."""
+        return self.load().memory
+
+    def run(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> list[Array]:
+        """Run the graph."""
+        return self.load().run(feeds, fetches)
+
+    def run_keeping(
+        self, feeds: Mapping[str, Tensor], kept: Sequence[str], fetches: Sequence[str]
+    ) -> tuple[list[Tensor], list[Array]]:
+        """Run the graph."""
+        return self.load().run_keeping(feeds, kept, fetches)
+
+    def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], fetches: Sequence[str]) -> Binding:
+        """Bind the graph."""
+        return self.load().bind(inputs, outputs, fetches)
 
 
 class _OnnxBinding:

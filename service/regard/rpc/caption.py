@@ -63,7 +63,12 @@ class CaptionService(caption_pb2_grpc.CaptionServiceServicer):
         self, request: caption_pb2.CaptionRequest | caption_pb2.StreamCaptionRequest, *, streaming: bool
     ) -> GenerateOrder:
         return self._generations.order(
-            request, Task.CAPTIONING, inputs=len(request.images), field="images", streaming=streaming
+            request,
+            Task.CAPTIONING,
+            inputs=len(request.images),
+            field="images",
+            streaming=streaming,
+            interventions=request.interventions,
         )
 
 

@@ -11,6 +11,7 @@ from regard.rpc import convert
 from regard.rpc.attention import bytes_of
 from regard.rpc.inputs import gather
 from regard.rpc.interceptor import Context
+from regard.rpc.interventions import InterventionOrder, intervention_order
 from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
 from regard.rpc.token_classification import TokenClassifications, classes_of, top_k_of
@@ -23,6 +24,7 @@ DEFAULT_TOP_K = 5
 class _ClassifyOrder(Order):
     spec: ClassificationSpec
     top_k: int
+    interventions: InterventionOrder | None
 
 
 class ClassificationService(classification_pb2_grpc.ClassificationServiceServicer):
@@ -61,7 +63,8 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
         )
         spec = classes_of(order)
         top_k = top_k_of(request.top_k, order, spec) or min(DEFAULT_TOP_K, len(spec.labels))
-        return _ClassifyOrder(order.model, order.call, order.truncate, order.attention, spec, top_k)
+        interventions = intervention_order(request.interventions, order.model.manifest)
+        return _ClassifyOrder(order.model, order.call, order.truncate, order.attention, spec, top_k, interventions)
 
     async def _classify(
         self, order: _ClassifyOrder, index: int, one: classification_pb2.ClassificationInput
@@ -69,7 +72,8 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
         resources, field = self._resources, f"inputs[{index}]"
         with resources.one_input(order):
             reading = await read_input(resources, order, one, field)
-            result = await resources.answer(order, reading.source)
+            interventions = await resources.interventions(order.interventions, reading, field)
+            result = await resources.answer(order, reading.source, interventions=interventions)
             classification = await resources.offload(_decode, order, reading, result, field)
             labels = order.model.labels
             resources.metrics.input_served(labels, reading.source.length, result.phases)

@@ -12,6 +12,7 @@ from typing import Any
 from regard.attention.alignment import align
 from regard.attention.axes import Passage
 from regard.attention.heads import alignment_of, tap_name
+from regard.engine.interventions import Interventions
 from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TokenEvent
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Unread
@@ -19,6 +20,7 @@ from regard.errors import EngineError
 from regard.manifest import AlignmentSpec, GenerationSpec, Manifest, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
+from regard.rpc.interventions import InterventionOrder, intervention_order
 from regard.rpc.options import search_options, stops_of
 from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
@@ -30,6 +32,7 @@ from regard.v1 import (
     caption_pb2,
     completion_pb2,
     generation_pb2,
+    intervention_pb2,
     result_pb2,
     transcription_pb2,
     translation_pb2,
@@ -59,6 +62,7 @@ class GenerateOrder(Order):
     options_behind: Callable[[int], GenerationOptions] | None = None
     """The options behind a prompt of so many tokens, which takes the start token's place; None if none does."""
     alignment: AlignmentSpec | None = None
+    interventions: InterventionOrder | None = None
 
     def foreseen(self, positions: int) -> GenerateRequest:
         """Return what the engine will be asked for, as far as it is known before the source is read."""
@@ -70,7 +74,7 @@ class GenerateOrder(Order):
             priority=self.call.priority,
         )
 
-    def request(self, reading: Reading, *, streaming: bool) -> GenerateRequest:
+    def request(self, reading: Reading, interventions: Interventions, *, streaming: bool) -> GenerateRequest:
         """Return what the engine is asked for. Raises `InvalidInputError` if a prompt leaves too little room."""
         return GenerateRequest(
             source=reading.source,
@@ -82,6 +86,7 @@ class GenerateOrder(Order):
             streaming=streaming,
             client=self.call.client,
             priority=self.call.priority,
+            interventions=interventions,
         )
 
 
@@ -125,6 +130,7 @@ class Generations:
         truncate: bool = False,
         beginning: Callable[[Manifest], Mapping[str, Any]] | None = None,
         alignment_field: str | None = None,
+        interventions: Sequence[intervention_pb2.Intervention] = (),
     ) -> GenerateOrder:
         """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do.
 
@@ -161,6 +167,7 @@ class Generations:
             asked.token_logprobs or asked.top_logprobs > 0,
             options if task is Task.COMPLETION else None,
             alignment_of(order.model.manifest, alignment_field) if alignment_field else None,
+            intervention_order(interventions, order.model.manifest),
         )
 
     async def run(self, order: GenerateOrder, read: Awaitable[Reading], field: str) -> Product:
@@ -179,7 +186,8 @@ class Generations:
 
     async def generate(self, order: GenerateOrder, reading: Reading, field: str) -> Product:
         """Return what the model makes of what was read."""
-        generation = await order.model.worker.run(order.request(reading, streaming=False))
+        interventions = await self._resources.interventions(order.interventions, reading, field)
+        generation = await order.model.worker.run(order.request(reading, interventions, streaming=False))
         if not isinstance(generation, Generation):
             raise EngineError("the model gave something else than text")
         return await self._finish(order, reading, generation, field)
@@ -189,7 +197,9 @@ class Generations:
     ) -> AsyncGenerator[generation_pb2.TokenDelta | Product, None]:
         """Yield each token of what was read as it is made, then the whole; `first` if none came before."""
         deltas = _Deltas(order)
-        async with aclosing(order.model.worker.stream(order.request(reading, streaming=True))) as events:
+        interventions = await self._resources.interventions(order.interventions, reading, field)
+        request = order.request(reading, interventions, streaming=True)
+        async with aclosing(order.model.worker.stream(request)) as events:
             async for event in events:
                 if isinstance(event, Generation):
                     yield await self._finish(order, reading, event, field)

@@ -17,6 +17,7 @@ from regard.audio.codec import AudioCodec
 from regard.audio.sound import AudioLimits, read_file, read_samples
 from regard.catalog import Catalog, Model
 from regard.config import ServerSettings
+from regard.engine.interventions import NO_INTERVENTIONS, Interventions
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest
 from regard.engine.source import Source, Unread
 from regard.errors import DeadlineExceededError, EngineError, InvalidInputError, RequestCancelledError, UnavailableError
@@ -25,6 +26,7 @@ from regard.metrics import Metrics
 from regard.rpc import convert
 from regard.rpc.attention import AttentionOrder
 from regard.rpc.call import Call, current_call
+from regard.rpc.interventions import InterventionOrder
 from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.status import answerable
 from regard.text.codec import TextCodec
@@ -233,7 +235,17 @@ class Resources:
             given, field = sound.samples, f"{field}.samples"
             return await self.offload(read_samples, given.samples, given.sampling_rate, rate, limits, field)
 
-    async def answer(self, order: Order, source: Source, taps: frozenset[str] = frozenset()) -> Classification:
+    async def interventions(self, asked: InterventionOrder | None, reading: Reading, field: str) -> Interventions:
+        """Return what is changed in the model for one input, made in the threads if anything is."""
+        return NO_INTERVENTIONS if asked is None else await self.offload(asked.of, reading, field)
+
+    async def answer(
+        self,
+        order: Order,
+        source: Source,
+        taps: frozenset[str] = frozenset(),
+        interventions: Interventions = NO_INTERVENTIONS,
+    ) -> Classification:
         """Return what the model answers in one step, with the taps that `order` asks for and `taps`."""
         request = ClassifyRequest(
             source=source,
@@ -241,6 +253,7 @@ class Resources:
             deadline=order.call.deadline,
             client=order.call.client,
             priority=order.call.priority,
+            interventions=interventions,
         )
         result = await order.model.worker.run(request)
         if not isinstance(result, Classification):

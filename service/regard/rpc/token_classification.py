@@ -10,6 +10,7 @@ from regard.manifest import ClassificationSpec, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
 from regard.rpc.inputs import gather
+from regard.rpc.interventions import InterventionOrder, intervention_order
 from regard.rpc.reading import Reading, TextReading
 from regard.rpc.resources import Order, Resources
 from regard.text.entities import Aggregation, ClassifiedToken, entities_of
@@ -31,6 +32,7 @@ class _TokensOrder(Order):
     top_k: int
     aggregation: Aggregation
     ignored: tuple[str, ...]
+    interventions: InterventionOrder | None
 
 
 class TokenClassifications:
@@ -73,13 +75,15 @@ class TokenClassifications:
             top_k_of(request.top_k, order, spec) or 1,
             aggregation,
             tuple(request.ignored_labels) or OUTSIDE,
+            intervention_order(request.interventions, order.model.manifest),
         )
 
     async def _classify(self, order: _TokensOrder, field: str, text: str) -> classification_pb2.TokenClassification:
         resources = self._resources
         with resources.one_input(order):
             reading = await resources.read_text(order, text, field)
-            result = await resources.answer(order, reading.source)
+            interventions = await resources.interventions(order.interventions, reading, field)
+            result = await resources.answer(order, reading.source, interventions=interventions)
             classification = await resources.offload(_decode, order, reading, result, field)
             labels = order.model.labels
             resources.metrics.input_served(labels, reading.source.length, result.phases)

@@ -90,6 +90,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
             streaming=streaming,
             truncate=request.truncate,
             alignment_field="markup" if marked else "alignment" if request.alignment else None,
+            interventions=request.interventions,
         )
 
 

@@ -24,29 +24,30 @@ _sym_db = _symbol_database.Default()
 
 from regard.v1 import attention_pb2 as regard_dot_v1_dot_attention__pb2
 from regard.v1 import generation_pb2 as regard_dot_v1_dot_generation__pb2
+from regard.v1 import intervention_pb2 as regard_dot_v1_dot_intervention__pb2
 from regard.v1 import priority_pb2 as regard_dot_v1_dot_priority__pb2
 from regard.v1 import result_pb2 as regard_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17regard/v1/caption.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x1aregard/v1/generation.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\xd4\x01\n\x0e\x43\x61ptionRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"d\n\x0f\x43\x61ptionResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.regard.v1.CaptionResult\"h\n\rCaptionResult\x12%\n\x07\x63\x61ption\x18\x01 \x01(\x0b\x32\x12.regard.v1.CaptionH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xb6\x02\n\x07\x43\x61ption\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x17.regard.v1.FinishReason\x12\x15\n\rtarget_tokens\x18\x03 \x01(\r\x12\x17\n\x0flog_probability\x18\x04 \x01(\x01\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x06 \x01(\x0b\x32\x11.regard.v1.Timing\x12\r\n\x05score\x18\x07 \x01(\x01\x12)\n\x06tokens\x18\x08 \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\x37\n\x11\x66urther_sequences\x18\t \x03(\x0b\x32\x1c.regard.v1.GeneratedSequence\"\xda\x01\n\x14StreamCaptionRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"\xab\x01\n\x15StreamCaptionResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\r\x12&\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.regard.v1.TokenDeltaH\x00\x12%\n\x07\x63\x61ption\x18\x03 \x01(\x0b\x32\x12.regard.v1.CaptionH\x00\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\x07\n\x05\x65vent2\xa8\x01\n\x0e\x43\x61ptionService\x12@\n\x07\x43\x61ption\x12\x19.regard.v1.CaptionRequest\x1a\x1a.regard.v1.CaptionResponse\x12T\n\rStreamCaption\x12\x1f.regard.v1.StreamCaptionRequest\x1a .regard.v1.StreamCaptionResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17regard/v1/caption.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x1aregard/v1/generation.proto\x1a\x1cregard/v1/intervention.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\x84\x02\n\x0e\x43\x61ptionRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\x12.\n\rinterventions\x18\x14 \x03(\x0b\x32\x17.regard.v1.Intervention\"d\n\x0f\x43\x61ptionResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.regard.v1.CaptionResult\"h\n\rCaptionResult\x12%\n\x07\x63\x61ption\x18\x01 \x01(\x0b\x32\x12.regard.v1.CaptionH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xb6\x02\n\x07\x43\x61ption\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x17.regard.v1.FinishReason\x12\x15\n\rtarget_tokens\x18\x03 \x01(\r\x12\x17\n\x0flog_probability\x18\x04 \x01(\x01\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x06 \x01(\x0b\x32\x11.regard.v1.Timing\x12\r\n\x05score\x18\x07 \x01(\x01\x12)\n\x06tokens\x18\x08 \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\x37\n\x11\x66urther_sequences\x18\t \x03(\x0b\x32\x1c.regard.v1.GeneratedSequence\"\x8a\x02\n\x14StreamCaptionRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06images\x18\x03 \x03(\x0c\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\x12.\n\rinterventions\x18\x14 \x03(\x0b\x32\x17.regard.v1.Intervention\"\xab\x01\n\x15StreamCaptionResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\r\x12&\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.regard.v1.TokenDeltaH\x00\x12%\n\x07\x63\x61ption\x18\x03 \x01(\x0b\x32\x12.regard.v1.CaptionH\x00\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\x07\n\x05\x65vent2\xa8\x01\n\x0e\x43\x61ptionService\x12@\n\x07\x43\x61ption\x12\x19.regard.v1.CaptionRequest\x1a\x1a.regard.v1.CaptionResponse\x12T\n\rStreamCaption\x12\x1f.regard.v1.StreamCaptionRequest\x1a .regard.v1.StreamCaptionResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.caption_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAPTIONREQUEST']._serialized_start=144
-  _globals['_CAPTIONREQUEST']._serialized_end=356
-  _globals['_CAPTIONRESPONSE']._serialized_start=358
-  _globals['_CAPTIONRESPONSE']._serialized_end=458
-  _globals['_CAPTIONRESULT']._serialized_start=460
-  _globals['_CAPTIONRESULT']._serialized_end=564
-  _globals['_CAPTION']._serialized_start=567
-  _globals['_CAPTION']._serialized_end=877
-  _globals['_STREAMCAPTIONREQUEST']._serialized_start=880
-  _globals['_STREAMCAPTIONREQUEST']._serialized_end=1098
-  _globals['_STREAMCAPTIONRESPONSE']._serialized_start=1101
-  _globals['_STREAMCAPTIONRESPONSE']._serialized_end=1272
-  _globals['_CAPTIONSERVICE']._serialized_start=1275
-  _globals['_CAPTIONSERVICE']._serialized_end=1443
+  _globals['_CAPTIONREQUEST']._serialized_start=174
+  _globals['_CAPTIONREQUEST']._serialized_end=434
+  _globals['_CAPTIONRESPONSE']._serialized_start=436
+  _globals['_CAPTIONRESPONSE']._serialized_end=536
+  _globals['_CAPTIONRESULT']._serialized_start=538
+  _globals['_CAPTIONRESULT']._serialized_end=642
+  _globals['_CAPTION']._serialized_start=645
+  _globals['_CAPTION']._serialized_end=955
+  _globals['_STREAMCAPTIONREQUEST']._serialized_start=958
+  _globals['_STREAMCAPTIONREQUEST']._serialized_end=1224
+  _globals['_STREAMCAPTIONRESPONSE']._serialized_start=1227
+  _globals['_STREAMCAPTIONRESPONSE']._serialized_end=1398
+  _globals['_CAPTIONSERVICE']._serialized_start=1401
+  _globals['_CAPTIONSERVICE']._serialized_end=1569
 # @@protoc_insertion_point(module_scope)

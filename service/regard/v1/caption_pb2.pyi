@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import generation_pb2 as _generation_pb2
+from regard.v1 import intervention_pb2 as _intervention_pb2
 from regard.v1 import priority_pb2 as _priority_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
@@ -32,6 +33,7 @@ class CaptionRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    INTERVENTIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one captioning model."""
     model_version: _builtins.str
@@ -53,6 +55,10 @@ class CaptionRequest(_message.Message):
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return. Default, if absent: none."""
 
+    @_builtins.property
+    def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:
+        """What is changed in the model's attention, at most 64 changes. Default, if empty: nothing."""
+
     def __init__(
         self,
         *,
@@ -62,10 +68,11 @@ class CaptionRequest(_message.Message):
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "images", b"images", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "images", b"images", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,6 +202,7 @@ class StreamCaptionRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    INTERVENTIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one captioning model."""
     model_version: _builtins.str
@@ -213,6 +221,10 @@ class StreamCaptionRequest(_message.Message):
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return with the last event of each image. Default, if absent: none."""
 
+    @_builtins.property
+    def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:
+        """What is changed in the model's attention, at most 64 changes. Default, if empty: nothing."""
+
     def __init__(
         self,
         *,
@@ -222,10 +234,11 @@ class StreamCaptionRequest(_message.Message):
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "images", b"images", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "images", b"images", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,43 +23,44 @@ _sym_db = _symbol_database.Default()
 
 
 from regard.v1 import attention_pb2 as regard_dot_v1_dot_attention__pb2
+from regard.v1 import intervention_pb2 as regard_dot_v1_dot_intervention__pb2
 from regard.v1 import priority_pb2 as regard_dot_v1_dot_priority__pb2
 from regard.v1 import result_pb2 as regard_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eregard/v1/classification.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\xe4\x01\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12.\n\x06inputs\x18\x03 \x03(\x0b\x32\x1e.regard.v1.ClassificationInput\x12\r\n\x05top_k\x18\x04 \x01(\r\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"g\n\x13\x43lassificationInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x16\n\ttext_pair\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07\x63ontentB\x0c\n\n_text_pair\"l\n\x10\x43lassifyResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.regard.v1.ClassificationResult\"}\n\x14\x43lassificationResult\x12\x33\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x19.regard.v1.ClassificationH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xca\x01\n\x0e\x43lassification\x12,\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1b.regard.v1.ClassProbability\x12\x14\n\x0cout_of_scope\x18\x02 \x01(\x08\x12\x15\n\rsource_tokens\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x06 \x01(\x0b\x32\x11.regard.v1.Timing\"E\n\x10\x43lassProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\x94\x02\n\x15\x43lassifyTokensRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x31\n\x0b\x61ggregation\x18\x04 \x01(\x0e\x32\x1c.regard.v1.EntityAggregation\x12\x16\n\x0eignored_labels\x18\x05 \x03(\t\x12\r\n\x05top_k\x18\x06 \x01(\r\x12.\n\tattention\x18\x07 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x08 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"w\n\x16\x43lassifyTokensResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x35\n\x07results\x18\x02 \x03(\x0b\x32$.regard.v1.TokenClassificationResult\"\x87\x01\n\x19TokenClassificationResult\x12\x38\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1e.regard.v1.TokenClassificationH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xdc\x01\n\x13TokenClassification\x12*\n\x06tokens\x18\x01 \x03(\x0b\x32\x1a.regard.v1.ClassifiedToken\x12#\n\x08\x65ntities\x18\x02 \x03(\x0b\x32\x11.regard.v1.Entity\x12\x15\n\rsource_tokens\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x06 \x01(\x0b\x32\x11.regard.v1.Timing\"\x8b\x01\n\x0f\x43lassifiedToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\r\x12\r\n\x05index\x18\x03 \x01(\r\x12\r\n\x05start\x18\x04 \x01(\r\x12\x0b\n\x03\x65nd\x18\x05 \x01(\r\x12,\n\x07\x63lasses\x18\x06 \x03(\x0b\x32\x1b.regard.v1.ClassProbability\"P\n\x06\x45ntity\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\r\n\x05start\x18\x04 \x01(\r\x12\x0b\n\x03\x65nd\x18\x05 \x01(\r*\xcd\x01\n\x11\x45ntityAggregation\x12\"\n\x1e\x45NTITY_AGGREGATION_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45NTITY_AGGREGATION_NONE\x10\x01\x12\x1d\n\x19\x45NTITY_AGGREGATION_SIMPLE\x10\x02\x12\x1c\n\x18\x45NTITY_AGGREGATION_FIRST\x10\x03\x12\x1e\n\x1a\x45NTITY_AGGREGATION_AVERAGE\x10\x04\x12\x1a\n\x16\x45NTITY_AGGREGATION_MAX\x10\x05\x32\xb3\x01\n\x15\x43lassificationService\x12\x43\n\x08\x43lassify\x12\x1a.regard.v1.ClassifyRequest\x1a\x1b.regard.v1.ClassifyResponse\x12U\n\x0e\x43lassifyTokens\x12 .regard.v1.ClassifyTokensRequest\x1a!.regard.v1.ClassifyTokensResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eregard/v1/classification.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x1cregard/v1/intervention.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\x94\x02\n\x0f\x43lassifyRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12.\n\x06inputs\x18\x03 \x03(\x0b\x32\x1e.regard.v1.ClassificationInput\x12\r\n\x05top_k\x18\x04 \x01(\r\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\x12.\n\rinterventions\x18\x14 \x03(\x0b\x32\x17.regard.v1.Intervention\"g\n\x13\x43lassificationInput\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12\x0f\n\x05image\x18\x02 \x01(\x0cH\x00\x12\x16\n\ttext_pair\x18\x03 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07\x63ontentB\x0c\n\n_text_pair\"l\n\x10\x43lassifyResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x30\n\x07results\x18\x02 \x03(\x0b\x32\x1f.regard.v1.ClassificationResult\"}\n\x14\x43lassificationResult\x12\x33\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x19.regard.v1.ClassificationH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xca\x01\n\x0e\x43lassification\x12,\n\x07\x63lasses\x18\x01 \x03(\x0b\x32\x1b.regard.v1.ClassProbability\x12\x14\n\x0cout_of_scope\x18\x02 \x01(\x08\x12\x15\n\rsource_tokens\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x06 \x01(\x0b\x32\x11.regard.v1.Timing\"E\n\x10\x43lassProbability\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\"\xc4\x02\n\x15\x43lassifyTokensRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x31\n\x0b\x61ggregation\x18\x04 \x01(\x0e\x32\x1c.regard.v1.EntityAggregation\x12\x16\n\x0eignored_labels\x18\x05 \x03(\t\x12\r\n\x05top_k\x18\x06 \x01(\r\x12.\n\tattention\x18\x07 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x08 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\x12.\n\rinterventions\x18\x14 \x03(\x0b\x32\x17.regard.v1.Intervention\"w\n\x16\x43lassifyTokensResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x35\n\x07results\x18\x02 \x03(\x0b\x32$.regard.v1.TokenClassificationResult\"\x87\x01\n\x19TokenClassificationResult\x12\x38\n\x0e\x63lassification\x18\x01 \x01(\x0b\x32\x1e.regard.v1.TokenClassificationH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xdc\x01\n\x13TokenClassification\x12*\n\x06tokens\x18\x01 \x03(\x0b\x32\x1a.regard.v1.ClassifiedToken\x12#\n\x08\x65ntities\x18\x02 \x03(\x0b\x32\x11.regard.v1.Entity\x12\x15\n\rsource_tokens\x18\x03 \x01(\r\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x06 \x01(\x0b\x32\x11.regard.v1.Timing\"\x8b\x01\n\x0f\x43lassifiedToken\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\r\x12\r\n\x05index\x18\x03 \x01(\r\x12\r\n\x05start\x18\x04 \x01(\r\x12\x0b\n\x03\x65nd\x18\x05 \x01(\r\x12,\n\x07\x63lasses\x18\x06 \x03(\x0b\x32\x1b.regard.v1.ClassProbability\"P\n\x06\x45ntity\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\r\n\x05start\x18\x04 \x01(\r\x12\x0b\n\x03\x65nd\x18\x05 \x01(\r*\xcd\x01\n\x11\x45ntityAggregation\x12\"\n\x1e\x45NTITY_AGGREGATION_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x45NTITY_AGGREGATION_NONE\x10\x01\x12\x1d\n\x19\x45NTITY_AGGREGATION_SIMPLE\x10\x02\x12\x1c\n\x18\x45NTITY_AGGREGATION_FIRST\x10\x03\x12\x1e\n\x1a\x45NTITY_AGGREGATION_AVERAGE\x10\x04\x12\x1a\n\x16\x45NTITY_AGGREGATION_MAX\x10\x05\x32\xb3\x01\n\x15\x43lassificationService\x12\x43\n\x08\x43lassify\x12\x1a.regard.v1.ClassifyRequest\x1a\x1b.regard.v1.ClassifyResponse\x12U\n\x0e\x43lassifyTokens\x12 .regard.v1.ClassifyTokensRequest\x1a!.regard.v1.ClassifyTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.classification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENTITYAGGREGATION']._serialized_start=1957
-  _globals['_ENTITYAGGREGATION']._serialized_end=2162
-  _globals['_CLASSIFYREQUEST']._serialized_start=123
-  _globals['_CLASSIFYREQUEST']._serialized_end=351
-  _globals['_CLASSIFICATIONINPUT']._serialized_start=353
-  _globals['_CLASSIFICATIONINPUT']._serialized_end=456
-  _globals['_CLASSIFYRESPONSE']._serialized_start=458
-  _globals['_CLASSIFYRESPONSE']._serialized_end=566
-  _globals['_CLASSIFICATIONRESULT']._serialized_start=568
-  _globals['_CLASSIFICATIONRESULT']._serialized_end=693
-  _globals['_CLASSIFICATION']._serialized_start=696
-  _globals['_CLASSIFICATION']._serialized_end=898
-  _globals['_CLASSPROBABILITY']._serialized_start=900
-  _globals['_CLASSPROBABILITY']._serialized_end=969
-  _globals['_CLASSIFYTOKENSREQUEST']._serialized_start=972
-  _globals['_CLASSIFYTOKENSREQUEST']._serialized_end=1248
-  _globals['_CLASSIFYTOKENSRESPONSE']._serialized_start=1250
-  _globals['_CLASSIFYTOKENSRESPONSE']._serialized_end=1369
-  _globals['_TOKENCLASSIFICATIONRESULT']._serialized_start=1372
-  _globals['_TOKENCLASSIFICATIONRESULT']._serialized_end=1507
-  _globals['_TOKENCLASSIFICATION']._serialized_start=1510
-  _globals['_TOKENCLASSIFICATION']._serialized_end=1730
-  _globals['_CLASSIFIEDTOKEN']._serialized_start=1733
-  _globals['_CLASSIFIEDTOKEN']._serialized_end=1872
-  _globals['_ENTITY']._serialized_start=1874
-  _globals['_ENTITY']._serialized_end=1954
-  _globals['_CLASSIFICATIONSERVICE']._serialized_start=2165
-  _globals['_CLASSIFICATIONSERVICE']._serialized_end=2344
+  _globals['_ENTITYAGGREGATION']._serialized_start=2083
+  _globals['_ENTITYAGGREGATION']._serialized_end=2288
+  _globals['_CLASSIFYREQUEST']._serialized_start=153
+  _globals['_CLASSIFYREQUEST']._serialized_end=429
+  _globals['_CLASSIFICATIONINPUT']._serialized_start=431
+  _globals['_CLASSIFICATIONINPUT']._serialized_end=534
+  _globals['_CLASSIFYRESPONSE']._serialized_start=536
+  _globals['_CLASSIFYRESPONSE']._serialized_end=644
+  _globals['_CLASSIFICATIONRESULT']._serialized_start=646
+  _globals['_CLASSIFICATIONRESULT']._serialized_end=771
+  _globals['_CLASSIFICATION']._serialized_start=774
+  _globals['_CLASSIFICATION']._serialized_end=976
+  _globals['_CLASSPROBABILITY']._serialized_start=978
+  _globals['_CLASSPROBABILITY']._serialized_end=1047
+  _globals['_CLASSIFYTOKENSREQUEST']._serialized_start=1050
+  _globals['_CLASSIFYTOKENSREQUEST']._serialized_end=1374
+  _globals['_CLASSIFYTOKENSRESPONSE']._serialized_start=1376
+  _globals['_CLASSIFYTOKENSRESPONSE']._serialized_end=1495
+  _globals['_TOKENCLASSIFICATIONRESULT']._serialized_start=1498
+  _globals['_TOKENCLASSIFICATIONRESULT']._serialized_end=1633
+  _globals['_TOKENCLASSIFICATION']._serialized_start=1636
+  _globals['_TOKENCLASSIFICATION']._serialized_end=1856
+  _globals['_CLASSIFIEDTOKEN']._serialized_start=1859
+  _globals['_CLASSIFIEDTOKEN']._serialized_end=1998
+  _globals['_ENTITY']._serialized_start=2000
+  _globals['_ENTITY']._serialized_end=2080
+  _globals['_CLASSIFICATIONSERVICE']._serialized_start=2291
+  _globals['_CLASSIFICATIONSERVICE']._serialized_end=2470
 # @@protoc_insertion_point(module_scope)

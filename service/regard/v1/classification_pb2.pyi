@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from regard.v1 import attention_pb2 as _attention_pb2
+from regard.v1 import intervention_pb2 as _intervention_pb2
 from regard.v1 import priority_pb2 as _priority_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
@@ -72,6 +73,7 @@ class ClassifyRequest(_message.Message):
     ATTENTION_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    INTERVENTIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one classification model."""
     model_version: _builtins.str
@@ -94,6 +96,10 @@ class ClassifyRequest(_message.Message):
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return. Default, if absent: none."""
 
+    @_builtins.property
+    def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:
+        """What is changed in the model's attention, at most 64 changes. Default, if empty: nothing."""
+
     def __init__(
         self,
         *,
@@ -104,10 +110,11 @@ class ClassifyRequest(_message.Message):
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "inputs", b"inputs", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "top_k", b"top_k", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "inputs", b"inputs", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "top_k", b"top_k", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -293,6 +300,7 @@ class ClassifyTokensRequest(_message.Message):
     ATTENTION_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    INTERVENTIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one token classification model."""
     model_version: _builtins.str
@@ -321,6 +329,10 @@ class ClassifyTokensRequest(_message.Message):
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return. Default, if absent: none."""
 
+    @_builtins.property
+    def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:
+        """What is changed in the model's attention, at most 64 changes. Default, if empty: nothing."""
+
     def __init__(
         self,
         *,
@@ -333,10 +345,11 @@ class ClassifyTokensRequest(_message.Message):
         attention: _attention_pb2.AttentionOptions | None = ...,
         truncate: _builtins.bool = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "attention", b"attention", "ignored_labels", b"ignored_labels", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "top_k", b"top_k", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregation", b"aggregation", "attention", b"attention", "ignored_labels", b"ignored_labels", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "top_k", b"top_k", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

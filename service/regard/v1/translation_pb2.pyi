@@ -11,6 +11,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from regard.v1 import alignment_pb2 as _alignment_pb2
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import generation_pb2 as _generation_pb2
+from regard.v1 import intervention_pb2 as _intervention_pb2
 from regard.v1 import priority_pb2 as _priority_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
@@ -73,6 +74,7 @@ class TranslateRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     ALIGNMENT_FIELD_NUMBER: _builtins.int
     MARKUP_FIELD_NUMBER: _builtins.int
+    INTERVENTIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
     model_version: _builtins.str
@@ -109,6 +111,10 @@ class TranslateRequest(_message.Message):
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return. Default, if absent: none."""
 
+    @_builtins.property
+    def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:
+        """What is changed in the model's attention, at most 64 changes. Default, if empty: nothing."""
+
     def __init__(
         self,
         *,
@@ -121,10 +127,11 @@ class TranslateRequest(_message.Message):
         priority: _priority_pb2.Priority.ValueType = ...,
         alignment: _builtins.bool = ...,
         markup: Global___Markup.ValueType = ...,
+        interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "markup", b"markup", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "interventions", b"interventions", "markup", b"markup", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -270,6 +277,7 @@ class StreamTranslateRequest(_message.Message):
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     ALIGNMENT_FIELD_NUMBER: _builtins.int
+    INTERVENTIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
     model_version: _builtins.str
@@ -294,6 +302,10 @@ class StreamTranslateRequest(_message.Message):
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return with the last event of each text. Default, if absent: none."""
 
+    @_builtins.property
+    def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:
+        """What is changed in the model's attention, at most 64 changes. Default, if empty: nothing."""
+
     def __init__(
         self,
         *,
@@ -305,10 +317,11 @@ class StreamTranslateRequest(_message.Message):
         truncate: _builtins.bool = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
         alignment: _builtins.bool = ...,
+        interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,6 +22,7 @@ from regard.client.requests.inputs import (
     read_text,
     split,
 )
+from regard.client.requests.interventions import Ban, Bias, Intervention, KnockOut, LocalWindow, Places
 from regard.client.requests.question_answering import AnswerOptions, answer_request
 from regard.client.requests.similarity import CompareOptions, compare_request
 from regard.client.requests.transcription import TranscribeOptions, stream_transcribe_request, transcribe_request
@@ -31,14 +32,20 @@ __all__ = [
     "AnswerOptions",
     "AttentionOptions",
     "AttributeClassOptions",
+    "Ban",
+    "Bias",
     "CaptionOptions",
     "ClassifyOptions",
     "ClassifyTokensOptions",
     "CompareOptions",
     "CompleteOptions",
     "Image",
+    "Intervention",
     "Kind",
+    "KnockOut",
+    "LocalWindow",
     "Pair",
+    "Places",
     "Samples",
     "Sound",
     "TranscribeOptions",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Image, read_image
+from regard.client.requests.interventions import Intervention, intervention_messages
 from regard.client.requests.values import Priority, priority_message
 from regard.v1 import caption_pb2
 
@@ -22,6 +23,8 @@ class CaptionOptions(GenerationOptions, total=False):
     """The attention to return. Default: none."""
     priority: Priority
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
+    interventions: Sequence[Intervention]
+    """What is changed in the model's attention. Default: nothing."""
 
 
 def caption_request(images: Sequence[bytes], options: CaptionOptions) -> caption_pb2.CaptionRequest:
@@ -33,6 +36,7 @@ def caption_request(images: Sequence[bytes], options: CaptionOptions) -> caption
         generation=generation_message(options),
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
+        interventions=intervention_messages(options.get("interventions", ())),
     )
 
 
@@ -45,4 +49,5 @@ def stream_caption_request(image: Image, options: CaptionOptions) -> caption_pb2
         generation=generation_message(options),
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
+        interventions=intervention_messages(options.get("interventions", ())),
     )

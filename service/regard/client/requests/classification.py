@@ -7,6 +7,7 @@ from typing import Literal, TypedDict
 
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Pair
+from regard.client.requests.interventions import Intervention, intervention_messages
 from regard.client.requests.values import Priority, enum_value, priority_message, read_count
 from regard.v1 import classification_pb2
 
@@ -28,6 +29,8 @@ class ClassifyOptions(TypedDict, total=False):
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
     truncate: bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+    interventions: Sequence[Intervention]
+    """What is changed in the model's attention. Default: nothing."""
 
 
 class ClassifyTokensOptions(TypedDict, total=False):
@@ -49,6 +52,8 @@ class ClassifyTokensOptions(TypedDict, total=False):
     """The attention to return. Default: none."""
     truncate: bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+    interventions: Sequence[Intervention]
+    """What is changed in the model's attention. Default: nothing."""
 
 
 def classify_request(
@@ -63,6 +68,7 @@ def classify_request(
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
         truncate=options.get("truncate", False),
+        interventions=intervention_messages(options.get("interventions", ())),
     )
 
 
@@ -89,4 +95,5 @@ def classify_tokens_request(
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
         truncate=options.get("truncate", False),
+        interventions=intervention_messages(options.get("interventions", ())),
     )

@@ -8,6 +8,7 @@ from typing import Literal
 from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import read_text
+from regard.client.requests.interventions import Intervention, intervention_messages
 from regard.client.requests.values import Priority, enum_value, priority_message
 from regard.errors import InvalidInputError
 from regard.v1 import translation_pb2
@@ -30,6 +31,8 @@ class TranslateOptions(GenerationOptions, total=False):
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
     alignment: bool
     """Whether to tell which words translate which. Default: no."""
+    interventions: Sequence[Intervention]
+    """What is changed in the model's attention. Default: nothing."""
     markup: Markup
     """What the texts are marked up with; it's carried over to the translation. Default: none. Not for streams."""
 
@@ -44,6 +47,7 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
         truncate=options.get("truncate", False),
+        interventions=intervention_messages(options.get("interventions", ())),
         alignment=options.get("alignment", False),
         markup=_markup(options.get("markup", "none")),
     )
@@ -64,6 +68,7 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
         truncate=options.get("truncate", False),
+        interventions=intervention_messages(options.get("interventions", ())),
         alignment=options.get("alignment", False),
     )
 

@@ -1,0 +1,123 @@
+"""The interventions of a request: from messages to what a package can do, and on to what the engine is asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regard.attention.axes import Passage, Patches
+from regard.attention.interventions import (
+    Action,
+    Bias,
+    Intervention,
+    InterventionChoice,
+    KnockOut,
+    LocalWindow,
+    Places,
+    Rectangle,
+    Span,
+    changes,
+    intervene,
+)
+from regard.attention.selection import AttentionChoice
+from regard.engine.interventions import Interventions, LayerIntervention
+from regard.errors import InvalidInputError
+from regard.manifest import Manifest
+from regard.rpc import convert
+from regard.rpc.reading import Reading
+from regard.v1 import intervention_pb2
+
+MAX_INTERVENTIONS = 64
+MAX_PLACES = 1024
+MAX_BIAS = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class InterventionOrder:
+    """What a request changes in a model, whatever its inputs are."""
+
+    manifest: Manifest
+    interventions: tuple[Intervention, ...]
+
+    def of(self, reading: Reading, field: str) -> Interventions:
+        """Return what the engine is asked to change for one input. Raises `InvalidInputError` as `changes` does."""
+        source = reading.passage
+        assert isinstance(source, Passage | Patches), "no model of sound takes interventions"
+        found = changes(self.interventions, self.manifest, source, field)
+        return {name: LayerIntervention(change.gates, change.biases) for name, change in found.items()}
+
+
+def intervention_order(
+    messages: Sequence[intervention_pb2.Intervention], manifest: Manifest
+) -> InterventionOrder | None:
+    """Return what the messages ask for, if there are any.
+
+    Raises `InvalidInputError`, naming the field, for what can't be done.
+    """
+    if not messages:
+        return None
+    if len(messages) > MAX_INTERVENTIONS:
+        raise InvalidInputError(
+            f"interventions: {len(messages)} given; a request takes at most {MAX_INTERVENTIONS}", field="interventions"
+        )
+    choices = [_choice(message, f"interventions[{index}]") for index, message in enumerate(messages)]
+    return InterventionOrder(manifest, intervene(choices, manifest))
+
+
+def _choice(message: intervention_pb2.Intervention, field: str) -> InterventionChoice:
+    layers = AttentionChoice(
+        kinds=tuple(
+            convert.one_of(kind, convert.KINDS, f"{field}.kinds[{at}]") for at, kind in enumerate(message.kinds)
+        ),
+        stacks=tuple(
+            convert.one_of(stack, convert.STACKS, f"{field}.stacks[{at}]") for at, stack in enumerate(message.stacks)
+        ),
+        layers=tuple(message.layers),
+        heads=tuple(message.heads),
+    )
+    return InterventionChoice(field, layers, _action(message, field))
+
+
+def _action(message: intervention_pb2.Intervention, field: str) -> Action:
+    match message.WhichOneof("action"):
+        case "knock_out":
+            return KnockOut()
+        case "local_window":
+            return LocalWindow(message.local_window.radius, message.local_window.spare_special)
+        case "ban":
+            return Bias(-math.inf, *_edges(message.ban, f"{field}.ban"))
+        case "bias":
+            value = message.bias.value
+            if not abs(value) <= MAX_BIAS:
+                raise _refused(f"{field}.bias.value", f"{value} is not from {-MAX_BIAS:g} to {MAX_BIAS:g}")
+            return Bias(value, *_edges(message.bias, f"{field}.bias"))
+        case _:
+            raise _refused(field, "says not what to do; set knock_out, local_window, ban or bias")
+
+
+def _edges(message: intervention_pb2.Ban | intervention_pb2.Bias, field: str) -> tuple[Places, Places | None]:
+    keys = _places(message.keys, f"{field}.keys")
+    return keys, _places(message.queries, f"{field}.queries") if message.HasField("queries") else None
+
+
+def _places(message: intervention_pb2.SourcePlaces, field: str) -> Places:
+    for name in ("spans", "patches", "positions"):
+        count = len(getattr(message, name))
+        if count > MAX_PLACES:
+            raise _refused(f"{field}.{name}", f"{count} given; at most {MAX_PLACES} are taken")
+    if not (message.spans or message.patches or message.positions):
+        raise _refused(field, "names nothing; give spans, patches or positions")
+    for index, span in enumerate(message.spans):
+        if span.end <= span.start:
+            raise _refused(f"{field}.spans[{index}]", f"{span.start} to {span.end} is empty")
+    return Places(
+        field,
+        tuple(Span(span.start, span.end, span.part) for span in message.spans),
+        tuple(Rectangle(one.row, one.column, one.rows or 1, one.columns or 1) for one in message.patches),
+        tuple(message.positions),
+    )
+
+
+def _refused(field: str, problem: str) -> InvalidInputError:
+    return InvalidInputError(f"{field}: {problem}", field=field)

@@ -1,0 +1,248 @@
+"""Attention that a request changes, as a caller sees it, beside the eager model changed by other means."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+from regard.client import (
+    AsyncClient,
+    AttentionOptions,
+    Ban,
+    Bias,
+    ClassifyOptions,
+    Intervention,
+    KnockOut,
+    LocalWindow,
+    Places,
+    RequestFailed,
+)
+from regard.client.requests import classify_request
+from regard.v1 import classification_pb2_grpc
+
+from ..conftest import Intervenable  # noqa: TID252 - tests are no package of sys.path
+from ..serving import serving  # noqa: TID252 - tests are no package of sys.path
+
+TEXTS = ["w5 w9 w30 w7", "w11 w12 w13 w14 w15 w16 w17 w18 w19", "w40 w41"]
+EVERYTHING = AttentionOptions(kinds=("self",))
+HEADS = 4
+
+_added: dict[int, torch.Tensor] = {}
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    scores = query @ key.mT * (scaling or query.shape[-1] ** -0.5)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    if id(module) in _added:
+        scores = scores + _added[id(module)]
+    weights = scores.softmax(-1)
+    return (weights @ value).transpose(1, 2), weights
+
+
+AttentionInterface.register("with-edges", _attend)
+AttentionMaskInterface.register("with-edges", eager_mask)
+
+
+@contextmanager
+def changed(
+    model: transformers.PreTrainedModel,
+    added: Mapping[str, torch.Tensor],
+    out: Mapping[str, Sequence[int]],
+) -> Iterator[None]:
+    """Add to the scores of the attention modules of these names, and zero heads before projections of these names."""
+    modules = dict(model.named_modules())
+    _added.update({id(modules[name]): edges for name, edges in added.items()})
+
+    def without(heads: Sequence[int]) -> Any:
+        def hook(_: torch.nn.Module, arguments: tuple[torch.Tensor]) -> torch.Tensor:
+            size = arguments[0].shape[-1] // HEADS
+            kept = arguments[0].clone()
+            for head in heads:
+                kept[..., head * size : (head + 1) * size] = 0
+            return kept
+
+        return hook
+
+    model.set_attn_implementation("with-edges")
+    with ExitStack() as stack:
+        stack.callback(_added.clear)
+        for name, heads in out.items():
+            stack.callback(modules[name].register_forward_pre_hook(without(heads)).remove)
+        with torch.no_grad():
+            yield
+
+
+def banned(size: int, keys: Sequence[int], queries: Sequence[int] | slice = slice(None)) -> torch.Tensor:
+    """Return what bans keys for queries, [size, size]."""
+    edges = torch.zeros(size, size)
+    for key in keys:
+        edges[queries, key] = -torch.inf
+    return edges
+
+
+def window(distances: torch.Tensor, radius: int) -> torch.Tensor:
+    """Return what bans the keys that are further away."""
+    return torch.where(distances > radius, -torch.inf, 0.0)
+
+
+def of_heads(edges: torch.Tensor, heads: Sequence[int]) -> torch.Tensor:
+    """Return what is added to some heads, [H, Q, K]."""
+    every = torch.zeros(HEADS, *edges.shape)
+    every[list(heads)] = edges
+    return every
+
+
+async def test_a_changed_classifier_equals_the_eager_model_changed_alike(intervenable: Intervenable) -> None:
+    """Heads out, a window, a ban for some queries and a bias, in ragged texts: classes and maps are eager's to 1e-4."""
+    interventions: list[Intervention] = [
+        KnockOut(layers=[0], heads=[1, 3]),
+        LocalWindow(layers=[1], heads=[0, 2], radius=1),
+        Ban(layers=[0], heads=[0, 2], keys=Places(spans=[(1, 4)]), queries=Places(positions=[0])),
+        Bias(layers=[1], value=1.5, keys=Places(positions=[1])),
+    ]
+    async with serving(intervenable.models) as address, AsyncClient(address) as client:
+        found = await client.classify_many(TEXTS, model="sorter", attention=EVERYTHING, interventions=interventions)
+
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(intervenable.sorter).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(intervenable.sorter)
+    for text, answer in zip(TEXTS, found, strict=True):
+        read = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+        size = read["input_ids"].shape[1]
+        places = torch.arange(size)
+        touched = [0, 1] if text.startswith("w5") else [0]
+        near = window((places[:, None] - places).abs(), 1)
+        bias = torch.zeros(size, size)
+        bias[:, 1] = 1.5
+        added = {
+            "bert.encoder.layer.0.attention.self": of_heads(banned(size, touched, [0]), [0, 2]),
+            "bert.encoder.layer.1.attention.self": of_heads(near, [0, 2]) + bias,
+        }
+        with changed(model, added, {"bert.encoder.layer.0.attention.output.dense": [1, 3]}):
+            expected = model(**read, output_attentions=True)
+        _agree(answer, expected)
+
+
+async def test_a_changed_look_at_an_image_equals_the_eager_model_changed_alike(intervenable: Intervenable) -> None:
+    """Patches banned, a window in the grid that spares [CLS] and heads out, in a ViT: eager's to 1e-4."""
+    pixels = np.random.default_rng(3).integers(0, 255, (16, 24, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    interventions: list[Intervention] = [
+        Ban(layers=[0], keys=Places(patches=[(1, 2), (2, 0, 2, 3)])),
+        LocalWindow(layers=[1], heads=[1, 2], radius=1),
+        KnockOut(layers=[1], heads=[0]),
+    ]
+    async with serving(intervenable.models) as address, AsyncClient(address) as client:
+        answer = await client.classify(
+            file.getvalue(), model="looker", attention=EVERYTHING, interventions=interventions
+        )
+
+    model = transformers.AutoModelForImageClassification.from_pretrained(intervenable.looker).eval()
+    read = transformers.ViTImageProcessorPil.from_pretrained(intervenable.looker)(
+        Image.fromarray(pixels), return_tensors="pt"
+    )
+    rows, columns = 4, 6
+    patches = [1 + 6 + 2, *(1 + row * columns + column for row in (2, 3) for column in (0, 1, 2))]
+    grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))
+    distances = torch.zeros(25, 25)
+    distances[1:, 1:] = (grid[:, None] - grid).abs().amax(-1)
+    attending = [name for name, module in model.named_modules() if type(module).__name__ == "ViTAttention"]
+    projecting = [name for name, _ in model.named_modules() if name.endswith("o_proj")]
+    added = {
+        attending[0]: of_heads(banned(25, patches), range(HEADS)),
+        attending[1]: of_heads(window(distances, 1), [1, 2]),
+    }
+    with changed(model, added, {projecting[1]: [0]}):
+        expected = model(**read, output_attentions=True)
+    _agree(answer, expected)
+
+
+def _agree(answer: Any, expected: Any) -> None:
+    probabilities = expected.logits[0].softmax(-1).numpy()
+    for one in answer.classes:
+        assert one.probability == pytest.approx(float(probabilities[one.index]), abs=1e-4)
+    assert len(answer.attention.maps) == len(expected.attentions)
+    for ours, theirs in zip(answer.attention.maps, expected.attentions, strict=True):
+        np.testing.assert_allclose(ours.weights, theirs[0].numpy(), atol=1e-4)
+
+
+async def test_plain_requests_answer_to_the_bit_as_if_nobody_intervened(intervenable: Intervenable) -> None:
+    """Requests of both kinds, sent at once, leave the plain ones' bytes as they are alone, and change the others."""
+    out = KnockOut(layers=[1])
+    async with serving(intervenable.models) as address, grpc.aio.insecure_channel(address) as channel:
+        stub = classification_pb2_grpc.ClassificationServiceStub(channel)
+
+        async def answer(text: str, *interventions: Intervention) -> bytes:
+            options = ClassifyOptions(model="sorter", attention=EVERYTHING, interventions=interventions)
+            response = await stub.Classify(classify_request([text], options))
+            for result in response.results:
+                assert result.HasField("classification")
+                result.classification.ClearField("timing")
+            return bytes(response.SerializeToString(deterministic=True))
+
+        alone = [await answer(text) for text in TEXTS]
+        changed_alone = [await answer(text, out) for text in TEXTS]
+        mixed = await asyncio.gather(*(answer(text, *one) for text in TEXTS for one in ((), (out,), (out,))))
+
+    assert mixed[::3] == alone
+    assert all(one != other for one, other in zip(alone, changed_alone, strict=True))
+
+
+REFUSED: list[tuple[str, Intervention, str]] = [
+    ("sorter", KnockOut(heads=[4]), "interventions[0].heads: there is no head 4"),
+    ("sorter", KnockOut(layers=[2]), "interventions[0].layers: there is no layer 2"),
+    ("sorter", KnockOut(kinds=["cross"]), "interventions[0].kinds: the model gives no cross attention"),
+    ("sorter", Ban(keys=Places()), "interventions[0].ban.keys: names nothing"),
+    ("sorter", Ban(keys=Places(spans=[(3, 3)])), "interventions[0].ban.keys.spans[0]: 3 to 3 is empty"),
+    ("sorter", Ban(keys=Places(spans=[(0, 99)])), "ends at 99; it has 12 code points"),
+    ("sorter", Ban(keys=Places(spans=[(2, 3)])), "is 2 to 3; it has no token there"),
+    ("sorter", Ban(keys=Places(spans=[(0, 2, 1)])), "is in part 1; it has one text"),
+    ("sorter", Ban(keys=Places(patches=[(0, 0)])), "is part of an image; it has no patches"),
+    ("sorter", Ban(keys=Places(positions=[9])), "positions[0] is 9; it has 5 positions"),
+    ("sorter", Ban(keys=Places(positions=range(5))), "would leave position 0 of the source no key"),
+    ("sorter", Bias(value=1e4, keys=Places(positions=[0])), "interventions[0].bias.value: 10000.0 is not from"),
+    ("sorter", Bias(value=float("nan"), keys=Places(positions=[0])), "interventions[0].bias.value: nan is not"),
+    ("translator", LocalWindow(radius=2), "two positions are near; choose kinds and stacks of self-attention"),
+    ("translator", LocalWindow(kinds=["self"], radius=2), "heads can be knocked out, and nothing else"),
+    (
+        "translator",
+        Ban(keys=Places(positions=[0]), queries=Places(positions=[0])),
+        "interventions[0].ban.queries: in the decoder's cross attention the queries are the output's",
+    ),
+    ("translator", Ban(keys=Places(positions=range(5))), "would leave the output's tokens no key"),
+]
+
+
+async def test_what_can_not_be_changed_is_refused_by_its_name(intervenable: Intervenable) -> None:
+    """Each refusal names the field or the input, and what there is."""
+    text = "w5 w6 w7 w88"
+    async with serving(intervenable.models) as address, AsyncClient(address) as client:
+        for model, intervention, problem in REFUSED:
+            with pytest.raises(RequestFailed) as refusal:
+                if model == "sorter":
+                    await client.classify(text, model=model, interventions=[intervention])
+                else:
+                    await client.translate(text, model=model, interventions=[intervention])
+            assert problem in str(refusal.value)
+            assert refusal.value.code_name == "INVALID_ARGUMENT"
