@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 import numpy.typing as npt
+
+
+@singledispatch
+def html_of(answer: object) -> str | None:
+    """Return how a notebook shows an answer, as HTML; None where nobody has told how to draw its kind."""
+    return None
+
+
+class Shown:
+    """An answer that a notebook draws, where IPython looks for how; `regard.client` tells how."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +211,7 @@ class GeneratedSequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Translation:
+class Translation(Shown):
     """The translation of one text.
 
     `log_probability` is the natural logarithm of the probability of all generated tokens, `score`
@@ -220,7 +236,7 @@ class Translation:
 
 
 @dataclass(frozen=True, slots=True)
-class Caption:
+class Caption(Shown):
     """The caption of one image; its fields are those of `Translation`."""
 
     text: str
@@ -316,7 +332,7 @@ class ClassProbability:
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(Shown):
     """The likeliest classes of one text, in descending order of probability."""
 
     classes: tuple[ClassProbability, ...]

@@ -17,7 +17,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STOP_TIMEOUT_S = 30
-PAGES = ("viewer/parts", "report/page", "rpc/playground/page")
+PAGES = ("viewer/parts", "report/page", "report/frame", "rpc/playground/page")
 
 pytestmark = pytest.mark.timeout(600)
 

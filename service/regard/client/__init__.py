@@ -50,6 +50,7 @@ from regard.answers import (
     TranscriptionWindow,
     Translation,
 )
+from regard.client import display as _display  # noqa: F401 (lets notebooks draw answers)
 from regard.client.asynchronous import AsyncClient
 from regard.client.failures import Failure, InvalidTextError, RequestFailed, ServerUnreachable
 from regard.client.generation import GenerationOptions

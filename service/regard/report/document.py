@@ -17,15 +17,20 @@ Input: TypeAlias = str | bytes | PathLike[str]
 Answer: TypeAlias = Translation | Caption | Classification
 
 MAX_ANSWERS = 100
+_PLATE = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='64' height='64'%3E"
+    "%3Crect width='64' height='64' fill='%23d8d3c8'/%3E%3C/svg%3E"
+)
 
 
 class ReportError(InvalidInputError, ValueError):
     """Answers that no page can be made of; the message says which, and why."""
 
 
-def describe(answers: Iterable[tuple[Input, Answer]]) -> dict[str, Any]:
+def describe(answers: Iterable[tuple[Input | None, Answer]]) -> dict[str, Any]:
     """Return the page's document: each answer with its input, its axes and its maps.
 
+    Where an input is None its words are shown as the answer names them, and a plain plate in place of an image.
     Raises `ReportError` if there are no answers or more than a page shows at once, if one came
     without attention, and if all weights together are more than a browser should be asked to hold;
     `OSError` for an image file that can't be read.
@@ -61,12 +66,12 @@ def direction_of(text: str) -> str:
     return "ltr"
 
 
-def _describe(index: int, given: Input, answer: Answer, encoding: Encoding) -> dict[str, Any]:
+def _describe(index: int, given: Input | None, answer: Answer, encoding: Encoding) -> dict[str, Any]:
     attention, field = _attention_of(answer), f"answers[{index}]"
     text = given if isinstance(given, str) else None
     output = None if isinstance(answer, Classification) else answer.text
     texts = {"source": text, "target": output, "decoder_input": output}
-    if isinstance(answer, Translation) and text is None:
+    if isinstance(answer, Translation) and text is None and given is not None:
         raise ReportError(f"{field} is a translation: its input is a text, not an image", field=field)
     if isinstance(answer, Caption) and text is not None:
         raise ReportError(f"{field} is a caption: its input is an image, not a text", field=field)
@@ -74,7 +79,7 @@ def _describe(index: int, given: Input, answer: Answer, encoding: Encoding) -> d
         return {
             "task": type(answer).__name__.lower(),
             "source": text,
-            "picture": None if isinstance(given, str) else _picture(given),
+            "picture": None if isinstance(given, str) else _picture(given, attention.maps),
             "output": output,
             "classes": _classes(answer),
             "out_of_scope": isinstance(answer, Classification) and answer.out_of_scope,
@@ -103,7 +108,11 @@ def _size_of(one: AttentionMap) -> int:
     return int(heads * queries) * len(one.keys)
 
 
-def _picture(image: bytes | PathLike[str]) -> dict[str, Any]:
+def _picture(image: bytes | PathLike[str] | None, maps: Sequence[AttentionMap]) -> dict[str, Any] | None:
+    """Return the image as the page shows it: a plate of its size where it isn't known, None where there is none."""
+    if image is None:
+        grid = next((one.key_grid for one in maps if one.key_grid), None)
+        return None if grid is None else {"uri": _PLATE, "width": grid.image_width, "height": grid.image_height}
     picture = embed(image if isinstance(image, bytes) else Path(image).read_bytes())
     return {"uri": picture.uri, "width": picture.width, "height": picture.height}
 
@@ -123,14 +132,15 @@ def _axes(maps: Sequence[AttentionMap], texts: dict[str, str | None]) -> dict[st
 
 
 def _axis(segments: Sequence[Segment], grid: PatchGrid | None, text: str | None) -> dict[str, Any]:
-    """Return the elements of an axis; `spaced` tells whether the text has a space before one."""
+    """Return the elements of an axis; `spaced` tells whether the text has a space before one, or had room for it."""
     described, end, apart = [], 0, False
     for segment in segments:
-        spaced = apart or segment.special or text is None or any(map(str.isspace, text[end : segment.start]))
+        between = " " * (segment.start - end) if text is None else text[end : segment.start]
+        spaced = apart or segment.special or any(map(str.isspace, between))
         described.append({"text": segment.text, "special": segment.special, "spaced": spaced})
         end, apart = max(end, segment.end), segment.special
     return {
-        "direction": direction_of(text or ""),
+        "direction": direction_of(text or " ".join(one.text for one in segments if not one.special)),
         "segments": described,
         "grid": grid
         and {

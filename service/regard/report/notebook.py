@@ -1,0 +1,101 @@
+"""An answer in a notebook: what it says, the viewer in a frame of its own, and a table for where no script runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+import numpy as np
+
+from regard.answers import AttentionMap, Classification, PatchGrid, Segment
+from regard.report.document import Answer, Input, ReportError, describe
+from regard.viewer import make_page
+
+MOST_WEIGHTS = 500_000
+"""A notebook keeps what it showed: more weights than these are for a report's file."""
+_HEAVIEST = 3
+_FRAME = "width:100%;height:38rem;border:1px solid #8884;border-radius:6px;resize:vertical;overflow:auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Display:
+    """An answer beside its input, which a notebook draws: `Display(image, answer)` at the end of a cell."""
+
+    given: Input | None
+    answer: Answer
+
+    def _repr_html_(self) -> str:
+        return draw_answer(self.answer, self.given)
+
+
+def draw_answer(answer: Answer, given: Input | None = None) -> str:
+    """Return an answer as HTML that stands in any page, and that no text of its can break out of.
+
+    The viewer runs in a frame that may run its own script alone and reaches neither the notebook nor a
+    network. Without `given`, a caption's weights lie on a plain plate instead of the image.
+    """
+    parts = [_headline(answer)]
+    if isinstance(answer, Classification):
+        rows = ((one.label, f"{100 * one.probability:.1f} %") for one in answer.classes)
+        parts.append(_table(("class", "probability"), rows))
+    if answer.attention is not None and answer.attention.maps:
+        parts += [_frame(answer, given), _heaviest(_telling(answer.attention.maps))]
+    return f'<div class="regard">{"".join(parts)}</div>'
+
+
+def _headline(answer: Answer) -> str:
+    if isinstance(answer, Classification):
+        said = "Out of scope" if answer.out_of_scope or not answer.classes else answer.classes[0].label
+    else:
+        said = answer.text
+    model = f" <small>{escape(answer.model.name)}/{escape(answer.model.version)}</small>" if answer.model else ""
+    return f'<p dir="auto"><strong>{escape(said)}</strong>{model}</p>'
+
+
+def _frame(answer: Answer, given: Input | None) -> str:
+    assert answer.attention is not None
+    weights = sum(one.weights.size for one in answer.attention.maps)
+    if weights > MOST_WEIGHTS:
+        return f"<p>{weights:,} weights are more than a notebook should keep: write them to a report.</p>"
+    try:
+        page = make_page(files(__package__).joinpath("frame"), ("page.js",), describe([(given, answer)]))
+    except ReportError as error:
+        return f"<p>{escape(error.message)}</p>"
+    source = escape(page.html)
+    return f'<iframe title="Attention" sandbox="allow-scripts" style="{_FRAME}" srcdoc="{source}"></iframe>'
+
+
+def _telling(maps: tuple[AttentionMap, ...]) -> AttentionMap:
+    """Return the map that says most in few words: of the last layer, of cross-attention if there is any."""
+    return max(maps, key=lambda one: (one.kind == "cross", one.layer))
+
+
+def _heaviest(one: AttentionMap) -> str:
+    """Return a table of what each query, of self-attention the first, attends to most by the mean of the heads."""
+    plane = one.dense().mean(axis=0)
+    queries = range(plane.shape[0] if one.kind == "cross" else min(plane.shape[0], 1))
+    rows = ((_name(one.queries, query, one.query_grid), _largest(plane[query], one)) for query in queries)
+    heads = "mean of heads" if len(one.heads) > 1 else "one head"
+    summary = f"What is attended to most: {one.stack} {one.kind}-attention, layer {one.layer}, {heads}"
+    return f"<details><summary>{escape(summary)}</summary>{_table((one.query_axis, one.key_axis), rows)}</details>"
+
+
+def _largest(row: np.ndarray, one: AttentionMap) -> str:
+    order = np.argsort(-row, kind="stable")[:_HEAVIEST]
+    return ", ".join(f"{_name(one.keys, int(key), one.key_grid)} {row[key]:.3f}" for key in order)
+
+
+def _name(segments: tuple[Segment, ...], index: int, grid: PatchGrid | None) -> str:
+    """Return what an element is called: a word as it is, a patch by its place from 1."""
+    segment = segments[index]
+    if grid is None or segment.special:
+        return segment.text
+    row, column = divmod(sum(not one.special for one in segments[:index]), grid.columns)
+    return f"row {row + 1}, column {column + 1}" if row < grid.rows else segment.text
+
+
+def _table(head: tuple[str, str], rows: Iterator[tuple[str, str]]) -> str:
+    body = "".join(f"<tr><td>{escape(one)}</td><td>{escape(other)}</td></tr>" for one, other in rows)
+    return f"<table><thead><tr><th>{head[0]}</th><th>{head[1]}</th></tr></thead><tbody>{body}</tbody></table>"
