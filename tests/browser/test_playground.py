@@ -185,6 +185,20 @@ def test_a_refusal_stands_beside_its_field(open_playground):
     expect(page.get_by_role("alert")).not_to_be_visible()
 
 
+def test_a_refusal_is_forgotten_with_its_task(open_playground):
+    """What was wrong with one task's options keeps nobody from another task."""
+    page = open_playground()
+    show_options(page)
+    page.get_by_label("Beams").fill("5000")
+    ask(page, SENTENCE)
+    page.locator("[data-field='generation.num_beams'] .problem").wait_for()
+
+    ask_example(page, "Classify")
+
+    assert page.locator(".classes li").count() == 5
+    expect(page.get_by_role("alert")).not_to_be_visible()
+
+
 def test_a_failed_input_is_told_at_the_input(open_playground):
     """A failure of the stream itself, such as a text without words that is too long, stands below the text."""
     page = open_playground()

@@ -9,7 +9,7 @@ const TEXTS = {
     TASK_CLASSIFICATION: [
         "do i need a visa for my trip to india",
         "how do you say good morning in italian",
-        "who painted the mona lisa",
+        "what colour is a polar bear's skin",
     ],
 };
 

@@ -12,6 +12,7 @@ class Form {
         this.onchange = onchange;
         this.models = models.filter((model) => model.task in METHODS);
         this.picture = null;
+        this.problem = root.querySelector(".problem");
         this.text = root.querySelector("textarea");
         this.fields = new Map();
         this.#addTasks();
@@ -37,6 +38,7 @@ class Form {
 
     choose(model) {
         const another = model.task !== this.model?.task;
+        this.clear();
         this.model = model;
         for (const button of this.tasks) button.setAttribute("aria-pressed", button.value === model.task);
         this.root.querySelector("[data-field=text]").hidden = this.looks;
@@ -52,11 +54,10 @@ class Form {
         const name = problem.field?.replaceAll(/\[\d+\]/g, "") ?? "";
         const known = { texts: "text", images: "image", inputs: this.looks ? "image" : "text" };
         const field = this.root.querySelector(`[data-field="${CSS.escape(known[name.split(".")[0]] ?? name)}"]`);
-        const line = this.root.querySelector(".problem");
-        line.textContent = problem.message;
-        line.hidden = false;
+        this.problem.textContent = problem.message;
+        this.problem.hidden = false;
         if (!field) return;
-        field.append(line);
+        field.append(this.problem);
         const control = field.querySelector("textarea, select, input");
         control.setAttribute("aria-invalid", "true");
         control.setAttribute("aria-describedby", "problem");
@@ -64,9 +65,8 @@ class Form {
     }
 
     clear() {
-        const line = this.root.querySelector(".problem");
-        line.hidden = true;
-        this.root.querySelector(".actions").before(line);
+        this.problem.hidden = true;
+        this.root.querySelector(".actions").before(this.problem);
         for (const control of this.root.querySelectorAll("[aria-invalid]")) {
             control.removeAttribute("aria-invalid");
             control.removeAttribute("aria-describedby");

@@ -140,11 +140,10 @@ async function begin() {
         event.preventDefault();
         document.querySelector("main").focus();
     });
-    const problem = root.querySelector(".problem");
-    problem.id = "problem";
     try {
         for await (const { models } of ask("regard.v1.ModelService/ListModels", {}, null)) form = new Form(root, models, limits, changed);
     } catch (error) {
+        const problem = root.querySelector(".problem");
         problem.textContent = error.message;
         problem.hidden = false;
         return;
