@@ -75,10 +75,11 @@ class Family {
         return shape[0] > 1 ? [MEAN, ...heads] : [heads.length > 1 ? MEAN : heads[0]];
     }
 
-    /** Names a head for people; a mean or a maximum by what went in. */
+    /** Names a head for people; what was made of several by how. */
     headName(layer, head) {
+        if (head !== MEAN) return `head ${head}`;
         const { reduction } = this.maps.get(layer);
-        return head === MEAN ? `${reduction === "max" ? "max" : "mean"} of heads` : `head ${head}`;
+        return { max: "max of heads", rollout: "rollout" }[reduction] ?? "mean of heads";
     }
 
     plane(layer, head) {

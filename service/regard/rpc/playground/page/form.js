@@ -2,7 +2,7 @@
 
 const TASK_NAMES = { TASK_TRANSLATION: "Translate", TASK_CAPTIONING: "Caption", TASK_CLASSIFICATION: "Classify" };
 const VIEWER_TASKS = { TASK_TRANSLATION: "translation", TASK_CAPTIONING: "caption", TASK_CLASSIFICATION: "classification" };
-const REDUCTIONS = { "": "every head", MEAN: "their mean", MAX: "their largest", ALIGNMENT_HEADS: "alignment heads" };
+const REDUCTIONS = { "": "every head", MEAN: "their mean", MAX: "their largest", ROLLOUT: "rollout over layers", ALIGNMENT_HEADS: "alignment heads" };
 
 /** What a person chooses before asking; `onchange` is called whenever the request would be another. */
 class Form {

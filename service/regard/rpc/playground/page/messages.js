@@ -1,6 +1,6 @@
 // Messages: a result of the API, as proto3 JSON, becomes the answer that the viewer shows.
 
-const AXES = { ATTENTION_AXIS_SOURCE: "source", ATTENTION_AXIS_TARGET: "target", ATTENTION_AXIS_DECODER_INPUT: "decoder_input" };
+const AXES = { ATTENTION_AXIS_SOURCE: "source", ATTENTION_AXIS_TARGET: "target", ATTENTION_AXIS_DECODER_INPUT: "decoder_input", ATTENTION_AXIS_PATCHES: "patches" };
 const RIGHT_TO_LEFT = /^\P{L}*[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
 
 /** Returns the word of an enum's name: what follows its type. */
