@@ -463,13 +463,15 @@ class Faithfulness:
 class Attribution:
     """What one method says that each part of an input is worth, float64 [parts], and how faithful that is.
 
-    `overlay` is a PNG file of the image under these weights, if that was asked for.
+    `overlay` is a PNG file of the image under these weights, if that was asked for; `target_weights` are what a part
+    is worth to each word of an output, [targets, parts], whose sums are the weights.
     """
 
     method: str
     weights: npt.NDArray[np.float64]
     faithfulness: Faithfulness | None
     overlay: bytes | None = None
+    target_weights: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -508,6 +510,22 @@ class ClassAttribution:
 
     explained: ClassProbability
     likeliest: ClassProbability
+    attributions: Attributions
+    model: ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAttribution:
+    """Which parts of one input made each word of an output, the `targets`, likely.
+
+    The score that they are weighed by is the natural logarithm of a word's probability; faithfulness is in units
+    of the geometric mean of the probabilities of all tokens.
+    """
+
+    text: str
+    tokens: tuple[GeneratedToken, ...]
+    log_probability: float
+    targets: tuple[Segment, ...]
     attributions: Attributions
     model: ModelVersion
 

@@ -33,6 +33,8 @@ CAPTION = (7, 8, 9, 0)
 class ScriptedWorker:
     """Translates a text to itself, token by token, captions every image alike, and classifies by length.
 
+    Where an output is to be scored, that is the one.
+
     `steps` is the leash: while it is clear, nothing advances; it is drawn in once a text has
     `pause_after` tokens. `fail` may give the error that a
     request ends with; `capacity` is how many requests may be inside, those that are being read among them.
@@ -98,7 +100,7 @@ class ScriptedWorker:
         """Yield the tokens of the input as its own translation, then the result."""
         await self._enter(request)
         try:
-            tokens = words_for(request.source)[: request.options.max_new_tokens]
+            tokens = [*request.options.target_token_ids] or words_for(request.source)[: request.options.max_new_tokens]
             for index, token in enumerate(tokens):
                 if index == self.pause_after:
                     self.steps.clear()

@@ -77,17 +77,18 @@ class Label:
 class AlignmentGrid:
     """Weights [rows, columns] as a grid: one row for each target word, one column for each source word.
 
-    The largest weight of a row bears its percentage. Cells are shaded between 0 and the grid's
-    largest weight. Column labels stand on one line if they fit and on stairs if they don't; columns
-    that don't fit even so follow in a second grid.
+    The largest weight of a row bears its figure, a percentage. Cells are shaded between 0 and the grid's weight
+    furthest from it, which may be below. Column labels stand on one line if they fit and on stairs if they
+    don't; columns that don't fit even so follow in a second grid.
     """
 
     rows: Sequence[Label]
     columns: Sequence[Label]
     weights: Weights
+    figure: Callable[[float], str] = percent
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shade = Shader.of(console, options, float(self.weights.max(initial=0.0)))
+        shade = Shader.of(console, options, float(np.abs(self.weights).max(initial=0.0)))
         widest_label = min(_WIDEST_LABEL, options.max_width // 3)
         margin = min(max((row.width for row in self.rows), default=0), widest_label) + 1
         room = options.max_width - margin
@@ -137,7 +138,7 @@ class AlignmentGrid:
             best = int(weights.argmax())
             for column, width in zip(columns, widths, strict=True):
                 weight = float(weights[column])
-                line.append_text(shade.cell(weight, width, figure=percent(weight) if column == best else ""))
+                line.append_text(shade.cell(weight, width, figure=self.figure(weight) if column == best else ""))
             yield line
 
 

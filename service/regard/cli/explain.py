@@ -30,6 +30,7 @@ class Method(StrEnum):
     OCCLUSION = "occlusion"
     LAST_LAYER = "last_layer"
     ROLLOUT = "rollout"
+    ALIGNMENT_HEADS = "alignment_heads"
 
 
 GranularityOption = Annotated[
@@ -56,7 +57,7 @@ WindowOption = Annotated[
         "--window",
         min=1,
         metavar="N",
-        help="How many words, or patches of a square's side, occlusion covers. Default: 2 words, 3 patches.",
+        help="How many words, or patches of a square's side, occlusion covers. Default: 2 words, a fifth of a side.",
         show_default=False,
     ),
 ]
@@ -65,6 +66,9 @@ StrideOption = Annotated[
     typer.Option(
         "--stride", min=1, metavar="N", help="By how many such windows are apart. Default: 1.", show_default=False
     ),
+]
+LanguageOption = Annotated[
+    str, typer.Option("--target-language", metavar="TOKEN", help="The language to write, for a model of several.")
 ]
 
 
@@ -138,6 +142,117 @@ def explain_class(
         from regard.cli.screen import OUT
 
         OUT.print(class_view(answer, content))
+
+
+@explain.command(name="translation")
+def explain_translation(
+    text: Annotated[str, typer.Argument(help="The text.")],
+    target: Annotated[
+        str | None, typer.Option("--target", help="The translation to explain. Default: the model's own.")
+    ] = None,
+    method: MethodOption = None,
+    faithfulness: FaithfulnessOption = False,
+    granularity: GranularityOption = None,
+    window: WindowOption = None,
+    stride: StrideOption = None,
+    language: LanguageOption = "",
+    as_json: options.JsonOption = False,
+    model: options.ModelOption = "",
+    truncate: options.TruncateOption = False,
+    priority: options.PriorityOption = None,
+    server: options.ServerOption = options.DEFAULT_SERVER,
+    timeout_s: options.TimeoutOption = 60.0,
+) -> None:
+    """Tell which words of a text made each word of its translation likely.
+
+    Each method is a grid: words of the translation as rows, of the text as columns. leave_one_out and occlusion
+    score the same translation again for the text without some words: their figures are by how much the
+    log-probability of the row's word falls, and a word that speaks against it is red. A translation that
+    somebody else made is explained with --target. With --faithfulness, a table tells which method a person
+    should believe: one that is no better than a random order tells nothing.
+
+    [bold]Examples[/bold]
+    [cyan]regard explain translation "They grow oranges in California."[/cyan]
+    [cyan]regard explain translation "They grow oranges." --target "Ils cultivent des oranges." -m leave_one_out[/cyan]
+    [cyan]regard explain translation "They grow oranges in California." --faithfulness[/cyan]
+    """
+    from regard.client import AttributeTranslationOptions, Client
+
+    # mypy takes no supertype's items: an unknown one could have a name of ours, and another type
+    wanted = AttributeTranslationOptions(
+        truncate=truncate,
+        **attribution_options(  # type: ignore[typeddict-item]
+            model, method, granularity, window, stride, faithfulness=faithfulness, overlay=False
+        ),
+    )
+    if language:
+        wanted["target_language"] = language
+    if priority:
+        wanted["priority"] = priority
+    with Client(server, timeout_s=timeout_s) as client:
+        answer = client.attribute_translation(text if target is None else (text, target), **wanted)
+    if as_json:
+        from regard.cli.records import answer_record, print_record
+
+        print_record(answer_record(text, answer))
+    else:
+        from regard.cli.explained import translation_view
+        from regard.cli.screen import OUT
+
+        OUT.print(translation_view(answer))
+
+
+@explain.command(name="caption")
+def explain_caption(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file: JPEG, PNG, WebP or GIF.")],
+    target: Annotated[
+        str | None, typer.Option("--target", help="The caption to explain. Default: the model's own.")
+    ] = None,
+    method: MethodOption = None,
+    faithfulness: FaithfulnessOption = False,
+    overlay: OverlayOption = None,
+    window: WindowOption = None,
+    stride: StrideOption = None,
+    as_json: options.JsonOption = False,
+    model: options.ModelOption = "",
+    priority: options.PriorityOption = None,
+    server: options.ServerOption = options.DEFAULT_SERVER,
+    timeout_s: options.TimeoutOption = 60.0,
+) -> None:
+    """Tell which patches of an image made each word of its caption likely.
+
+    For each method, a small picture for each word is lit where the patches speak for it. occlusion scores the
+    same caption again for the image with a square of patches in its mean colour; the others are what the model
+    attended to. With --overlay, the image is written under each method's weights for the whole caption.
+
+    [bold]Examples[/bold]
+    [cyan]regard explain caption photo.jpg[/cyan]
+    [cyan]regard explain caption photo.jpg --overlay why.png --faithfulness[/cyan]
+    [cyan]regard explain caption photo.jpg --target "a dog on a sofa" -m occlusion[/cyan]
+    """
+    from regard.client import AttributeOutputOptions, Client
+
+    wanted = AttributeOutputOptions(
+        **attribution_options(  # type: ignore[typeddict-item]
+            model, method, None, window, stride, faithfulness=faithfulness, overlay=overlay is not None
+        ),
+    )
+    if priority:
+        wanted["priority"] = priority
+    content = read_file(image)
+    with Client(server, timeout_s=timeout_s) as client:
+        answer = client.attribute_caption(content if target is None else (content, target), **wanted)
+    if overlay is not None:
+        write_overlay(overlay, answer.attributions)
+    if as_json:
+        from regard.cli.records import answer_record, print_record
+
+        print_record(answer_record(str(image), answer))
+    else:
+        from regard.cli.explained import caption_view
+        from regard.cli.screen import OUT
+
+        OUT.print(caption_view(answer, content))
 
 
 def attribution_options(

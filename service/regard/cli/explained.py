@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from regard.cli.drawing import Bars, HighlightedText, Label, captioned, percent, signed_percent
+from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label, Weights, captioned, percent, signed_percent
 from regard.cli.pictures import HeatStrip
-from regard.client import Attributions, ClassAttribution
+from regard.client import Attributions, ClassAttribution, OutputAttribution, Segment
 
 ERASING = ("leave_one_out", "occlusion")
 """The methods that take parts away: their weights have a sign."""
+_BELOW_A_WORD = {
+    "leave_one_out": "how much less log-probability the row's word has without the column's",
+    "occlusion": "how much less log-probability the row's word has where {cover} covers the column's and the next",
+    "last_layer": "% of the row's cross-attention, in the decoder's last layer",
+    "rollout": "% of the row that comes from the column, through all layers",
+    "alignment_heads": "% of the row's cross-attention, in the heads that tell what translates what",
+}
+"""What the figures of a translation are, below the grid of each method."""
 _MEASURES = {
     "deletion_auc": ("deletion ↓", min),
     "insertion_auc": ("insertion ↑", max),
@@ -35,6 +43,32 @@ def class_view(attribution: ClassAttribution, picture: bytes | None) -> Renderab
         *(_words(told, "of the class' probability") if picture is None else _pictures(told, picture)),
         *faithfulness_view(told),
     )
+
+
+def translation_view(attribution: OutputAttribution) -> RenderableType:
+    """Draw a grid for each method: what each word of the text, a column, is worth to each word of the translation."""
+    told = attribution.attributions
+    rows, columns = _labels(attribution.targets), _labels(told.parts)
+    drawn: list[RenderableType] = [_likelihood(attribution)]
+    for one in told.methods:
+        assert one.target_weights is not None
+        erasing = one.method in ERASING
+        grid = AlignmentGrid(rows, columns, one.target_weights, _nats if erasing else percent)
+        drawn += [captioned(words_of(one.method), grid, _BELOW_A_WORD[one.method].format(cover=told.cover)), Text()]
+    return Group(*drawn, *faithfulness_view(told))
+
+
+def caption_view(attribution: OutputAttribution, picture: bytes) -> RenderableType:
+    """Draw, for each method, a small picture for each word of the caption, lit where the patches are worth most."""
+    told = attribution.attributions
+    words = [place for place, word in enumerate(attribution.targets) if not word.special]
+    labels = [_labels(attribution.targets)[place] for place in words]
+    drawn: list[RenderableType] = [_likelihood(attribution)]
+    for one in told.methods:
+        assert one.target_weights is not None
+        strip = _strip(told, picture, labels, one.target_weights[words])
+        drawn += [captioned(words_of(one.method), strip, "lit where the picture speaks for the word")]
+    return Group(*drawn, Text(), *faithfulness_view(told))
 
 
 def faithfulness_view(told: Attributions) -> Iterator[RenderableType]:
@@ -64,7 +98,7 @@ def words_of(method: str) -> str:
 
 def _words(told: Attributions, of_what: str) -> Iterator[RenderableType]:
     """Yield the words for each method, shaded by what they are worth."""
-    labels = [Label(part.text, part.special) for part in told.parts]
+    labels = _labels(told.parts)
     for one in told.methods:
         figure = signed_percent if one.method in ERASING else percent
         below = {
@@ -77,10 +111,27 @@ def _words(told: Attributions, of_what: str) -> Iterator[RenderableType]:
 
 def _pictures(told: Attributions, picture: bytes) -> Iterator[RenderableType]:
     """Yield a small picture for each method, side by side, lit where the patches are worth most."""
+    labels = [Label(words_of(one.method)) for one in told.methods]
+    yield _strip(told, picture, labels, [one.weights for one in told.methods])
+    yield Text("lit where the picture speaks for the class; the largest weight is brightest", "dim")
+    yield Text()
+
+
+def _strip(told: Attributions, picture: bytes, labels: Sequence[Label], weights: Iterable[Weights]) -> HeatStrip:
     grid = told.grid
     assert grid is not None
     part = (grid.left, grid.top, grid.left + grid.width, grid.top + grid.height)
-    maps = [np.clip(one.weights, 0, None).reshape(grid.rows, grid.columns) for one in told.methods]
-    yield HeatStrip(picture, part, [Label(words_of(one.method)) for one in told.methods], maps)
-    yield Text("lit where the picture speaks for it; its largest weight is brightest", "dim")
-    yield Text()
+    return HeatStrip(picture, part, labels, [one.clip(0).reshape(grid.rows, grid.columns) for one in weights])
+
+
+def _likelihood(attribution: OutputAttribution) -> Text:
+    mean = math.exp(attribution.log_probability / len(attribution.tokens))
+    return Text.assemble((attribution.text, "bold"), (f"  {percent(mean)} % a token, on geometric average\n", "dim"))
+
+
+def _labels(segments: Sequence[Segment]) -> list[Label]:
+    return [Label(segment.text, segment.special) for segment in segments]
+
+
+def _nats(weight: float) -> str:
+    return f"{weight:.1f}"

@@ -17,6 +17,7 @@ from regard.answers import (
     Classification,
     Completion,
     Model,
+    OutputAttribution,
     TokenClassification,
     TokenDelta,
     Transcription,
@@ -34,11 +35,14 @@ from regard.client.failures import Failure, RequestFailed, concerns_inputs_only,
 from regard.client.requests import (
     AnswerOptions,
     AttributeClassOptions,
+    AttributeOutputOptions,
+    AttributeTranslationOptions,
     CaptionOptions,
     ClassifyOptions,
     ClassifyTokensOptions,
     CompareOptions,
     CompleteOptions,
+    Described,
     Image,
     Pair,
     Sound,
@@ -345,6 +349,62 @@ class Client:
                 requests.attribute_class_request(part, options), timeout=self._timeout_s
             ),
             results.read_class_attributions,
+        )
+
+    def attribute_translation(
+        self, given: str | Pair, **options: Unpack[AttributeTranslationOptions]
+    ) -> OutputAttribution:
+        """Tell which parts of one text made each word of its translation likely, or raise `RequestFailed`.
+
+        A pair is a text and the translation to explain; of a text alone it is the model's own.
+        """
+        return _one(self.attribute_translation_each([given], **options))
+
+    def attribute_translation_many(
+        self, inputs: Iterable[str | Pair], **options: Unpack[AttributeTranslationOptions]
+    ) -> list[OutputAttribution | Failure]:
+        """Do as `attribute_translation` for many texts; failures are as in `translate_many`."""
+        return list(self.attribute_translation_each(inputs, **options))
+
+    def attribute_translation_each(
+        self, inputs: Iterable[str | Pair], **options: Unpack[AttributeTranslationOptions]
+    ) -> Iterator[OutputAttribution | Failure]:
+        """Do as `attribute_translation_many`, but read `inputs` and yield results as the work goes on, in order."""
+        parts = requests.split(inputs, self._inputs_per_request, "inputs", requests.read_translated)
+        return self._each(
+            parts,
+            lambda part: self._attribution.AttributeTranslation.future(
+                requests.attribute_translation_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_output_attributions,
+        )
+
+    def attribute_caption(
+        self, given: Image | Described, **options: Unpack[AttributeOutputOptions]
+    ) -> OutputAttribution:
+        """Tell which parts of one image made each word of its caption likely, or raise `RequestFailed`.
+
+        With a caption, that is explained; of an image alone, which is its bytes or its `Path`, the model's own.
+        """
+        return _one(self.attribute_caption_each([given], **options))
+
+    def attribute_caption_many(
+        self, inputs: Iterable[Image | Described], **options: Unpack[AttributeOutputOptions]
+    ) -> list[OutputAttribution | Failure]:
+        """Do as `attribute_caption` for many images; failures are as in `translate_many`."""
+        return list(self.attribute_caption_each(inputs, **options))
+
+    def attribute_caption_each(
+        self, inputs: Iterable[Image | Described], **options: Unpack[AttributeOutputOptions]
+    ) -> Iterator[OutputAttribution | Failure]:
+        """Do as `attribute_caption_many`, but read `inputs` and yield results as the work goes on, in order."""
+        parts = requests.split(inputs, self._inputs_per_request, "inputs", requests.read_captioned)
+        return self._each(
+            parts,
+            lambda part: self._attribution.AttributeCaption.future(
+                requests.attribute_caption_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_output_attributions,
         )
 
     def answer(self, question: str, context: str, **options: Unpack[AnswerOptions]) -> AnsweredQuestion:

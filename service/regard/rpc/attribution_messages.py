@@ -19,7 +19,9 @@ METHODS = {
     Method.OCCLUSION: attribution_pb2.ATTRIBUTION_METHOD_OCCLUSION,
     Method.LAST_LAYER: attribution_pb2.ATTRIBUTION_METHOD_LAST_LAYER,
     Method.ROLLOUT: attribution_pb2.ATTRIBUTION_METHOD_ROLLOUT,
+    Method.ALIGNMENT_HEADS: attribution_pb2.ATTRIBUTION_METHOD_ALIGNMENT_HEADS,
 }
+GRANULARITIES = {one: convert.GRANULARITIES[one] for one in (Granularity.TOKEN, Granularity.WORD)}
 
 
 def wish_of(options: attribution_pb2.AttributionOptions) -> Wish:
@@ -40,7 +42,7 @@ def wish_of(options: attribution_pb2.AttributionOptions) -> Wish:
         )
     granularity = Granularity.WORD
     if options.granularity:
-        granularity = convert.one_of(options.granularity, convert.GRANULARITIES, "attribution.granularity")
+        granularity = convert.one_of(options.granularity, GRANULARITIES, "attribution.granularity")
     return Wish(methods, granularity, options.occlusion_window, stride, options.faithfulness, options.overlay)
 
 
@@ -57,6 +59,7 @@ def attributions(
                 weights=weights.sum(axis=0).tolist(),
                 faithfulness=_faithfulness(explanation.faithfulness.get(method)),
                 overlay=overlays.get(method, b""),
+                target_weights=weights.ravel().tolist() if subject.targets else (),
             )
             for method, weights in explanation.weights.items()
         ],

@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from regard.attention.axes import Axis
 from regard.attention.faithfulness import (
     RANDOM_ORDERS,
     Faithfulness,
@@ -23,13 +24,14 @@ from regard.attention.faithfulness import (
 from regard.attention.occlusion import Region, credit, squares, windows
 from regard.attention.parts import Erasure, Manner, Parts
 from regard.attention.selection import Granularity
-from regard.config import EngineSettings
+from regard.config import ServerSettings
 from regard.errors import InvalidInputError
 from regard.rpc.erasing import Eraser
 from regard.rpc.trials import Score, Trials
 
 Floats = npt.NDArray[np.float64]
-TEXT_WINDOW, IMAGE_WINDOW = 2, 3
+TEXT_WINDOW, SQUARES_A_SIDE = 2, 5
+"""By default, so many words are covered at once; or a square of patches, so many of which are a side of the image."""
 RUNS_AHEAD = 2
 """The batches of one request that are filled at once: one that runs, and one that waits to."""
 
@@ -41,6 +43,7 @@ class Method(StrEnum):
     OCCLUSION = "occlusion"
     LAST_LAYER = "last_layer"
     ROLLOUT = "rollout"
+    ALIGNMENT_HEADS = "alignment_heads"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,8 @@ class Subject:
     """One input, and the answer to it that is explained.
 
     `whole` are the scores of the answer's outcomes [outcomes] and `score` finds them for another input; `total`
-    puts those of one input together. `attended` is what the model's own attention tells, [outcomes, parts].
+    puts those of one input together. `attended` is what the model's own attention tells, [outcomes, parts]. The
+    outcomes are the `targets`, the words of an output; or the only one is a class.
     """
 
     parts: Parts
@@ -73,6 +77,7 @@ class Subject:
     score: Score
     total: Callable[[Floats], float]
     attended: Mapping[Method, Floats]
+    targets: Axis | None = None
 
     @property
     def manner(self) -> Manner:
@@ -98,10 +103,14 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Explainer:
-    """Explains the inputs of one request; together they have so many `places` for runs at once."""
+    """Explains the inputs of one request; together they have so many `places` for runs at once.
+
+    `max_attention_bytes` is the most that is read of the model's attention for one input.
+    """
 
     wish: Wish
     max_runs: int
+    max_attention_bytes: int
     places: asyncio.Semaphore
 
     async def explain(self, subject: Subject, field: str) -> Explanation:
@@ -146,7 +155,8 @@ class Explainer:
         size, stride = self.wish.window, self.wish.stride
         if parts.grid is None:
             return windows(parts.count, size or TEXT_WINDOW, stride)
-        return squares(parts.grid.rows, parts.grid.columns, size or IMAGE_WINDOW, stride)
+        rows, columns = parts.grid.rows, parts.grid.columns
+        return squares(rows, columns, size or max(round(min(rows, columns) / SQUARES_A_SIDE), 1), stride)
 
     def _check_runs(self, subject: Subject, taken: int, methods: int, field: str) -> None:
         runs = 1 + taken
@@ -162,9 +172,11 @@ class Explainer:
             )
 
 
-def places_of(settings: EngineSettings) -> asyncio.Semaphore:
-    """Return how many runs of one request may be under way: enough to fill every instance, and never the queue."""
-    return asyncio.Semaphore(min(RUNS_AHEAD * settings.instances * settings.max_rows, settings.max_queue))
+def explainer_of(wish: Wish, settings: ServerSettings, inputs: int) -> Explainer:
+    """Return what explains a request's inputs: with places enough to fill every instance, and never the queue."""
+    engine = settings.engine
+    places = asyncio.Semaphore(min(RUNS_AHEAD * engine.instances * engine.max_rows, engine.max_queue))
+    return Explainer(wish, settings.max_attribution_runs, settings.max_attention_bytes // inputs, places)
 
 
 def _erasure(method: Method, region: Region) -> Erasure:

@@ -29,6 +29,7 @@ from regard.text.stops import StopFilter, StopStrings
 from regard.v1 import (
     alignment_pb2,
     attention_pb2,
+    attribution_pb2,
     caption_pb2,
     completion_pb2,
     generation_pb2,
@@ -47,6 +48,8 @@ GeneratingRequest = (
     | completion_pb2.StreamCompleteRequest
     | transcription_pb2.TranscribeRequest
     | transcription_pb2.StreamTranscribeRequest
+    | attribution_pb2.AttributeTranslationRequest
+    | attribution_pb2.AttributeCaptionRequest
 )
 
 

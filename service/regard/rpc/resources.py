@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 import numpy as np
@@ -59,7 +59,12 @@ AnyRequest = (
     | question_answering_pb2.AnswerRequest
     | similarity_pb2.CompareRequest
 )
-AttributingRequest = attribution_pb2.AttributeClassRequest
+AttributingRequest = (
+    attribution_pb2.AttributeClassRequest
+    | attribution_pb2.AttributeTranslationRequest
+    | attribution_pb2.AttributeCaptionRequest
+)
+"""Those that ask for attributions, and for no attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class Resources:
 
     def order(
         self,
-        request: AnyRequest,
+        request: AnyRequest | AttributingRequest,
         task: Task,
         *,
         inputs: int,
@@ -106,23 +111,8 @@ class Resources:
         """Check what concerns all inputs of a request, and note its model as the running call's.
 
         `field` names the inputs; `sharing` of them share one response and its budget of attention, and
-        the `sequences` of each input share the input's. Raises what `plain_order` and `select` do.
-        """
-        order = self.plain_order(request, task, inputs=inputs, field=field, truncate=truncate)
-        if not request.HasField("attention"):
-            return order
-        selection = select(convert.choice_of(request.attention), order.model.manifest)
-        allowed = self.settings.max_attention_bytes // sharing
-        max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences
-        return replace(order, attention=AttentionOrder(selection, max_bytes))
-
-    def plain_order(
-        self, request: AnyRequest | AttributingRequest, task: Task, *, inputs: int, field: str, truncate: bool = False
-    ) -> Order:
-        """Do as `order`, of a request that asks for no attention.
-
-        Raises what `Catalog.resolve` does, `UnavailableError` while the model loads and
-        `InvalidInputError` for no inputs or too many.
+        the `sequences` of each input share the input's. Raises what `Catalog.resolve` and `select` do,
+        `UnavailableError` while the model loads and `InvalidInputError` for no inputs or too many.
         """
         call = current_call.get()
         call.inputs = inputs
@@ -136,7 +126,13 @@ class Resources:
                 f"{field}: {inputs} given; a request takes from 1 to {self.settings.max_inputs}",
                 field=field,
             )
-        return Order(model, call, truncate, None)
+        attention = None
+        if not isinstance(request, AttributingRequest) and request.HasField("attention"):
+            selection = select(convert.choice_of(request.attention), model.manifest)
+            allowed = self.settings.max_attention_bytes // sharing
+            max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences
+            attention = AttentionOrder(selection, max_bytes)
+        return Order(model, call, truncate, attention)
 
     @contextmanager
     def one_input(self, order: Order) -> Iterator[None]:

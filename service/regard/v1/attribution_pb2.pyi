@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import classification_pb2 as _classification_pb2
+from regard.v1 import generation_pb2 as _generation_pb2
 from regard.v1 import priority_pb2 as _priority_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
@@ -42,13 +43,19 @@ class _AttributionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Att
     colour.
     """
     ATTRIBUTION_METHOD_LAST_LAYER: _AttributionMethod.ValueType  # 3
-    """The attention weights of the last layer, the mean of its heads: those that the first position, if it
-    is a special one such as [CLS], and otherwise the mean of all positions, gives to the part.
+    """The attention weights of the last layer, the mean of its heads. Of a class: those that the first position,
+    if it is a special one such as [CLS], and otherwise the mean of all positions, gives to the part. Of an
+    output: the decoder's cross-attention, at the step that makes the token.
     """
     ATTRIBUTION_METHOD_ROLLOUT: _AttributionMethod.ValueType  # 4
     """The same of the attention rollout: the product of all layers' attention, each half identity (Abnar &
-    Zuidema 2020, Quantifying attention flow in transformers). It reads all of it, so it is refused for an
-    input whose attention would be over the server's limit of bytes (by default 32 MiB).
+    Zuidema 2020, Quantifying attention flow in transformers); of an output, through the decoder into the
+    encoder. It reads all of it, so it is refused for an input whose attention would be over the server's
+    limit of bytes (by default 32 MiB).
+    """
+    ATTRIBUTION_METHOD_ALIGNMENT_HEADS: _AttributionMethod.ValueType  # 5
+    """The heads that tell which word translates which, as ATTENTION_REDUCTION_ALIGNMENT_HEADS has them; for
+    translations by a package that was calibrated.
     """
 
 class AttributionMethod(_AttributionMethod, metaclass=_AttributionMethodEnumTypeWrapper):
@@ -69,13 +76,19 @@ section 4.2). Tokens are covered by what the response's `cover` names, patches b
 colour.
 """
 ATTRIBUTION_METHOD_LAST_LAYER: AttributionMethod.ValueType  # 3
-"""The attention weights of the last layer, the mean of its heads: those that the first position, if it
-is a special one such as [CLS], and otherwise the mean of all positions, gives to the part.
+"""The attention weights of the last layer, the mean of its heads. Of a class: those that the first position,
+if it is a special one such as [CLS], and otherwise the mean of all positions, gives to the part. Of an
+output: the decoder's cross-attention, at the step that makes the token.
 """
 ATTRIBUTION_METHOD_ROLLOUT: AttributionMethod.ValueType  # 4
 """The same of the attention rollout: the product of all layers' attention, each half identity (Abnar &
-Zuidema 2020, Quantifying attention flow in transformers). It reads all of it, so it is refused for an
-input whose attention would be over the server's limit of bytes (by default 32 MiB).
+Zuidema 2020, Quantifying attention flow in transformers); of an output, through the decoder into the
+encoder. It reads all of it, so it is refused for an input whose attention would be over the server's
+limit of bytes (by default 32 MiB).
+"""
+ATTRIBUTION_METHOD_ALIGNMENT_HEADS: AttributionMethod.ValueType  # 5
+"""The heads that tell which word translates which, as ATTENTION_REDUCTION_ALIGNMENT_HEADS has them; for
+translations by a package that was calibrated.
 """
 Global___AttributionMethod: _TypeAlias = AttributionMethod  # noqa: Y015
 
@@ -95,8 +108,8 @@ class AttributionOptions(_message.Message):
     """What a part of a text is: a token or a word. Default: a word. The parts of an image are its patches."""
     occlusion_window: _builtins.int
     """How many parts in a row, or of an image how many patches of a side of a square, occlusion covers at
-    once. From 1; one that is larger than the input covers all of it. Default, if 0: 2 for texts, 3 for
-    images.
+    once. From 1; one that is larger than the input covers all of it. Default, if 0: 2 for texts; for images
+    a fifth of the shorter side, which is 3 of 14 patches.
     """
     occlusion_stride: _builtins.int
     """By how many parts, or patches, such windows are apart; the last one ends where the input does. From 1
@@ -263,6 +276,283 @@ class ClassAttribution(_message.Message):
 Global___ClassAttribution: _TypeAlias = ClassAttribution  # noqa: Y015
 
 @_typing.final
+class AttributeTranslationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    TRUNCATE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """The model's name. May be empty if the server has exactly one translation model."""
+    model_version: _builtins.str
+    """The model's version. Default, if empty: the highest."""
+    truncate: _builtins.bool
+    """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+    priority: _priority_pb2.Priority.ValueType
+    """Whose turn comes first. Default: PRIORITY_NORMAL."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TranslatedText]:
+        """The texts, from 1 to the server's limit (by default 64)."""
+
+    @_builtins.property
+    def generation(self) -> _generation_pb2.GenerationOptions:
+        """How to search for the translations that are not given. Default, if absent: as the model's checkpoint asks,
+        and otherwise greedily. num_return_sequences above 1 is refused (INVALID_ARGUMENT), and so is a
+        target_prefix with a given translation; target_language is heeded for those as well.
+        """
+
+    @_builtins.property
+    def attribution(self) -> Global___AttributionOptions:
+        """What to tell. Default, if absent: as its fields say."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___TranslatedText] | None = ...,
+        generation: _generation_pb2.GenerationOptions | None = ...,
+        attribution: Global___AttributionOptions | None = ...,
+        truncate: _builtins.bool = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "generation", b"generation", "inputs", b"inputs", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "truncate", b"truncate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeTranslationRequest: _TypeAlias = AttributeTranslationRequest  # noqa: Y015
+
+@_typing.final
+class TranslatedText(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    target: _builtins.str
+    """The translation to explain, whoever made it. Default, if absent: the model's own."""
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        target: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_target", b"_target", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_target", b"_target", "target", b"target", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__target: _TypeAlias = _typing.Literal["target"]  # noqa: Y015
+    _WhichOneofArgType__target: _TypeAlias = _typing.Literal["_target", b"_target"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__target) -> _WhichOneofReturnType__target | None: ...
+
+Global___TranslatedText: _TypeAlias = TranslatedText  # noqa: Y015
+
+@_typing.final
+class AttributeTranslationResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _result_pb2.ModelVersion: ...
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputAttributionResult]:
+        """One result for each text of the request, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        model: _result_pb2.ModelVersion | None = ...,
+        results: _abc.Iterable[Global___OutputAttributionResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeTranslationResponse: _TypeAlias = AttributeTranslationResponse  # noqa: Y015
+
+@_typing.final
+class AttributeCaptionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """The model's name. May be empty if the server has exactly one captioning model."""
+    model_version: _builtins.str
+    """The model's version. Default, if empty: the highest."""
+    priority: _priority_pb2.Priority.ValueType
+    """Whose turn comes first. Default: PRIORITY_NORMAL."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___CaptionedImage]:
+        """The images, from 1 to the server's limit (by default 64)."""
+
+    @_builtins.property
+    def generation(self) -> _generation_pb2.GenerationOptions:
+        """How to search for the captions that are not given, as in AttributeTranslationRequest."""
+
+    @_builtins.property
+    def attribution(self) -> Global___AttributionOptions:
+        """What to tell. Default, if absent: as its fields say."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        model_version: _builtins.str = ...,
+        inputs: _abc.Iterable[Global___CaptionedImage] | None = ...,
+        generation: _generation_pb2.GenerationOptions | None = ...,
+        attribution: Global___AttributionOptions | None = ...,
+        priority: _priority_pb2.Priority.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "generation", b"generation", "inputs", b"inputs", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeCaptionRequest: _TypeAlias = AttributeCaptionRequest  # noqa: Y015
+
+@_typing.final
+class CaptionedImage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    CAPTION_FIELD_NUMBER: _builtins.int
+    image: _builtins.bytes
+    """An image file: JPEG, PNG, WebP or GIF, of which the first frame is taken. Limited in bytes and in pixels by
+    the server (by default 8 MiB and 64 million pixels).
+    """
+    caption: _builtins.str
+    """The caption to explain, whoever wrote it. Default, if absent: the model's own."""
+    def __init__(
+        self,
+        *,
+        image: _builtins.bytes = ...,
+        caption: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_caption", b"_caption", "caption", b"caption"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_caption", b"_caption", "caption", b"caption", "image", b"image"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__caption: _TypeAlias = _typing.Literal["caption"]  # noqa: Y015
+    _WhichOneofArgType__caption: _TypeAlias = _typing.Literal["_caption", b"_caption"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__caption) -> _WhichOneofReturnType__caption | None: ...
+
+Global___CaptionedImage: _TypeAlias = CaptionedImage  # noqa: Y015
+
+@_typing.final
+class AttributeCaptionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def model(self) -> _result_pb2.ModelVersion: ...
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputAttributionResult]:
+        """One result for each image of the request, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        model: _result_pb2.ModelVersion | None = ...,
+        results: _abc.Iterable[Global___OutputAttributionResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeCaptionResponse: _TypeAlias = AttributeCaptionResponse  # noqa: Y015
+
+@_typing.final
+class OutputAttributionResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTION_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attribution(self) -> Global___OutputAttribution: ...
+    @_builtins.property
+    def failure(self) -> _result_pb2.Failure: ...
+    def __init__(
+        self,
+        *,
+        attribution: Global___OutputAttribution | None = ...,
+        failure: _result_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribution", b"attribution", "failure", b"failure", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["attribution", "failure"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+Global___OutputAttributionResult: _TypeAlias = OutputAttributionResult  # noqa: Y015
+
+@_typing.final
+class OutputAttribution(_message.Message):
+    """Which parts of an input made each word of an output likely. The score that taking parts away changes is the
+    natural logarithm of the word's probability, behind the words before it; faithfulness is in units of the
+    geometric mean of the probabilities of all tokens, from 0 to 1.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    ATTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The output that is explained."""
+    log_probability: _builtins.float
+    """The sum of those log-probabilities."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedToken]:
+        """Its tokens, the end included, each with its log-probability for the whole input."""
+
+    @_builtins.property
+    def target(self) -> _attention_pb2.Axis:
+        """Its words or tokens, the end included."""
+
+    @_builtins.property
+    def attributions(self) -> Global___Attributions:
+        """A weight of a part is what it is worth to the whole output; `target_weights` tell it of each word."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        tokens: _abc.Iterable[_generation_pb2.GeneratedToken] | None = ...,
+        log_probability: _builtins.float = ...,
+        target: _attention_pb2.Axis | None = ...,
+        attributions: Global___Attributions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributions", b"attributions", "target", b"target"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributions", b"attributions", "log_probability", b"log_probability", "target", b"target", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputAttribution: _TypeAlias = OutputAttribution  # noqa: Y015
+
+@_typing.final
 class Attributions(_message.Message):
     """What several methods tell of one input."""
 
@@ -329,6 +619,7 @@ class Attribution(_message.Message):
     WEIGHTS_FIELD_NUMBER: _builtins.int
     FAITHFULNESS_FIELD_NUMBER: _builtins.int
     OVERLAY_FIELD_NUMBER: _builtins.int
+    TARGET_WEIGHTS_FIELD_NUMBER: _builtins.int
     method: Global___AttributionMethod.ValueType
     overlay: _builtins.bytes
     """Present if the request asked for it, of an image: a PNG file of the image as it is looked at, its longer side
@@ -337,11 +628,17 @@ class Attribution(_message.Message):
     """
     @_builtins.property
     def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """What each part of the input is worth, [parts]."""
+        """What each part of the input is worth, [parts]; to a whole output, the sum over its words."""
 
     @_builtins.property
     def faithfulness(self) -> Global___Faithfulness:
         """Present if the request asked for it."""
+
+    @_builtins.property
+    def target_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """What each part is worth to each word or token of an output, [targets, parts] in row-major order. Empty for a
+        class.
+        """
 
     def __init__(
         self,
@@ -350,10 +647,11 @@ class Attribution(_message.Message):
         weights: _abc.Iterable[_builtins.float] | None = ...,
         faithfulness: Global___Faithfulness | None = ...,
         overlay: _builtins.bytes = ...,
+        target_weights: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "method", b"method", "overlay", b"overlay", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "method", b"method", "overlay", b"overlay", "target_weights", b"target_weights", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

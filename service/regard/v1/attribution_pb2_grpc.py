@@ -49,6 +49,16 @@ class AttributionServiceStub:
                 request_serializer=regard_dot_v1_dot_attribution__pb2.AttributeClassRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_attribution__pb2.AttributeClassResponse.FromString,
                 _registered_method=True)
+        self.AttributeTranslation = channel.unary_unary(
+                '/regard.v1.AttributionService/AttributeTranslation',
+                request_serializer=regard_dot_v1_dot_attribution__pb2.AttributeTranslationRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_attribution__pb2.AttributeTranslationResponse.FromString,
+                _registered_method=True)
+        self.AttributeCaption = channel.unary_unary(
+                '/regard.v1.AttributionService/AttributeCaption',
+                request_serializer=regard_dot_v1_dot_attribution__pb2.AttributeCaptionRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_attribution__pb2.AttributeCaptionResponse.FromString,
+                _registered_method=True)
 
 
 class AttributionServiceServicer:
@@ -71,6 +81,20 @@ class AttributionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AttributeTranslation(self, request, context):
+        """Tells which words or tokens of each text made each word of its translation likely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttributeCaption(self, request, context):
+        """Tells which patches of each image made each word of its caption likely.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AttributionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -78,6 +102,16 @@ def add_AttributionServiceServicer_to_server(servicer, server):
                     servicer.AttributeClass,
                     request_deserializer=regard_dot_v1_dot_attribution__pb2.AttributeClassRequest.FromString,
                     response_serializer=regard_dot_v1_dot_attribution__pb2.AttributeClassResponse.SerializeToString,
+            ),
+            'AttributeTranslation': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttributeTranslation,
+                    request_deserializer=regard_dot_v1_dot_attribution__pb2.AttributeTranslationRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_attribution__pb2.AttributeTranslationResponse.SerializeToString,
+            ),
+            'AttributeCaption': grpc.unary_unary_rpc_method_handler(
+                    servicer.AttributeCaption,
+                    request_deserializer=regard_dot_v1_dot_attribution__pb2.AttributeCaptionRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_attribution__pb2.AttributeCaptionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -117,6 +151,60 @@ class AttributionService:
             '/regard.v1.AttributionService/AttributeClass',
             regard_dot_v1_dot_attribution__pb2.AttributeClassRequest.SerializeToString,
             regard_dot_v1_dot_attribution__pb2.AttributeClassResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttributeTranslation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.AttributionService/AttributeTranslation',
+            regard_dot_v1_dot_attribution__pb2.AttributeTranslationRequest.SerializeToString,
+            regard_dot_v1_dot_attribution__pb2.AttributeTranslationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttributeCaption(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.AttributionService/AttributeCaption',
+            regard_dot_v1_dot_attribution__pb2.AttributeCaptionRequest.SerializeToString,
+            regard_dot_v1_dot_attribution__pb2.AttributeCaptionResponse.FromString,
             options,
             channel_credentials,
             insecure,

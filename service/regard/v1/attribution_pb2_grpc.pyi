@@ -45,6 +45,10 @@ class AttributionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AttributionServiceAsyncStub: ...
     AttributeClass: _grpc.UnaryUnaryMultiCallable[_attribution_pb2.AttributeClassRequest, _attribution_pb2.AttributeClassResponse]
     """Tells which words, tokens or patches of each input made a class likely."""
+    AttributeTranslation: _grpc.UnaryUnaryMultiCallable[_attribution_pb2.AttributeTranslationRequest, _attribution_pb2.AttributeTranslationResponse]
+    """Tells which words or tokens of each text made each word of its translation likely."""
+    AttributeCaption: _grpc.UnaryUnaryMultiCallable[_attribution_pb2.AttributeCaptionRequest, _attribution_pb2.AttributeCaptionResponse]
+    """Tells which patches of each image made each word of its caption likely."""
 
 @_typing.type_check_only
 class AttributionServiceAsyncStub(AttributionServiceStub):
@@ -63,6 +67,10 @@ class AttributionServiceAsyncStub(AttributionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     AttributeClass: _aio.UnaryUnaryMultiCallable[_attribution_pb2.AttributeClassRequest, _attribution_pb2.AttributeClassResponse]  # type: ignore[assignment]
     """Tells which words, tokens or patches of each input made a class likely."""
+    AttributeTranslation: _aio.UnaryUnaryMultiCallable[_attribution_pb2.AttributeTranslationRequest, _attribution_pb2.AttributeTranslationResponse]  # type: ignore[assignment]
+    """Tells which words or tokens of each text made each word of its translation likely."""
+    AttributeCaption: _aio.UnaryUnaryMultiCallable[_attribution_pb2.AttributeCaptionRequest, _attribution_pb2.AttributeCaptionResponse]  # type: ignore[assignment]
+    """Tells which patches of each image made each word of its caption likely."""
 
 class AttributionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells which parts of an input made the model answer as it did: by what happens without them, and by
@@ -84,5 +92,21 @@ class AttributionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_attribution_pb2.AttributeClassResponse, _abc.Awaitable[_attribution_pb2.AttributeClassResponse]]:
         """Tells which words, tokens or patches of each input made a class likely."""
+
+    @_abc_1.abstractmethod
+    def AttributeTranslation(
+        self,
+        request: _attribution_pb2.AttributeTranslationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attribution_pb2.AttributeTranslationResponse, _abc.Awaitable[_attribution_pb2.AttributeTranslationResponse]]:
+        """Tells which words or tokens of each text made each word of its translation likely."""
+
+    @_abc_1.abstractmethod
+    def AttributeCaption(
+        self,
+        request: _attribution_pb2.AttributeCaptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_attribution_pb2.AttributeCaptionResponse, _abc.Awaitable[_attribution_pb2.AttributeCaptionResponse]]:
+        """Tells which patches of each image made each word of its caption likely."""
 
 def add_AttributionServiceServicer_to_server(servicer: AttributionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from regard.v1 import (
     attention_pb2,
@@ -153,6 +155,54 @@ class _Attribution(attribution_pb2_grpc.AttributionServiceServicer):
             attribution = attribution_pb2.ClassAttribution(explained=greeting, likeliest=greeting, attributions=told)
             results.append(attribution_pb2.ClassAttributionResult(attribution=attribution))
         return attribution_pb2.AttributeClassResponse(model=MODEL, results=results)
+
+    def AttributeTranslation(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        results = []
+        for item in request.inputs:
+            source = _axis(1, item.text, [], [])
+            results.append(_output_attribution(source, item.target or item.text.upper(), request.attribution))
+        return attribution_pb2.AttributeTranslationResponse(model=MODEL, results=results)
+
+    def AttributeCaption(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        grid = attention_pb2.PatchGrid(rows=1, columns=2, image_width=40, image_height=20, width=40, height=20)
+        source = attention_pb2.Axis(
+            segments=[attention_pb2.Segment(text=f"0,{column}") for column in (0, 1)], grid=grid
+        )
+        results = [_output_attribution(source, item.caption or "a cat", request.attribution) for item in request.inputs]
+        return attribution_pb2.AttributeCaptionResponse(model=MODEL, results=results)
+
+
+def _output_attribution(source, output, asked) -> attribution_pb2.OutputAttributionResult:
+    """Return that the first part speaks for the first word of an output, and the second against it."""
+    target = _axis(2, output, [], ["</s>"])
+    weights = np.zeros((len(target.segments), len(source.segments)))
+    weights[0, :2] = [2.5, -1.5]
+    told = attribution_pb2.Attributions(source=source, cover="<unk>", runs=5)
+    for method in asked.methods or [2, 3]:
+        overlay = asked.overlay and source.HasField("grid")
+        told.methods.add(
+            method=method,
+            weights=weights.sum(axis=0),
+            target_weights=weights.ravel(),
+            overlay=png(Image.new("RGB", (512, 256), "white")) if overlay else b"",
+        )
+    attribution = attribution_pb2.OutputAttribution(
+        text=output,
+        tokens=[generation_pb2.GeneratedToken(token_id=7, token="_A", log_probability=-0.5)],
+        log_probability=-0.5,
+        target=target,
+        attributions=told,
+    )
+    return attribution_pb2.OutputAttributionResult(attribution=attribution)
+
+
+def png(picture: Image.Image) -> bytes:
+    """Return a picture as a PNG file."""
+    written = io.BytesIO()
+    picture.save(written, "PNG")
+    return written.getvalue()
 
 
 class _Models(model_pb2_grpc.ModelServiceServicer):

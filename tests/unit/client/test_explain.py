@@ -15,6 +15,8 @@ from regard.client import AsyncClient, Client, PatchGrid
 from regard.vision.overlay import draw_overlays
 from regard.vision.picture import ImageLimits
 
+from .conftest import png
+
 LIMITS = ImageLimits(1 << 20, 1 << 20)
 
 
@@ -89,6 +91,42 @@ def test_json_has_the_fields_of_the_client(run):
     assert record["attributions"]["methods"][0]["weights"] == [0.5, -0.25]
 
 
+def test_a_translation_is_a_grid_for_each_method(run, server):
+    """Words of the translation are rows; erasing gives log-probabilities and attention percentages."""
+    code, out, _ = run("translation", "they grow", "--target", "ILS POUSSENT", "--target-language", "fr")
+    lines = [line.strip() for line in out.splitlines()]
+    assert code == 0
+    assert lines[0] == "ILS POUSSENT  61 % a token, on geometric average"
+    own, attended = lines.index("occlusion"), lines.index("last layer")
+    assert lines[own + 2].split() == lines[attended + 2].split() == ["they", "grow"]
+    assert lines[own + 3].split()[0] == "ILS" and "2.5" in lines[own + 3]
+    assert lines[attended + 3].split()[0] == "ILS" and "250" in lines[attended + 3]
+    assert any("<unk> covers" in line for line in lines)
+    (sent,) = server.requests
+    assert (sent.inputs[0].text, sent.inputs[0].target) == ("they grow", "ILS POUSSENT")
+    assert sent.generation.target_language == "fr"
+
+
+def test_a_caption_is_a_strip_for_each_method_and_its_overlays_a_sheet(run, tmp_path):
+    """Every word of the caption stands below a picture, and FILE.png holds every method side by side, by name."""
+    photo, sheet = tmp_path / "photo.png", tmp_path / "why.png"
+    photo.write_bytes(png(Image.new("RGB", (40, 20), "white")))
+    code, out, _ = run("caption", str(photo), "--overlay", str(sheet))
+    assert code == 0
+    assert [line.split() for line in out.splitlines()].count(["a", "cat"]) == 2
+    assert Image.open(sheet).size == (2 * 512 + 3 * 16, 256 + 44 + 16)
+    assert run("caption", str(photo), "--overlay", str(sheet), "-m", "occlusion", "--json")[0] == 0
+    assert Image.open(sheet).size == (512, 256)
+
+
+def test_an_overlay_that_cannot_be_written_is_refused(run, tmp_path):
+    """The command ends with 2 and names the file."""
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(png(Image.new("RGB", (40, 20), "white")))
+    code, _, err = run("caption", str(photo), "--overlay", str(tmp_path / "nowhere" / "why.png"))
+    assert (code, "can't write" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
@@ -105,10 +143,10 @@ def test_what_cannot_be_meant_is_refused(run, server, arguments, problem):
     assert problem in err
 
 
-@pytest.mark.parametrize("command", [[], ["class"]])
+@pytest.mark.parametrize("command", [[], ["class"], ["translation"], ["caption"]])
 def test_help_says_what_it_is_for(run, command):
     """Every help has a sentence of its own."""
-    assert "made a" in run(*command, "--help")[1]
+    assert "made" in run(*command, "--help")[1]
 
 
 async def test_both_clients_read_the_same(server):
@@ -123,17 +161,32 @@ async def test_both_clients_read_the_same(server):
         ("you", 0.0),
         ("not", -0.25),
     ]
+    assert awaited.attributions["leave_one_out"].target_weights is None
     with pytest.raises(KeyError, match="occlusion was not asked for; there are leave_one_out, last_layer"):
         own.attributions["occlusion"]
 
 
+async def test_both_clients_read_outputs_alike(server):
+    """A text alone has the model's own translation, a pair its given one; an image may have a caption."""
+    image = png(Image.new("RGB", (4, 4)))
+    with Client(server.target) as client:
+        own, given = client.attribute_translation_many(["they grow", ("they grow", "ILS POUSSENT")])
+        caption = client.attribute_caption((image, "a dog"))
+    async with AsyncClient(server.target) as client:
+        awaited = await client.attribute_translation(("they grow", "ILS POUSSENT"))
+        assert (await client.attribute_caption(image)).text == "a cat"
+    assert (own.text, given.text, awaited.text, caption.text) == ("THEY GROW", "ILS POUSSENT", "ILS POUSSENT", "a dog")
+    np.testing.assert_array_equal(awaited.attributions["occlusion"].target_weights[0], [2.5, -1.5])
+    assert [target.text for target in awaited.targets] == ["ILS", "POUSSENT", "</s>"]
+    assert caption.attributions.grid is not None and given.tokens[0].log_probability == -0.5
+
+
 def test_an_overlay_is_clear_where_the_weight_is_and_red_where_it_is_below_0():
     """Of a white image, whose middle is looked at: clear, half veiled, red; and veiled where nothing is looked at."""
-    written = io.BytesIO()
-    Image.new("RGB", (40, 20), "white").save(written, "PNG")
+    white = png(Image.new("RGB", (40, 20), "white"))
     grid = PatchGrid(rows=1, columns=3, image_width=40, image_height=20, left=5, top=0, width=30, height=20)
-    (png,) = draw_overlays(written.getvalue(), LIMITS, "image", [np.array([1.0, 0.5, -1.0])], grid)
-    drawn = np.asarray(Image.open(io.BytesIO(png)))
+    (file,) = draw_overlays(white, LIMITS, "image", [np.array([1.0, 0.5, -1.0])], grid)
+    drawn = np.asarray(Image.open(io.BytesIO(file)))
     assert drawn.shape == (256, 512, 3)
     outside, clear, half, against = (drawn[128, round(x * 512 / 40)].tolist() for x in (2, 10, 20, 30))
     assert clear == [255, 255, 255]

@@ -1,7 +1,17 @@
 """What a caller may ask for, and the messages that ask for it: a file per task, and what they share."""
 
 from regard.client.requests.attention import AttentionOptions, Kind
-from regard.client.requests.attribution import AttributeClassOptions, attribute_class_request
+from regard.client.requests.attribution import (
+    AttributeClassOptions,
+    AttributeOutputOptions,
+    AttributeTranslationOptions,
+    Described,
+    attribute_caption_request,
+    attribute_class_request,
+    attribute_translation_request,
+    read_captioned,
+    read_translated,
+)
 from regard.client.requests.captioning import CaptionOptions, caption_request, stream_caption_request
 from regard.client.requests.classification import (
     ClassifyOptions,
@@ -32,6 +42,8 @@ __all__ = [
     "AnswerOptions",
     "AttentionOptions",
     "AttributeClassOptions",
+    "AttributeOutputOptions",
+    "AttributeTranslationOptions",
     "Ban",
     "Bias",
     "CaptionOptions",
@@ -39,6 +51,7 @@ __all__ = [
     "ClassifyTokensOptions",
     "CompareOptions",
     "CompleteOptions",
+    "Described",
     "Image",
     "Intervention",
     "Kind",
@@ -51,17 +64,21 @@ __all__ = [
     "TranscribeOptions",
     "TranslateOptions",
     "answer_request",
+    "attribute_caption_request",
     "attribute_class_request",
+    "attribute_translation_request",
     "caption_request",
     "classify_request",
     "classify_tokens_request",
     "compare_request",
     "complete_request",
+    "read_captioned",
     "read_image",
     "read_input",
     "read_pair",
     "read_sound",
     "read_text",
+    "read_translated",
     "split",
     "stream_caption_request",
     "stream_complete_request",

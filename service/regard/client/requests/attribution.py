@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Literal, TypedDict
 
-from regard.client.requests.attention import Granularity
+from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.classification import classification_input
-from regard.client.requests.inputs import Pair
+from regard.client.requests.inputs import Pair, read_image, read_pair, read_text
 from regard.client.requests.values import Priority, enum_value, priority_message, read_count
 from regard.v1 import attention_pb2, attribution_pb2
 
-Method = Literal["leave_one_out", "occlusion", "last_layer", "rollout"]
+Method = Literal["leave_one_out", "occlusion", "last_layer", "rollout", "alignment_heads"]
 
 
 class AttributionOptions(TypedDict, total=False):
@@ -23,10 +24,10 @@ class AttributionOptions(TypedDict, total=False):
     """The model's version. Default: the highest."""
     methods: Sequence[Method]
     """How to tell what a part is worth. Default: every way that the model and the input allow."""
-    granularity: Granularity
+    granularity: Literal["token", "word"]
     """Whether the parts of a text are its words or its tokens. Default: words."""
     occlusion_window: int
-    """How many words, or patches of a square's side, are covered at once. Default: 2 words, or 3 patches."""
+    """How many words, or patches of a square's side, are covered at once. Default: 2 words, or a fifth of a side."""
     occlusion_stride: int
     """By how many such windows are apart. Default: 1."""
     faithfulness: bool
@@ -44,6 +45,64 @@ class AttributeClassOptions(AttributionOptions, total=False):
     """The class to explain. Default: each input's likeliest."""
     truncate: bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+
+
+class AttributeOutputOptions(AttributionOptions, GenerationOptions, total=False):
+    """The options of the attribution of a translation or a caption, all optional, and those of its search."""
+
+
+class AttributeTranslationOptions(AttributeOutputOptions, total=False):
+    """The options of the attribution of a translation, all optional, and those of its search."""
+
+    truncate: bool
+    """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+
+
+Described = tuple[bytes | os.PathLike[str], str]
+"""An image, as its bytes or where it lies, and its caption."""
+
+
+def read_translated(given: object, field: str) -> str | Pair:
+    """Return a text, or one and its translation; raises as what reads each of them does."""
+    return read_pair(given, field) if isinstance(given, tuple) else read_text(given, field)
+
+
+def read_captioned(given: object, field: str) -> bytes | tuple[bytes, str]:
+    """Return the bytes of an image file, or those and its caption; raises as what reads each of them does."""
+    if isinstance(given, tuple) and len(given) == 2:
+        return read_image(given[0], f"{field}[0]"), read_text(given[1], f"{field}[1]")
+    return read_image(given, field)
+
+
+def attribute_translation_request(
+    inputs: Sequence[str | Pair], options: AttributeTranslationOptions
+) -> attribution_pb2.AttributeTranslationRequest:
+    """Return the message that asks which parts of `inputs`, texts or texts with translations, made each word likely."""
+    pairs = [one if isinstance(one, tuple) else (one, None) for one in inputs]
+    return attribution_pb2.AttributeTranslationRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        inputs=[attribution_pb2.TranslatedText(text=text, target=target) for text, target in pairs],
+        generation=generation_message(options),
+        attribution=_attribution_message(options),
+        truncate=options.get("truncate", False),
+        priority=priority_message(options.get("priority")),
+    )
+
+
+def attribute_caption_request(
+    inputs: Sequence[bytes | tuple[bytes, str]], options: AttributeOutputOptions
+) -> attribution_pb2.AttributeCaptionRequest:
+    """Return the message that asks which parts of `inputs`, images or images with captions, made each word likely."""
+    pairs = [one if isinstance(one, tuple) else (one, None) for one in inputs]
+    return attribution_pb2.AttributeCaptionRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        inputs=[attribution_pb2.CaptionedImage(image=image, caption=caption) for image, caption in pairs],
+        generation=generation_message(options),
+        attribution=_attribution_message(options),
+        priority=priority_message(options.get("priority")),
+    )
 
 
 def attribute_class_request(

@@ -35,7 +35,17 @@ Sound = bytes | os.PathLike[str] | Samples
 BYTES_PER_REQUEST = 8 * 2**20
 """Half of what a server takes by default, so that a request of many images is not refused for its size."""
 A = TypeVar("A")
-B = TypeVar("B", str, bytes, str | bytes, str | bytes | Pair, Pair, transcription_pb2.AudioInput)
+B = TypeVar(
+    "B",
+    str,
+    bytes,
+    str | bytes,
+    str | bytes | Pair,
+    str | Pair,
+    bytes | tuple[bytes, str],
+    Pair,
+    transcription_pb2.AudioInput,
+)
 
 
 def split(inputs: Iterable[A], size: int, name: str, read: Callable[[A, str], B]) -> Iterator[tuple[int, list[B]]]:
@@ -62,7 +72,7 @@ def split(inputs: Iterable[A], size: int, name: str, read: Callable[[A, str], B]
         yield first_index, part
 
 
-def _size_of(given: str | bytes | Pair | transcription_pb2.AudioInput) -> int:
+def _size_of(given: str | bytes | Pair | tuple[bytes, str] | transcription_pb2.AudioInput) -> int:
     """Return how large an input is, about."""
     if isinstance(given, transcription_pb2.AudioInput):
         return given.ByteSize()

@@ -1,6 +1,6 @@
 """The server's messages, read into answers: a file per task, and what they share."""
 
-from regard.client.results.attribution import read_class_attributions
+from regard.client.results.attribution import read_class_attributions, read_output_attributions
 from regard.client.results.captioning import read_caption_event, read_captions
 from regard.client.results.classification import read_classifications, read_token_classifications
 from regard.client.results.completion import read_completion_event, read_completions
@@ -22,6 +22,7 @@ __all__ = [
     "read_completions",
     "read_event",
     "read_models",
+    "read_output_attributions",
     "read_token_classifications",
     "read_transcription_event",
     "read_transcriptions",

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from regard.answers import Attribution, Attributions, ClassAttribution, ClassProbability, Faithfulness, ModelVersion
+from regard.answers import (
+    Attribution,
+    Attributions,
+    ClassAttribution,
+    ClassProbability,
+    Faithfulness,
+    ModelVersion,
+    OutputAttribution,
+)
 from regard.client.failures import Failure
 from regard.client.results.attention import read_grid, read_segment
+from regard.client.results.generation import read_tokens
 from regard.client.results.names import read_name
 from regard.client.results.outcome import read_failure, read_model_version
 from regard.v1 import attribution_pb2, classification_pb2
@@ -23,6 +32,31 @@ def read_class_attributions(
         else _read_class_attribution(result.attribution, model)
         for result in response.results
     ]
+
+
+def read_output_attributions(
+    response: attribution_pb2.AttributeTranslationResponse | attribution_pb2.AttributeCaptionResponse,
+    first_index: int,
+) -> list[OutputAttribution | Failure]:
+    """Read the results of a request whose first input is the caller's input `first_index`."""
+    model = read_model_version(response.model)
+    return [
+        read_failure(result.failure, "inputs", first_index)
+        if result.HasField("failure")
+        else _read_output_attribution(result.attribution, model)
+        for result in response.results
+    ]
+
+
+def _read_output_attribution(sent: attribution_pb2.OutputAttribution, model: ModelVersion) -> OutputAttribution:
+    return OutputAttribution(
+        text=sent.text,
+        tokens=read_tokens(sent.tokens),
+        log_probability=sent.log_probability,
+        targets=tuple(map(read_segment, sent.target.segments)),
+        attributions=_read_attributions(sent.attributions),
+        model=model,
+    )
 
 
 def _read_class_attribution(sent: attribution_pb2.ClassAttribution, model: ModelVersion) -> ClassAttribution:
@@ -57,6 +91,7 @@ def _read_attribution(sent: attribution_pb2.Attribution) -> Attribution:
         weights=np.array(sent.weights, np.float64),
         faithfulness=_read_faithfulness(sent.faithfulness) if sent.HasField("faithfulness") else None,
         overlay=sent.overlay or None,
+        target_weights=np.array(sent.target_weights).reshape(-1, len(sent.weights)) if sent.target_weights else None,
     )
 
 

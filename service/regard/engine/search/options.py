@@ -30,6 +30,7 @@ class GenerationOptions:
     rule puts into the text; it begins with one up to `max_initial_timestamp_index`.
     `alternatives_position` is where `num_return_sequences` sequences part, each with another of the
     likeliest tokens, and `top_logprobs` how many of the likeliest tokens are told at every position.
+    Where there are `target_token_ids`, nothing is searched for: they are the output, and are scored.
     """
 
     max_new_tokens: int
@@ -58,6 +59,7 @@ class GenerationOptions:
     alternatives_position: int | None = None
     top_logprobs: int = 0
     ends_at_stop: EndsAtStop | None = None
+    target_token_ids: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
@@ -91,6 +93,12 @@ def options_of(spec: GenerationSpec, given: Mapping[str, Any], prompt_tokens: in
     _check_tokens(options, spec)
     _check_combination(options, given)
     return options
+
+
+def scoring(target_token_ids: Sequence[int]) -> GenerationOptions:
+    """Return the options that score an output, from behind the start token to its end, instead of searching for one."""
+    count = len(target_token_ids)
+    return GenerationOptions(max_new_tokens=count, min_new_tokens=count, target_token_ids=tuple(target_token_ids))
 
 
 def _most_new(defaults: GenerationDefaults, before: int, room: int) -> int:

@@ -9,9 +9,10 @@ from regard.engine.search.greedy import Greedy
 from regard.engine.search.independent import IndependentSearch
 from regard.engine.search.options import GenerationOptions
 from regard.engine.search.rules import Rules, processors_of
+from regard.engine.search.scored import Scored
 from regard.manifest import GenerationSpec
 
-Search = Greedy | BeamSearch | IndependentSearch
+Search = Greedy | BeamSearch | IndependentSearch | Scored
 
 
 def search_of(options: GenerationOptions, spec: GenerationSpec, prompt: Sequence[int]) -> Search:
@@ -19,6 +20,8 @@ def search_of(options: GenerationOptions, spec: GenerationSpec, prompt: Sequence
 
     It takes as many rows as its options are wide.
     """
+    if options.target_token_ids:
+        return Scored(options.target_token_ids)
     rules, processors = Rules.of(options, spec, prompt), processors_of(options, spec, len(prompt))
     if options.num_beams > 1:
         return BeamSearch(options, rules, processors)

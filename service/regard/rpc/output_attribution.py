@@ -1,0 +1,174 @@
+"""Which parts of an input made each word of an output likely: of a translation, or of a caption."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from regard.attention.axes import Axis, AxisName, Passage
+from regard.attention.parts import parts_of
+from regard.attention.selection import Granularity
+from regard.engine.request import GeneratedSequence, GenerateRequest, Generation
+from regard.engine.search.options import GenerationOptions, scoring
+from regard.engine.source import Source
+from regard.errors import EngineError, InvalidInputError
+from regard.manifest import Task
+from regard.rpc import convert
+from regard.rpc.attending import CrossAttention
+from regard.rpc.attribution_messages import attributions, wish_of
+from regard.rpc.erasing import eraser_of
+from regard.rpc.explaining import Explainer, Floats, Subject, explainer_of
+from regard.rpc.generation import GenerateOrder, Generations
+from regard.rpc.overlays import draw
+from regard.rpc.reading import ImageReading, Reading, TextReading
+from regard.rpc.resources import Resources
+from regard.text.words import Word
+from regard.v1 import attribution_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOrder:
+    """What a request asks of each of its inputs."""
+
+    generate: GenerateOrder
+    explainer: Explainer
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """An output, and the tokens of each of its words, the end among them."""
+
+    token_ids: Sequence[int]
+    text: str
+    axis: Axis
+    words: Sequence[Sequence[int]]
+
+    def scores(self, sequence: GeneratedSequence) -> Floats:
+        """Return what each word scores, [words]: the sum of its tokens' log-probabilities."""
+        return np.array([math.fsum(sequence.log_probabilities[token] for token in word) for word in self.words])
+
+    def likelihood(self, scores: Floats) -> float:
+        """Return the geometric mean of the tokens' probabilities."""
+        return math.exp(math.fsum(scores) / len(self.token_ids))
+
+
+class OutputAttributions:
+    """Explains the outputs to a request's inputs, one that is given or the model's own."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._generations = Generations(resources)
+
+    def order(
+        self,
+        request: attribution_pb2.AttributeTranslationRequest | attribution_pb2.AttributeCaptionRequest,
+        task: Task,
+        *,
+        truncate: bool = False,
+    ) -> OutputOrder:
+        """Check what concerns all inputs of a request; raises what `Generations.order` and `wish_of` do."""
+        inputs = len(request.inputs)
+        if request.generation.num_return_sequences > 1:
+            raise InvalidInputError(
+                f"generation.num_return_sequences is {request.generation.num_return_sequences}; an attribution "
+                "explains one output",
+                field="generation.num_return_sequences",
+            )
+        order = self._generations.order(
+            request, task, inputs=inputs, field="inputs", streaming=False, truncate=truncate
+        )
+        order.call.labels = replace(order.model.labels, task="attribution")
+        return OutputOrder(order, explainer_of(wish_of(request.attribution), self._resources.settings, inputs))
+
+    async def run(
+        self, order: OutputOrder, read: Awaitable[Reading], given: str | None, field: str, image: bytes = b""
+    ) -> attribution_pb2.OutputAttribution:
+        """Return which parts of one input made each word of the output likely."""
+        resources, wish, manifest = self._resources, order.explainer.wish, order.generate.model.manifest
+        with resources.one_input(order.generate):
+            reading = await read
+            assert isinstance(reading, TextReading | ImageReading)
+            parts = parts_of(reading.passage, wish.granularity, field)
+            output = await self._output(order, reading, given, field)
+            attention = CrossAttention.of(
+                wish, manifest, reading.source.length, len(output.token_ids), order.explainer.max_attention_bytes
+            )
+            options = scoring(output.token_ids)
+            whole = await self._generate(order, reading.source, options, attention.taps)
+
+            async def score(source: Source) -> Floats:
+                return output.scores(await self._generate(order, source, options))
+
+            attended = await resources.offload(attention.read, whole.taps, parts, output.words)
+            eraser = eraser_of(reading, parts, order.generate.codec)
+            subject = Subject(parts, eraser, output.scores(whole), score, output.likelihood, attended, output.axis)
+            explanation = await order.explainer.explain(subject, field)
+            overlays = await draw(resources, wish, image, subject, explanation, f"{field}.image")
+            return attribution_pb2.OutputAttribution(
+                text=output.text,
+                tokens=convert.tokens(whole, order.generate.codec.spelling),
+                log_probability=math.fsum(whole.log_probabilities),
+                target=convert.axis_message(output.axis),
+                attributions=attributions(order.generate.model.package, subject, explanation, overlays),
+            )
+
+    async def _output(self, order: OutputOrder, reading: Reading, given: str | None, field: str) -> _Output:
+        """Return the output to explain: the one that is given, or what the model makes of the input."""
+        if given is None:
+            token_ids = (await self._generate(order, reading.source, order.generate.options)).token_ids
+        else:
+            token_ids = await self._resources.offload(_tokens_of, order.generate, given, field)
+        return await self._resources.offload(_output_of, order, token_ids)
+
+    async def _generate(
+        self,
+        order: OutputOrder,
+        source: Source,
+        options: GenerationOptions,
+        taps: frozenset[str] = frozenset(),
+    ) -> GeneratedSequence:
+        call = order.generate.call
+        request = GenerateRequest(
+            source, options, taps, deadline=call.deadline, client=call.client, priority=call.priority
+        )
+        generation = await order.generate.model.worker.run(request)
+        if not isinstance(generation, Generation):
+            raise EngineError("the model gave something else than text")
+        return generation.best
+
+
+def _tokens_of(order: GenerateOrder, given: str, field: str) -> list[int]:
+    """Return the tokens of an output that is given, from its language to its end."""
+    options, spec = order.options, order.spec
+    if options.prefix_token_ids:
+        raise InvalidInputError(
+            f"generation.target_prefix can't be set where {field} gives the output: the output has its beginning",
+            field="generation.target_prefix",
+        )
+    pieces = order.codec.pieces(given)
+    if not pieces:
+        raise InvalidInputError(
+            f"{field} gives an output that holds nothing that the model's vocabulary knows", field=field
+        )
+    language = () if options.forced_bos_token_id is None else (options.forced_bos_token_id,)
+    token_ids = [*language, *pieces, spec.eos_token_ids[0]]
+    if len(token_ids) > spec.max_target_tokens:
+        raise InvalidInputError(
+            f"{field} gives an output of {len(token_ids)} tokens, the end included; the model writes at most "
+            f"{spec.max_target_tokens}; shorten it",
+            field=field,
+        )
+    return token_ids
+
+
+def _output_of(order: OutputOrder, token_ids: Sequence[int]) -> _Output:
+    text, segments = order.generate.codec.segments_of(token_ids)
+    if order.explainer.wish.granularity is Granularity.TOKEN:
+        words = [Word(segment, (place,)) for place, segment in enumerate(segments)]
+    else:
+        words = Passage(text, segments).words()
+    axis = Axis(AxisName.TARGET, tuple(word.segment for word in words))
+    return _Output(token_ids, text, axis, [word.tokens for word in words])
