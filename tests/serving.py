@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from regard.catalog import load_catalog
@@ -29,3 +31,19 @@ async def serving(models: Path) -> AsyncIterator[str]:
         yield f"127.0.0.1:{server.grpc_port}"
     finally:
         await server.stop()
+
+
+@contextmanager
+def serving_in_thread(models: Path) -> Iterator[str]:
+    """Run a server of the packages in `models` beside several tests, each with an event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    server = serving(models)
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
