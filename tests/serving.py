@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from regard.catalog import load_catalog
 from regard.config import EngineSettings, ServerSettings
@@ -17,10 +18,10 @@ from regard.worker import Worker
 
 
 @asynccontextmanager
-async def serving(models: Path) -> AsyncIterator[str]:
-    """Run a server of the packages in `models`; its address is the target."""
+async def serving(models: Path, **chosen: Any) -> AsyncIterator[str]:
+    """Run a server of the packages in `models`, with settings that are chosen; its address is the target."""
     metrics = Metrics()
-    settings = ServerSettings(grpc_port=0, http_port=0, engine=EngineSettings())
+    settings = ServerSettings(grpc_port=0, http_port=0, engine=EngineSettings(), **chosen)
 
     def worker_of(package: Package) -> Worker:
         return Worker(package, settings.engine, metrics.observer(package.manifest.name, package.manifest.version))

@@ -136,11 +136,17 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """Which words of the source translate to which of the target; a word may have no link, one, or several."""
+    """Which words of the source translate to which of the target; a word may have no link, one, or several.
+
+    `source_coverage` is how much attention all target words paid to each source word, 1 at most;
+    `target_confidence` each target word's probability, given all before it.
+    """
 
     source_words: tuple[Segment, ...]
     target_words: tuple[Segment, ...]
     links: tuple[Link, ...]
+    source_coverage: tuple[float, ...] = ()
+    target_confidence: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.links))
@@ -155,6 +161,60 @@ class Alignment:
         sources = {word.start: place for place, word in enumerate(self.source_words)}
         targets = {word.start: place for place, word in enumerate(self.target_words)}
         return " ".join(f"{sources[link.source.start]}-{targets[link.target.start]}" for link in self.links)
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good a translation seems, from 0 to 1, and why.
+
+    `warnings` holds `under_translation`, `hallucination` and `repetition`, or none of them;
+    `uncovered_words` are source words that the translation seems to leave out.
+    """
+
+    score: float
+    warnings: tuple[str, ...]
+    uncovered_words: tuple[Segment, ...]
+    coverage: float
+    confidence: float
+    repetition: float
+    attention_entropy: float
+    attention_sink_share: float
+    attention_repetition: float
+
+    def __str__(self) -> str:
+        warnings = ", ".join(warning.replace("_", "-") for warning in self.warnings) or "no warnings"
+        words = ", ".join(word.text for word in self.uncovered_words)
+        return f"{self.score:.2f}, {warnings}" + (f"; perhaps left out: {words}" if words else "")
+
+
+@dataclass(frozen=True, slots=True)
+class GlossarySpan:
+    """A part of a text, in code points; `end` is exclusive."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class GlossaryMatch:
+    """One occurrence of a source term, and what the translation has in its place.
+
+    `verdict` is `kept` if the `expected` term is linked to it, `unlinked` if that merely stands in the
+    translation, and `missing` if it doesn't; `target` is where it stands. `entry` counts those that were given.
+    """
+
+    entry: int
+    expected: str
+    verdict: str
+    source: GlossarySpan
+    target: GlossarySpan | None
+    linked_words: tuple[GlossarySpan, ...]
+
+    def __str__(self) -> str:
+        found = self.target.text if self.target else " ".join(word.text for word in self.linked_words) or "nothing"
+        asked = "" if self.verdict == "kept" else f" (expected: {self.expected})"
+        return f"{self.source.text} → {found}: {self.verdict}{asked}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +268,8 @@ class GeneratedSequence:
     tokens: tuple[GeneratedToken, ...]
     attention: Attention | None
     alignment: Alignment | None = None
+    quality: Quality | None = None
+    glossary: tuple[GlossaryMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +277,8 @@ class Translation(Shown):
     """The translation of one text.
 
     `log_probability` is the natural logarithm of the probability of all generated tokens, `score`
-    what sequences are ranked by; `attention`, `alignment` and `tokens` are present if they were asked for;
+    what sequences are ranked by; `attention`, `alignment`, `quality` and `tokens` are present if they were asked
+    for; `glossary` has a match for each occurrence of a source term that was given;
     `further_sequences` come after this one, the best; `model` is absent from a streamed
     translation.
     """
@@ -233,6 +296,8 @@ class Translation(Shown):
     tokens: tuple[GeneratedToken, ...] = ()
     further_sequences: tuple[GeneratedSequence, ...] = ()
     alignment: Alignment | None = None
+    quality: Quality | None = None
+    glossary: tuple[GlossaryMatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

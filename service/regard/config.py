@@ -95,6 +95,8 @@ class ServerSettings(BaseSettings):
     """Bytes of attention weights in one response, shared evenly by its inputs."""
     max_attribution_runs: int = Field(default=1024, ge=1, le=1 << 20)
     """Runs of a model that the attribution of one input may take."""
+    attention_health_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
+    """Share of the requests whose attention's health is measured, for the metrics regard_attention_*_ratio."""
     codec_threads: int = Field(default=2, ge=1, le=64)
     """Threads that turn text into tokens and back, and attention into maps."""
     drain_timeout_s: float = Field(default=30.0, ge=0)

@@ -14,12 +14,20 @@
 | `regard_time_to_first_token_seconds` | histogram | model, version | from a stream's arrival to a text's first token |
 | `regard_attention_responses_total` | counter | model, version, task | inputs answered with attention |
 | `regard_attention_bytes_total` | counter | model, version, task | bytes of attention weights sent |
+| `regard_attention_entropy_ratio` | histogram | model, version | how widely outputs attend over their sources |
+| `regard_attention_coverage_ratio` | histogram | model, version | how much of their sources outputs attend to |
+| `regard_attention_sinks_ratio` | histogram | model, version | outputs' attention on special tokens of their sources |
+| `regard_attention_repetition_ratio` | histogram | model, version | pairs of tokens that look where one before did |
+| `regard_attention_repeated_output_ratio` | histogram | model, version | pairs of tokens that came before |
 | `regard_queue_depth` | gauge | model, version | inputs that wait for a place in the batch |
 | `regard_running_rows` | gauge | model, version | rows being decoded |
 | `regard_run_rows` | histogram | model, version, graph | rows of one run of a graph: its batch size |
 | `regard_run_padded_tokens_total` | counter | model, version, graph | tokens computed, padding included |
 | `regard_run_seconds` | histogram | model, version, graph | the time of one run of a graph |
 | `regard_model_ready` | gauge | model, version | 1 while the model takes requests |
+
+Those that end in `_ratio` are from 0 to 1, of the best sequence of each input of the requests that the
+setting `attention_health_share` picks; `regard.attention.health` defines them.
 
 Where there are GPUs, those of `regard.devices` stand beside them.
 
@@ -32,10 +40,12 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from regard.attention.health import Health
 from regard.engine.request import Phases
 
 _REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _PHASE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_RATIO_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 _ROW_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256)
 
 _BY_MODEL = ("model", "version")
@@ -90,6 +100,30 @@ class Metrics:
         )
         self.attention_responses = counter("attention_responses", "Inputs answered with attention.", _BY_TASK)
         self.attention_bytes = counter("attention_bytes", "Bytes of attention weights sent.", _BY_TASK)
+        self.attention_entropy = histogram(
+            "attention_entropy_ratio",
+            "How widely outputs attend over their sources; 1 is evenly.",
+            _BY_MODEL,
+            _RATIO_BUCKETS,
+        )
+        self.attention_coverage = histogram(
+            "attention_coverage_ratio", "How much of their sources outputs attended to.", _BY_MODEL, _RATIO_BUCKETS
+        )
+        self.attention_sinks = histogram(
+            "attention_sinks_ratio", "Outputs' attention on special tokens of their sources.", _BY_MODEL, _RATIO_BUCKETS
+        )
+        self.attention_repetition = histogram(
+            "attention_repetition_ratio",
+            "Pairs of tokens that look where a pair before did.",
+            _BY_MODEL,
+            _RATIO_BUCKETS,
+        )
+        self.attention_repeated_output = histogram(
+            "attention_repeated_output_ratio",
+            "Pairs of tokens that came before in their output.",
+            _BY_MODEL,
+            _RATIO_BUCKETS,
+        )
         self.queue_depth = gauge("queue_depth", "Inputs that wait for a place in the batch.", _BY_MODEL)
         self.running_rows = gauge("running_rows", "Rows being decoded.", _BY_MODEL)
         self.run_rows = histogram("run_rows", "Rows of one run of a graph.", _BY_GRAPH, _ROW_BUCKETS)
@@ -124,6 +158,15 @@ class Metrics:
         values = (labels.model, labels.version, labels.task)
         self.attention_responses.labels(*values).inc()
         self.attention_bytes.labels(*values).inc(num_bytes)
+
+    def attention_measured(self, labels: ModelLabels, health: Health) -> None:
+        """Record the health of one output's attention."""
+        values = (labels.model, labels.version)
+        self.attention_entropy.labels(*values).observe(health.entropy)
+        self.attention_coverage.labels(*values).observe(health.coverage)
+        self.attention_sinks.labels(*values).observe(health.sink_share)
+        self.attention_repetition.labels(*values).observe(health.repeated_positions)
+        self.attention_repeated_output.labels(*values).observe(health.repeated_ngrams)
 
 
 class ModelObserver:

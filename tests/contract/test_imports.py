@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "attention": {"text", "vision", "audio", "manifest", "errors"},
     "engine": {"config", "manifest", "errors"},
     "worker": {"engine", "config", "manifest", "errors"},
-    "metrics": {"engine"},
+    "metrics": {"attention", "engine"},
     "devices": set(),
     "log": {"config"},
     "testing": {"engine", "config", "manifest", "errors"},

@@ -37,7 +37,7 @@ def test_the_table_names_every_metric_there_is() -> None:
 
 async def test_every_metric_is_exposed_after_every_kind_of_request(serve: Serve) -> None:
     """No metric of the table is missing from the page, and its labels are bounded by what the server holds."""
-    async with serve() as running:
+    async with serve(attention_health_share=1.0) as running:
         await running.translation.Translate(request_of(CAT, "", attention={}))
         [
             event

@@ -43,6 +43,8 @@ def test_directories_stand_side_by_side_in_the_environment(monkeypatch: pytest.M
         ({"grpc_port": 8080}, "both 8080"),
         ({"engine": {"max_rows": 0}}, "setting engine.max_rows: .*greater than or equal to 1"),
         ({"engine": {"provider": "abacus"}}, "setting engine.provider: .*'auto'"),
+        ({"attention_health_share": 1.5}, "setting attention_health_share: .*less than or equal to 1"),
+        ({"attention_health_share": float("nan")}, "setting attention_health_share"),
         ({"colour": "red"}, "setting colour"),
         ({"models": ()}, "at least one directory"),
     ],

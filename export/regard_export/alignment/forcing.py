@@ -28,6 +28,16 @@ class _Tokens:
     words: list[int]
 
 
+@dataclass(frozen=True)
+class Forced:
+    """What decoding gave of one pair of token ids, of S source tokens and T target tokens."""
+
+    taps: dict[str, Floats]
+    """The weights [heads, T, S] of each tap, by its name."""
+    log_probabilities: Floats
+    """The natural logarithm of each target token's probability [T]."""
+
+
 class Forcer:
     """Runs a translator's graphs over sentence pairs and keeps what every head attended to, word by word.
 
@@ -65,12 +75,24 @@ class Forcer:
         for start in range(0, len(pairs), BATCH):
             yield from self._batch(pairs[start : start + BATCH])
 
+    def force(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> Iterator[Forced]:
+        """Yield what decoding gives of each pair of token ids, those of both sides' ends included."""
+        for start in range(0, len(sources), BATCH):
+            part = slice(start, start + BATCH)
+            weights, log_probabilities = self._decode(sources[part], targets[part])
+            for row, (source, target) in enumerate(zip(sources[part], targets[part], strict=True)):
+                own, heads = weights[:, row, : len(target), : len(source)], 0
+                taps = {}
+                for tap in self._taps:
+                    taps[tap.name] = own[heads : heads + tap.heads]
+                    heads += tap.heads
+                yield Forced(taps, log_probabilities[row, : len(target)])
+
     def _batch(self, pairs: Sequence[Pair]) -> Iterator[Floats]:
-        spec = self._generation
         sources = [self._tokens(self._sources, source, special=True) for source, _ in pairs]
         targets = [self._target(target) for _, target in pairs]
         self._check_positions(pairs, sources, targets)
-        raw = self._decode([tokens.ids for tokens in sources], [tokens.ids for tokens in targets], spec.start_token_id)
+        raw, _ = self._decode([tokens.ids for tokens in sources], [tokens.ids for tokens in targets])
         for row, (source, target) in enumerate(pairs):
             rows = raw[:, row, : len(targets[row].ids), : len(sources[row].ids)]
             yield _by_words(rows, targets[row].words, sources[row].words, len(target.spans), len(source.spans))
@@ -106,20 +128,25 @@ class Forcer:
                     f"takes at most {most_source} and writes at most {most_target}: leave it out"
                 )
 
-    def _decode(self, sources: Sequence[list[int]], targets: Sequence[list[int]], start_token_id: int) -> Floats:
-        """Return [heads, rows, most target tokens, most source tokens]; there is garbage beyond a row's own tokens."""
+    def _decode(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> tuple[Floats, Floats]:
+        """Return weights [heads, rows, T, S] and log-probabilities [rows, T] of the most tokens of either side.
+
+        There is garbage beyond a row's own tokens.
+        """
         ids, lengths = _padded(sources, self._text.pad_token_id)
         feeds: Feeds = {"input_ids": ids, "source_length": lengths, "self_tap_rows": np.zeros(0, np.int64)}
         cross = {name: array for name, array in run(self._encoder, feeds).items() if name.startswith("cross_")}
-        fed, _ = _padded([[start_token_id, *target[:-1]] for target in targets], self._text.pad_token_id)
-        rows, positions = fed.shape
+        made, _ = _padded(targets, self._text.pad_token_id)
+        rows, positions = made.shape
+        fed = np.concatenate([np.full((rows, 1), self._generation.start_token_id, np.int64), made[:, :-1]], axis=1)
         outputs = [tap.output for tap in self._taps]
         stepper = Stepper(self._step, rows, lengths, cross, before=positions)
-        steps = []
+        steps, log_probabilities = [], np.zeros((rows, positions), np.float32)
         for at in range(positions):
             given = stepper.step(fed[:, at], np.full(rows, at, np.int32))
             steps.append(np.concatenate([given[output] for output in outputs], axis=1))
-        return np.concatenate(steps, axis=2).swapaxes(0, 1)
+            log_probabilities[:, at] = given["logits"][np.arange(rows), made[:, at]] - given["log_sum_exp"][:, 0]
+        return np.concatenate(steps, axis=2).swapaxes(0, 1), log_probabilities
 
 
 def _by_words(

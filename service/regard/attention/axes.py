@@ -127,6 +127,11 @@ def _patches(source: Patches) -> Axis:
     return Axis(AxisName.PATCHES, segments, places, source.grid)
 
 
+def positions_of(source: Origin) -> Sequence[Segment]:
+    """Return a segment for each position of a source."""
+    return _segments_of(source) if isinstance(source, Frames) else source.segments
+
+
 def _source(source: Origin, granularity: Granularity) -> Axis:
     if isinstance(source, Patches):
         return Axis(AxisName.SOURCE, source.segments, grid=source.grid)

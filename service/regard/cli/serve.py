@@ -49,6 +49,9 @@ def serve(
     max_inputs: Annotated[int | None, _option("max_inputs", "--max-inputs")] = None,
     max_message_bytes: Annotated[int | None, _option("max_message_bytes", "--max-message-bytes")] = None,
     max_attention_bytes: Annotated[int | None, _option("max_attention_bytes", "--max-attention-bytes")] = None,
+    attention_health_share: Annotated[
+        float | None, _option("attention_health_share", "--attention-health-share")
+    ] = None,
     codec_threads: Annotated[int | None, _option("codec_threads", "--codec-threads")] = None,
     drain_timeout_s: Annotated[float | None, _option("drain_timeout_s", "--drain-timeout")] = None,
     log_format: Annotated[str | None, _option("log_format", "--log-format")] = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from regard.cli import options
 from regard.cli.attention import ATTENTION
 from regard.cli.flags import taking
+from regard.cli.glossary import read_glossary
 from regard.cli.screen import refuse
 from regard.cli.search import SEARCH
 
@@ -36,6 +38,20 @@ def translate(
         Literal["html", "xliff"] | None,
         typer.Option("--markup", help="What the text is marked up with: tags come back around the right words."),
     ] = None,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Tell how good each translation seems, and what may be wrong with it.")
+    ] = False,
+    glossary: Annotated[
+        Path | None,
+        typer.Option(
+            "--glossary",
+            metavar="FILE.tsv",
+            help="Check terms: lines of a source term, a tab and the term expected in its place; words may end in *.",
+        ),
+    ] = None,
+    replace_unknowns: Annotated[
+        bool, typer.Option("--replace-unknowns", help="Copy words that the model's vocabulary doesn't know.")
+    ] = False,
     report: options.ReportOption = None,
     *,
     attention: AttentionOptions | None,
@@ -54,6 +70,7 @@ def translate(
     [cyan]regard translate --file english.txt --json --attention-top-k 3 --attention-encoding uint8[/cyan]
     [cyan]regard translate "They grow oranges in California." --alignment[/cyan]
     [cyan]regard translate "I have a <b>red</b> car." --markup html[/cyan]
+    [cyan]regard translate "I have a red car." --quality --glossary terms.tsv[/cyan]
     [cyan]regard translate "How are you?" --report attention.html[/cyan]
     [cyan]regard translate "How are you?" --num-beams 4 --num-return-sequences 3[/cyan]
     [cyan]regard translate --file english.txt > french.txt[/cyan]
@@ -71,6 +88,8 @@ def translate(
         refuse("--report shows texts as the model reads them, without --markup: give one of them")
     if stream and markup:
         refuse("--stream can't place --markup before the last token: give one of them")
+    if stream and replace_unknowns:
+        refuse("--stream can't tell an unknown word before the last token: leave out --replace-unknowns")
     if text is None and not as_json and search.get("num_return_sequences", 1) > 1:
         refuse("lines get one sequence each, so that answers keep their numbers; give --json for several")
     name, version = options.name_and_version(model)
@@ -82,6 +101,12 @@ def translate(
         wanted["alignment"] = True
     if markup:
         wanted["markup"] = markup
+    if quality:
+        wanted["quality"] = True
+    if glossary:
+        wanted["glossary"] = read_glossary(glossary)
+    if replace_unknowns:
+        wanted["replace_unknowns"] = True
     if priority:
         wanted["priority"] = priority
     show = partial(_show, every_layer=bool(attention and attention.layers), drawn=report is None)
@@ -127,6 +152,16 @@ def _show(translation: Translation, *, every_layer: bool, drawn: bool = True) ->
         from regard.cli.views import alignment_view
 
         OUT.print(alignment_view(translation.alignment))
+    if translation.quality is not None:
+        from regard.cli.screen import OUT
+        from regard.cli.views import quality_view
+
+        OUT.print(quality_view(translation.quality))
+    if translation.glossary:
+        from regard.cli.screen import OUT
+        from regard.cli.views import glossary_view
+
+        OUT.print(glossary_view(translation.glossary))
     for sequence in translation.further_sequences:
         print(sequence.text, flush=True)
 
@@ -142,7 +177,7 @@ def _stream(client: Client, text: str, wanted: TranslateOptions, *, every_layer:
                 print_record(answer_record(text, event) if done else {"delta": plain(event)})
             elif not isinstance(event, Translation):
                 print(event.text, end="", flush=True)
-            elif event.attention is not None or event.alignment is not None:
+            elif event.attention or event.alignment or event.quality or event.glossary:
                 print("\n")
                 _show(event, every_layer=every_layer)
     finally:

@@ -18,12 +18,15 @@ from regard.client import (
     Caption,
     Classification,
     Completion,
+    GlossaryMatch,
+    Quality,
     Segment,
     Transcription,
     Translation,
     patch_weights,
 )
 
+_VERDICTS = {"kept": "green", "unlinked": "yellow", "missing": "bold yellow"}
 _SPANS = 16
 """The most columns that the time of a sound is drawn in."""
 
@@ -43,13 +46,42 @@ def text_view(answer: Translation | Completion, *, every_layer: bool) -> Rendera
 
 
 def alignment_view(alignment: Alignment) -> RenderableType:
-    """Draw each target word with the source words that it is linked to, and the links' weights."""
+    """Draw each target word with its probability and the source words that it is linked to, by the links' weights."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for word in alignment.target_words:
+    for word, confidence in zip(alignment.target_words, alignment.target_confidence, strict=True):
         links = [link for link in alignment.links if link.target == word]
         sources = ", ".join(f"{link.source.text} {percent(link.weight)}" for link in links)
-        table.add_row(Text(word.text), Text(sources or "–", "" if links else "dim"))
-    return Group(table, Text("each word, and the source words that it translates, with the weight in %", "dim"))
+        table.add_row(Text(word.text), Text(percent(confidence), "dim"), Text(sources or "–", "" if links else "dim"))
+    caption = "each word, its probability in %, and the source words that it translates, with the weight in %"
+    return Group(table, Text(caption, "dim"))
+
+
+def quality_view(quality: Quality) -> RenderableType:
+    """Draw the score and the warnings, and below them the figures that they come from."""
+    warnings = ", ".join(warning.replace("_", "-") for warning in quality.warnings)
+    words = ", ".join(word.text for word in quality.uncovered_words)
+    told = Text.assemble(
+        ("quality ", "bold"),
+        f"{quality.score:.2f}  ",
+        (warnings, "bold yellow") if warnings else ("no warnings", "green"),
+        f"  perhaps left out: {words}" if words else "",
+    )
+    figures = (
+        f"coverage {percent(quality.coverage)}, confidence {percent(quality.confidence)}, "
+        f"repetition {percent(quality.repetition)} (in %)"
+    )
+    return Group(told, Text(figures, "dim"))
+
+
+def glossary_view(matches: Sequence[GlossaryMatch]) -> RenderableType:
+    """Draw a line for each occurrence of a source term: what stands in its place, and whether that was expected."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for match in matches:
+        found = match.target.text if match.target else " ".join(word.text for word in match.linked_words) or "–"
+        expected = "" if match.verdict == "kept" else f"expected: {match.expected}"
+        verdict = Text(match.verdict, _VERDICTS.get(match.verdict, ""))
+        table.add_row(Text(match.source.text), Text(found), verdict, Text(expected, "dim"))
+    return Group(table, Text("each term of the glossary, what stands in its place, and whether it is right", "dim"))
 
 
 def caption_view(caption: Caption, picture: bytes, *, every_layer: bool) -> RenderableType:

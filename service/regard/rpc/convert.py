@@ -162,7 +162,7 @@ def axis_message(axis: Axis) -> attention_pb2.Axis:
     """Return the elements of an axis as a message."""
     return attention_pb2.Axis(
         axis=AXES[axis.name],
-        segments=[_segment(segment) for segment in axis.segments],
+        segments=[segment(one) for one in axis.segments],
         grid=_grid(axis.grid) if axis.grid else None,
         frames=_frames(axis.frames) if axis.frames else None,
     )
@@ -171,23 +171,26 @@ def axis_message(axis: Axis) -> attention_pb2.Axis:
 def alignment(found: Alignment) -> alignment_pb2.Alignment:
     """Return which words go together as a message."""
     return alignment_pb2.Alignment(
-        source_words=[_segment(word) for word in found.source_words],
-        target_words=[_segment(word) for word in found.target_words],
+        source_words=[segment(word) for word in found.source_words],
+        target_words=[segment(word) for word in found.target_words],
         links=[
             alignment_pb2.AlignmentLink(source_word=link.source, target_word=link.target, weight=link.weight)
             for link in found.links
         ],
+        source_coverage=found.coverage,
+        target_confidence=found.confidence,
     )
 
 
-def _segment(segment: Segment) -> attention_pb2.Segment:
+def segment(one: Segment) -> attention_pb2.Segment:
+    """Return a token or a word as a message."""
     return attention_pb2.Segment(
-        text=segment.text,
-        start=segment.start,
-        end=segment.end,
-        special=segment.special,
-        token_id=segment.token_id,
-        part=segment.part,
+        text=one.text,
+        start=one.start,
+        end=one.end,
+        special=one.special,
+        token_id=one.token_id,
+        part=one.part,
     )
 
 

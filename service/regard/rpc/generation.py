@@ -9,25 +9,24 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from regard.attention.alignment import align
 from regard.attention.axes import Passage
-from regard.attention.heads import alignment_of, tap_name
 from regard.engine.interventions import Interventions
 from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TokenEvent
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Unread
 from regard.errors import EngineError
-from regard.manifest import AlignmentSpec, GenerationSpec, Manifest, Task
+from regard.manifest import GenerationSpec, Manifest, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
 from regard.rpc.interventions import InterventionOrder, intervention_order
 from regard.rpc.options import search_options, stops_of
 from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
+from regard.rpc.sampling import HealthSample, draw_sample
+from regard.rpc.words import WordsOrder
 from regard.text.codec import TextCodec
 from regard.text.stops import StopFilter, StopStrings
 from regard.v1 import (
-    alignment_pb2,
     attention_pb2,
     attribution_pb2,
     caption_pb2,
@@ -64,7 +63,10 @@ class GenerateOrder(Order):
     token_logprobs: bool
     options_behind: Callable[[int], GenerationOptions] | None = None
     """The options behind a prompt of so many tokens, which takes the start token's place; None if none does."""
-    alignment: AlignmentSpec | None = None
+    words: WordsOrder | None = None
+    """What is told of a translation's words, if anything is."""
+    sample: HealthSample | None = None
+    """What the health of attention is measured by, if this request is one of those where it is."""
     interventions: InterventionOrder | None = None
 
     def foreseen(self, positions: int) -> GenerateRequest:
@@ -82,9 +84,7 @@ class GenerateOrder(Order):
         return GenerateRequest(
             source=reading.source,
             options=self.options_behind(reading.source.length) if self.options_behind else self.options,
-            taps=self.tap_names | {tap_name(head) for head in self.alignment.heads}
-            if self.alignment
-            else self.tap_names,
+            taps=self.tap_names.union(*(looking.tap_names for looking in (self.words, self.sample) if looking)),
             deadline=self.call.deadline,
             streaming=streaming,
             client=self.call.client,
@@ -110,11 +110,6 @@ class Product:
         """The attention of the best sequence, if it was asked for."""
         return self.best.attention if self.best.HasField("attention") else None
 
-    @property
-    def alignment(self) -> alignment_pb2.Alignment | None:
-        """The alignment of the best sequence, if it was asked for."""
-        return self.best.alignment if self.best.HasField("alignment") else None
-
 
 class Generations:
     """Runs the inputs of generating services; each is a coroutine that reads it."""
@@ -132,13 +127,13 @@ class Generations:
         streaming: bool,
         truncate: bool = False,
         beginning: Callable[[Manifest], Mapping[str, Any]] | None = None,
-        alignment_field: str | None = None,
         interventions: Sequence[intervention_pb2.Intervention] = (),
+        words: Callable[[Manifest], WordsOrder | None] | None = None,
     ) -> GenerateOrder:
         """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do.
 
-        `beginning` gives the options of how every output begins, whatever its own prefix; `alignment_field`
-        is the field, if any, that asks for the alignment of words.
+        `beginning` gives the options of how every output begins, whatever its own prefix; `words` what is
+        told of a translation's words.
         """
         asked = request.generation
         order = self._resources.order(
@@ -153,7 +148,10 @@ class Generations:
         codec, spec = order.model.text, order.model.manifest.generation
         if spec is None or codec is None:
             raise EngineError(f"package {order.model.label} does not say how to generate text")
-        fixed = beginning(order.model.manifest) if beginning else {}
+        manifest, settings = order.model.manifest, self._resources.settings
+        fixed = beginning(manifest) if beginning else {}
+        told = words(manifest) if words else None
+        tapped = order.attention is not None or told is not None
 
         def options(prompt_tokens: int) -> GenerationOptions:
             return search_options(asked, spec, codec, streaming=streaming, fixed=fixed, prompt_tokens=prompt_tokens)
@@ -169,7 +167,8 @@ class Generations:
             stops_of(asked),
             asked.token_logprobs or asked.top_logprobs > 0,
             options if task is Task.COMPLETION else None,
-            alignment_of(order.model.manifest, alignment_field) if alignment_field else None,
+            told,
+            draw_sample(manifest, settings.attention_health_share, tapped=tapped),
             intervention_order(interventions, order.model.manifest),
         )
 
@@ -218,8 +217,11 @@ class Generations:
         self._resources.metrics.time_to_first_token_seconds.labels(labels.model, labels.version).observe(seconds)
 
     async def _finish(self, order: GenerateOrder, reading: Reading, generation: Generation, field: str) -> Product:
-        product = await self._resources.offload(_produce, order, reading, generation, field)
         metrics, labels = self._resources.metrics, order.model.labels
+        product = await self._resources.offload(_produce, order, reading, generation, field)
+        if order.sample is not None:
+            health = await self._resources.offload(order.sample.measure, order.codec, generation.best, reading.passage)
+            metrics.attention_measured(labels, health)
         metrics.input_served(labels, product.source_tokens, generation.phases)
         generated = sum(len(sequence.token_ids) for sequence in generation.sequences)
         metrics.generated_tokens.labels(labels.model, labels.version).inc(generated)
@@ -265,20 +267,23 @@ def _produce(order: GenerateOrder, reading: Reading, generation: Generation, fie
 def _sequence(
     order: GenerateOrder, reading: Reading, sequence: GeneratedSequence, field: str
 ) -> generation_pb2.GeneratedSequence:
-    codec, attention, alignment = order.codec, None, None
-    if order.attention is None and order.alignment is None:
+    codec, attention = order.codec, None
+    told: Mapping[str, Any] = {}
+    if order.attention is None and order.words is None:
         text = _cut(order, codec.decode(sequence.token_ids))
     else:
-        whole, segments = codec.segments_of(sequence.token_ids)
+        copying = order.words is not None and order.words.replace_unknowns
+        whole, segments = codec.segments_of(sequence.token_ids, unknowns=copying)
         text = _cut(order, whole)
         source, target = reading.passage, Passage(text, tuple(segment.within(len(text)) for segment in segments))
+        if order.words is not None and isinstance(source, Passage):
+            target, told = order.words.tell(codec, sequence, source, target)
+            text = target.text
         if order.attention is not None:
             start = None if order.options_behind else codec.special_segment(order.spec.start_token_id)
             attention = order.attention.fill(
                 order.model.package, sequence.taps, source, field, target=target, start=start
             )
-        if order.alignment is not None and isinstance(source, Passage):
-            alignment = convert.alignment(align(order.alignment, sequence.taps, source, target))
     return generation_pb2.GeneratedSequence(
         text=text,
         finish_reason=convert.FINISH_REASONS[sequence.finish_reason],
@@ -287,7 +292,7 @@ def _sequence(
         score=sequence.score,
         tokens=convert.tokens(sequence, codec.spelling) if order.token_logprobs else (),
         attention=attention,
-        alignment=alignment,
+        **told,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from regard.errors import RegardError
 from regard.manifest import Task
@@ -13,6 +14,7 @@ from regard.rpc.inputs import gather, merge
 from regard.rpc.interceptor import Context
 from regard.rpc.markup import mark
 from regard.rpc.resources import Resources
+from regard.rpc.words import words_order
 from regard.text.markup.document import Markup, read_document
 from regard.v1 import translation_pb2, translation_pb2_grpc
 
@@ -29,7 +31,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
     ) -> translation_pb2.TranslateResponse:
         """Return a result for each text."""
         markup = convert.markup_of(request.markup)
-        order = self._order(request, streaming=False, marked=markup is not None)
+        order = self._order(request, streaming=False)
         outcomes = await gather(
             self._generations.run(order, self._resources.read_text(order, text, field), field)
             if markup is None
@@ -80,7 +82,6 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
         request: translation_pb2.TranslateRequest | translation_pb2.StreamTranslateRequest,
         *,
         streaming: bool,
-        marked: bool = False,
     ) -> GenerateOrder:
         return self._generations.order(
             request,
@@ -89,8 +90,8 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
             field="texts",
             streaming=streaming,
             truncate=request.truncate,
-            alignment_field="markup" if marked else "alignment" if request.alignment else None,
             interventions=request.interventions,
+            words=partial(words_order, request),
         )
 
 
@@ -101,17 +102,20 @@ def _fields(
 
 
 def _translation(product: Product) -> translation_pb2.Translation:
+    best = product.best
     return translation_pb2.Translation(
-        text=product.best.text,
-        finish_reason=product.best.finish_reason,
+        text=best.text,
+        finish_reason=best.finish_reason,
         source_tokens=product.source_tokens,
-        target_tokens=product.best.target_tokens,
-        log_probability=product.best.log_probability,
-        score=product.best.score,
+        target_tokens=best.target_tokens,
+        log_probability=best.log_probability,
+        score=best.score,
         truncated=product.truncated,
-        tokens=product.best.tokens,
+        tokens=best.tokens,
         attention=product.attention,
-        alignment=product.alignment,
+        alignment=best.alignment if best.HasField("alignment") else None,
+        quality=best.quality if best.HasField("quality") else None,
+        glossary=best.glossary,
         further_sequences=product.further,
         timing=product.timing,
     )

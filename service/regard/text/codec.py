@@ -296,16 +296,27 @@ class TextCodec:
         """Return a new detokenizer, for one output."""
         return Detokenizer(self._vocabulary)
 
-    def segments_of(self, token_ids: Sequence[int]) -> tuple[str, tuple[Segment, ...]]:
+    @property
+    def unknown_id(self) -> int | None:
+        """The token that stands for what the vocabulary doesn't know; None if it knows everything."""
+        return self._vocabulary.unknown_id
+
+    def is_silent(self, token_id: int) -> bool:
+        """Whether decoding leaves a token out."""
+        return self._vocabulary.is_silent(token_id)
+
+    def segments_of(self, token_ids: Sequence[int], *, unknowns: bool = False) -> tuple[str, tuple[Segment, ...]]:
         """Return the text of `token_ids` and a segment for each of them.
 
-        Tokens that share a character all span it. Special are those that decoding leaves out.
+        Tokens that share a character all span it. Special are those that decoding leaves out: with
+        `unknowns`, the unknown token isn't one, but spelled out in the text.
         """
-        text = self.decode(token_ids)
+        vocabulary = self._vocabulary.with_unknowns if unknowns else self._vocabulary
+        text = vocabulary.decode(token_ids)
         segments = []
-        for token_id, span in zip(token_ids, spans_of(self._vocabulary, token_ids), strict=True):
+        for token_id, span in zip(token_ids, spans_of(vocabulary, token_ids), strict=True):
             start, end = trim(text, *span)
-            silent = self._vocabulary.is_silent(token_id)
+            silent = vocabulary.is_silent(token_id)
             segments.append(Segment(self.spelling(token_id), start, end, silent, token_id))
         return text, tuple(segments)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -51,9 +51,15 @@ class Vocabulary:
             unknown_id=_unknown_of(tokenizer, description["model"]),
         )
 
+    @property
+    def with_unknowns(self) -> Vocabulary:
+        """The same vocabulary, of texts in which the unknown token is spelled out."""
+        return replace(self, special_ids=self.special_ids - {self.unknown_id})
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of `token_ids`, without special tokens."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        spoken = [token_id for token_id in token_ids if token_id not in self.special_ids]
+        return str(self.tokenizer.decode(spoken, skip_special_tokens=False))
 
     def is_silent(self, token_id: int) -> bool:
         """Whether decoding leaves the token out: it is special, or not in the vocabulary."""

@@ -12,10 +12,10 @@ from tokenizers.pre_tokenizers import Split
 from regard.text.segment import Segment
 
 # Scripts that put no space between words: each character is a word, unless one token spans several.
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_SPACED = rf"[\w&&[^{_UNSPACED}]]+"
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+SPACED = rf"[\w&&[^{UNSPACED}]]+"
 # \X is a user-perceived character, such as an emoji with its skin tone (UAX 29, section 3).
-_WORD = Split(Regex(rf"(?=[{_UNSPACED}])\X|{_SPACED}(?:['’-]{_SPACED})*|(?!\s)\X"), "isolated")
+_WORD = Split(Regex(rf"(?=[{UNSPACED}])\X|{SPACED}(?:['’-]{SPACED})*|(?!\s)\X"), "isolated")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from regard.v1 import attention_pb2 as regard_dot_v1_dot_attention__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19regard/v1/alignment.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\"\x88\x01\n\tAlignment\x12(\n\x0csource_words\x18\x01 \x03(\x0b\x32\x12.regard.v1.Segment\x12(\n\x0ctarget_words\x18\x02 \x03(\x0b\x32\x12.regard.v1.Segment\x12\'\n\x05links\x18\x03 \x03(\x0b\x32\x18.regard.v1.AlignmentLink\"I\n\rAlignmentLink\x12\x13\n\x0bsource_word\x18\x01 \x01(\r\x12\x13\n\x0btarget_word\x18\x02 \x01(\r\x12\x0e\n\x06weight\x18\x03 \x01(\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19regard/v1/alignment.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\"\xbc\x01\n\tAlignment\x12(\n\x0csource_words\x18\x01 \x03(\x0b\x32\x12.regard.v1.Segment\x12(\n\x0ctarget_words\x18\x02 \x03(\x0b\x32\x12.regard.v1.Segment\x12\'\n\x05links\x18\x03 \x03(\x0b\x32\x18.regard.v1.AlignmentLink\x12\x17\n\x0fsource_coverage\x18\x04 \x03(\x02\x12\x19\n\x11target_confidence\x18\x05 \x03(\x02\"I\n\rAlignmentLink\x12\x13\n\x0bsource_word\x18\x01 \x01(\r\x12\x13\n\x0btarget_word\x18\x02 \x01(\r\x12\x0e\n\x06weight\x18\x03 \x01(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.alignment_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ALIGNMENT']._serialized_start=68
-  _globals['_ALIGNMENT']._serialized_end=204
-  _globals['_ALIGNMENTLINK']._serialized_start=206
-  _globals['_ALIGNMENTLINK']._serialized_end=279
+  _globals['_ALIGNMENT']._serialized_end=256
+  _globals['_ALIGNMENTLINK']._serialized_start=258
+  _globals['_ALIGNMENTLINK']._serialized_end=331
 # @@protoc_insertion_point(module_scope)

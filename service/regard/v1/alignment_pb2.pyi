@@ -30,6 +30,8 @@ class Alignment(_message.Message):
     SOURCE_WORDS_FIELD_NUMBER: _builtins.int
     TARGET_WORDS_FIELD_NUMBER: _builtins.int
     LINKS_FIELD_NUMBER: _builtins.int
+    SOURCE_COVERAGE_FIELD_NUMBER: _builtins.int
+    TARGET_CONFIDENCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def source_words(self) -> _containers.RepeatedCompositeFieldContainer[_attention_pb2.Segment]:
         """The words of the source, in order. A word is a run of letters and digits with inner apostrophes
@@ -44,16 +46,30 @@ class Alignment(_message.Message):
     def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___AlignmentLink]:
         """The links, in order of their target word, then of their source word."""
 
+    @_builtins.property
+    def source_coverage(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For each source word, how much attention all target words together paid to it, from 0 to 1, where
+        more counts as 1: a word close to 0 was hardly looked at, and may have been left out.
+        """
+
+    @_builtins.property
+    def target_confidence(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """For each target word, its probability, given all that comes before: the product of its tokens', from
+        0 to 1. A forced token's counts as 1.
+        """
+
     def __init__(
         self,
         *,
         source_words: _abc.Iterable[_attention_pb2.Segment] | None = ...,
         target_words: _abc.Iterable[_attention_pb2.Segment] | None = ...,
         links: _abc.Iterable[Global___AlignmentLink] | None = ...,
+        source_coverage: _abc.Iterable[_builtins.float] | None = ...,
+        target_confidence: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["links", b"links", "source_words", b"source_words", "target_words", b"target_words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["links", b"links", "source_coverage", b"source_coverage", "source_words", b"source_words", "target_confidence", b"target_confidence", "target_words", b"target_words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,29 +24,31 @@ _sym_db = _symbol_database.Default()
 
 from regard.v1 import alignment_pb2 as regard_dot_v1_dot_alignment__pb2
 from regard.v1 import attention_pb2 as regard_dot_v1_dot_attention__pb2
+from regard.v1 import glossary_pb2 as regard_dot_v1_dot_glossary__pb2
+from regard.v1 import quality_pb2 as regard_dot_v1_dot_quality__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aregard/v1/generation.proto\x12\tregard.v1\x1a\x19regard/v1/alignment.proto\x1a\x19regard/v1/attention.proto\"\xb9\x07\n\x11GenerationOptions\x12\x16\n\x0emax_new_tokens\x18\x01 \x01(\r\x12\x1b\n\x0emin_new_tokens\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x16\n\tnum_beams\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x30\n\x0e\x65\x61rly_stopping\x18\x05 \x01(\x0e\x32\x18.regard.v1.EarlyStopping\x12\x1c\n\x14num_return_sequences\x18\x06 \x01(\r\x12\x16\n\tdo_sample\x18\x07 \x01(\x08H\x03\x88\x01\x01\x12\x18\n\x0btemperature\x18\x08 \x01(\x01H\x04\x88\x01\x01\x12\x12\n\x05top_k\x18\t \x01(\rH\x05\x88\x01\x01\x12\x12\n\x05top_p\x18\n \x01(\x01H\x06\x88\x01\x01\x12\x12\n\x05min_p\x18\x0b \x01(\x01H\x07\x88\x01\x01\x12\x11\n\x04seed\x18\x0c \x01(\x04H\x08\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\r \x01(\x01H\t\x88\x01\x01\x12!\n\x14no_repeat_ngram_size\x18\x0e \x01(\rH\n\x88\x01\x01\x12\x11\n\tbad_words\x18\x0f \x03(\t\x12*\n\rbad_words_ids\x18\x10 \x03(\x0b\x32\x13.regard.v1.TokenIds\x12\x17\n\x0fsuppress_tokens\x18\x11 \x03(\r\x12 \n\x13\x66orced_bos_token_id\x18\x12 \x01(\rH\x0b\x88\x01\x01\x12 \n\x13\x66orced_eos_token_id\x18\x13 \x01(\rH\x0c\x88\x01\x01\x12\x17\n\x0ftarget_language\x18\x14 \x01(\t\x12\x15\n\rtarget_prefix\x18\x15 \x01(\t\x12\x14\n\x0cstop_strings\x18\x16 \x03(\t\x12\"\n\x15\x61lternatives_position\x18\x17 \x01(\rH\r\x88\x01\x01\x12\x16\n\x0etoken_logprobs\x18\x18 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x19 \x01(\rB\x11\n\x0f_min_new_tokensB\x0c\n\n_num_beamsB\x11\n\x0f_length_penaltyB\x0c\n\n_do_sampleB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x07\n\x05_seedB\x15\n\x13_repetition_penaltyB\x17\n\x15_no_repeat_ngram_sizeB\x16\n\x14_forced_bos_token_idB\x16\n\x14_forced_eos_token_idB\x18\n\x16_alternatives_position\"\x1d\n\x08TokenIds\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\x8d\x02\n\x11GeneratedSequence\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x17.regard.v1.FinishReason\x12\x15\n\rtarget_tokens\x18\x03 \x01(\r\x12\x17\n\x0flog_probability\x18\x04 \x01(\x01\x12\r\n\x05score\x18\x05 \x01(\x01\x12)\n\x06tokens\x18\x06 \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\'\n\tattention\x18\x07 \x01(\x0b\x32\x14.regard.v1.Attention\x12\'\n\talignment\x18\x08 \x01(\x0b\x32\x14.regard.v1.Alignment\"E\n\nTokenDelta\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x17\n\x0flog_probability\x18\x03 \x01(\x01\"y\n\x0eGeneratedToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\t\x12\x17\n\x0flog_probability\x18\x03 \x01(\x01\x12-\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x17.regard.v1.TokenLogprob\"H\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\t\x12\x17\n\x0flog_probability\x18\x03 \x01(\x01*|\n\rEarlyStopping\x12\x1e\n\x1a\x45\x41RLY_STOPPING_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45\x41RLY_STOPPING_FALSE\x10\x01\x12\x17\n\x13\x45\x41RLY_STOPPING_TRUE\x10\x02\x12\x18\n\x14\x45\x41RLY_STOPPING_NEVER\x10\x03*\x89\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x46INISH_REASON_END_OF_SENTENCE\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aregard/v1/generation.proto\x12\tregard.v1\x1a\x19regard/v1/alignment.proto\x1a\x19regard/v1/attention.proto\x1a\x18regard/v1/glossary.proto\x1a\x17regard/v1/quality.proto\"\xb9\x07\n\x11GenerationOptions\x12\x16\n\x0emax_new_tokens\x18\x01 \x01(\r\x12\x1b\n\x0emin_new_tokens\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x16\n\tnum_beams\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x30\n\x0e\x65\x61rly_stopping\x18\x05 \x01(\x0e\x32\x18.regard.v1.EarlyStopping\x12\x1c\n\x14num_return_sequences\x18\x06 \x01(\r\x12\x16\n\tdo_sample\x18\x07 \x01(\x08H\x03\x88\x01\x01\x12\x18\n\x0btemperature\x18\x08 \x01(\x01H\x04\x88\x01\x01\x12\x12\n\x05top_k\x18\t \x01(\rH\x05\x88\x01\x01\x12\x12\n\x05top_p\x18\n \x01(\x01H\x06\x88\x01\x01\x12\x12\n\x05min_p\x18\x0b \x01(\x01H\x07\x88\x01\x01\x12\x11\n\x04seed\x18\x0c \x01(\x04H\x08\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\r \x01(\x01H\t\x88\x01\x01\x12!\n\x14no_repeat_ngram_size\x18\x0e \x01(\rH\n\x88\x01\x01\x12\x11\n\tbad_words\x18\x0f \x03(\t\x12*\n\rbad_words_ids\x18\x10 \x03(\x0b\x32\x13.regard.v1.TokenIds\x12\x17\n\x0fsuppress_tokens\x18\x11 \x03(\r\x12 \n\x13\x66orced_bos_token_id\x18\x12 \x01(\rH\x0b\x88\x01\x01\x12 \n\x13\x66orced_eos_token_id\x18\x13 \x01(\rH\x0c\x88\x01\x01\x12\x17\n\x0ftarget_language\x18\x14 \x01(\t\x12\x15\n\rtarget_prefix\x18\x15 \x01(\t\x12\x14\n\x0cstop_strings\x18\x16 \x03(\t\x12\"\n\x15\x61lternatives_position\x18\x17 \x01(\rH\r\x88\x01\x01\x12\x16\n\x0etoken_logprobs\x18\x18 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x19 \x01(\rB\x11\n\x0f_min_new_tokensB\x0c\n\n_num_beamsB\x11\n\x0f_length_penaltyB\x0c\n\n_do_sampleB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x07\n\x05_seedB\x15\n\x13_repetition_penaltyB\x17\n\x15_no_repeat_ngram_sizeB\x16\n\x14_forced_bos_token_idB\x16\n\x14_forced_eos_token_idB\x18\n\x16_alternatives_position\"\x1d\n\x08TokenIds\x12\x11\n\ttoken_ids\x18\x01 \x03(\r\"\xde\x02\n\x11GeneratedSequence\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x17.regard.v1.FinishReason\x12\x15\n\rtarget_tokens\x18\x03 \x01(\r\x12\x17\n\x0flog_probability\x18\x04 \x01(\x01\x12\r\n\x05score\x18\x05 \x01(\x01\x12)\n\x06tokens\x18\x06 \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\'\n\tattention\x18\x07 \x01(\x0b\x32\x14.regard.v1.Attention\x12\'\n\talignment\x18\x08 \x01(\x0b\x32\x14.regard.v1.Alignment\x12#\n\x07quality\x18\t \x01(\x0b\x32\x12.regard.v1.Quality\x12*\n\x08glossary\x18\n \x03(\x0b\x32\x18.regard.v1.GlossaryMatch\"E\n\nTokenDelta\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x17\n\x0flog_probability\x18\x03 \x01(\x01\"y\n\x0eGeneratedToken\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\t\x12\x17\n\x0flog_probability\x18\x03 \x01(\x01\x12-\n\x0ctop_logprobs\x18\x04 \x03(\x0b\x32\x17.regard.v1.TokenLogprob\"H\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\t\x12\x17\n\x0flog_probability\x18\x03 \x01(\x01*|\n\rEarlyStopping\x12\x1e\n\x1a\x45\x41RLY_STOPPING_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45\x41RLY_STOPPING_FALSE\x10\x01\x12\x17\n\x13\x45\x41RLY_STOPPING_TRUE\x10\x02\x12\x18\n\x14\x45\x41RLY_STOPPING_NEVER\x10\x03*\x89\x01\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x46INISH_REASON_END_OF_SENTENCE\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x1d\n\x19\x46INISH_REASON_STOP_STRING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EARLYSTOPPING']._serialized_start=1622
-  _globals['_EARLYSTOPPING']._serialized_end=1746
-  _globals['_FINISHREASON']._serialized_start=1749
-  _globals['_FINISHREASON']._serialized_end=1886
-  _globals['_GENERATIONOPTIONS']._serialized_start=96
-  _globals['_GENERATIONOPTIONS']._serialized_end=1049
-  _globals['_TOKENIDS']._serialized_start=1051
-  _globals['_TOKENIDS']._serialized_end=1080
-  _globals['_GENERATEDSEQUENCE']._serialized_start=1083
-  _globals['_GENERATEDSEQUENCE']._serialized_end=1352
-  _globals['_TOKENDELTA']._serialized_start=1354
-  _globals['_TOKENDELTA']._serialized_end=1423
-  _globals['_GENERATEDTOKEN']._serialized_start=1425
-  _globals['_GENERATEDTOKEN']._serialized_end=1546
-  _globals['_TOKENLOGPROB']._serialized_start=1548
-  _globals['_TOKENLOGPROB']._serialized_end=1620
+  _globals['_EARLYSTOPPING']._serialized_start=1754
+  _globals['_EARLYSTOPPING']._serialized_end=1878
+  _globals['_FINISHREASON']._serialized_start=1881
+  _globals['_FINISHREASON']._serialized_end=2018
+  _globals['_GENERATIONOPTIONS']._serialized_start=147
+  _globals['_GENERATIONOPTIONS']._serialized_end=1100
+  _globals['_TOKENIDS']._serialized_start=1102
+  _globals['_TOKENIDS']._serialized_end=1131
+  _globals['_GENERATEDSEQUENCE']._serialized_start=1134
+  _globals['_GENERATEDSEQUENCE']._serialized_end=1484
+  _globals['_TOKENDELTA']._serialized_start=1486
+  _globals['_TOKENDELTA']._serialized_end=1555
+  _globals['_GENERATEDTOKEN']._serialized_start=1557
+  _globals['_GENERATEDTOKEN']._serialized_end=1678
+  _globals['_TOKENLOGPROB']._serialized_start=1680
+  _globals['_TOKENLOGPROB']._serialized_end=1752
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,8 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from regard.v1 import alignment_pb2 as _alignment_pb2
 from regard.v1 import attention_pb2 as _attention_pb2
+from regard.v1 import glossary_pb2 as _glossary_pb2
+from regard.v1 import quality_pb2 as _quality_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -332,6 +334,8 @@ class GeneratedSequence(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     ALIGNMENT_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    GLOSSARY_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text, without a stop string that ended it."""
     finish_reason: Global___FinishReason.ValueType
@@ -353,6 +357,14 @@ class GeneratedSequence(_message.Message):
     def alignment(self) -> _alignment_pb2.Alignment:
         """Present if the request asked for alignment: that of this sequence."""
 
+    @_builtins.property
+    def quality(self) -> _quality_pb2.Quality:
+        """Present if the request asked for quality: that of this sequence."""
+
+    @_builtins.property
+    def glossary(self) -> _containers.RepeatedCompositeFieldContainer[_glossary_pb2.GlossaryMatch]:
+        """One for each occurrence of a term of the request's glossary in the source, in order."""
+
     def __init__(
         self,
         *,
@@ -364,10 +376,12 @@ class GeneratedSequence(_message.Message):
         tokens: _abc.Iterable[Global___GeneratedToken] | None = ...,
         attention: _attention_pb2.Attention | None = ...,
         alignment: _alignment_pb2.Alignment | None = ...,
+        quality: _quality_pb2.Quality | None = ...,
+        glossary: _abc.Iterable[_glossary_pb2.GlossaryMatch] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "finish_reason", b"finish_reason", "log_probability", b"log_probability", "score", b"score", "target_tokens", b"target_tokens", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "finish_reason", b"finish_reason", "glossary", b"glossary", "log_probability", b"log_probability", "quality", b"quality", "score", b"score", "target_tokens", b"target_tokens", "text", b"text", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,32 +25,34 @@ _sym_db = _symbol_database.Default()
 from regard.v1 import alignment_pb2 as regard_dot_v1_dot_alignment__pb2
 from regard.v1 import attention_pb2 as regard_dot_v1_dot_attention__pb2
 from regard.v1 import generation_pb2 as regard_dot_v1_dot_generation__pb2
+from regard.v1 import glossary_pb2 as regard_dot_v1_dot_glossary__pb2
 from regard.v1 import intervention_pb2 as regard_dot_v1_dot_intervention__pb2
 from regard.v1 import priority_pb2 as regard_dot_v1_dot_priority__pb2
+from regard.v1 import quality_pb2 as regard_dot_v1_dot_quality__pb2
 from regard.v1 import result_pb2 as regard_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bregard/v1/translation.proto\x12\tregard.v1\x1a\x19regard/v1/alignment.proto\x1a\x19regard/v1/attention.proto\x1a\x1aregard/v1/generation.proto\x1a\x1cregard/v1/intervention.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\xcd\x02\n\x10TranslateRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\x12\x11\n\talignment\x18\x0b \x01(\x08\x12!\n\x06markup\x18\x0c \x01(\x0e\x32\x11.regard.v1.Markup\x12.\n\rinterventions\x18\x14 \x03(\x0b\x32\x17.regard.v1.Intervention\"j\n\x11TranslateResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.regard.v1.TranslationResult\"t\n\x11TranslationResult\x12-\n\x0btranslation\x18\x01 \x01(\x0b\x32\x16.regard.v1.TranslationH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\x8d\x03\n\x0bTranslation\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x17.regard.v1.FinishReason\x12\x15\n\rsource_tokens\x18\x03 \x01(\r\x12\x15\n\rtarget_tokens\x18\x04 \x01(\r\x12\x17\n\x0flog_probability\x18\x05 \x01(\x01\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12\'\n\tattention\x18\x07 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x08 \x01(\x0b\x32\x11.regard.v1.Timing\x12\r\n\x05score\x18\t \x01(\x01\x12)\n\x06tokens\x18\n \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\x37\n\x11\x66urther_sequences\x18\x0b \x03(\x0b\x32\x1c.regard.v1.GeneratedSequence\x12\'\n\talignment\x18\x0c \x01(\x0b\x32\x14.regard.v1.Alignment\"\xb0\x02\n\x16StreamTranslateRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\x12\x11\n\talignment\x18\x0b \x01(\x08\x12.\n\rinterventions\x18\x14 \x03(\x0b\x32\x17.regard.v1.Intervention\"\xb5\x01\n\x17StreamTranslateResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\r\x12&\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.regard.v1.TokenDeltaH\x00\x12-\n\x0btranslation\x18\x03 \x01(\x0b\x32\x16.regard.v1.TranslationH\x00\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\x07\n\x05\x65vent*T\n\x06Markup\x12\x16\n\x12MARKUP_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMARKUP_NONE\x10\x01\x12\x0f\n\x0bMARKUP_HTML\x10\x02\x12\x10\n\x0cMARKUP_XLIFF\x10\x03\x32\xb8\x01\n\x12TranslationService\x12\x46\n\tTranslate\x12\x1b.regard.v1.TranslateRequest\x1a\x1c.regard.v1.TranslateResponse\x12Z\n\x0fStreamTranslate\x12!.regard.v1.StreamTranslateRequest\x1a\".regard.v1.StreamTranslateResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bregard/v1/translation.proto\x12\tregard.v1\x1a\x19regard/v1/alignment.proto\x1a\x19regard/v1/attention.proto\x1a\x1aregard/v1/generation.proto\x1a\x18regard/v1/glossary.proto\x1a\x1cregard/v1/intervention.proto\x1a\x18regard/v1/priority.proto\x1a\x17regard/v1/quality.proto\x1a\x16regard/v1/result.proto\"\xa4\x03\n\x10TranslateRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\x12\x11\n\talignment\x18\x0b \x01(\x08\x12!\n\x06markup\x18\x0c \x01(\x0e\x32\x11.regard.v1.Markup\x12\x0f\n\x07quality\x18\x0e \x01(\x08\x12*\n\x08glossary\x18\x0f \x03(\x0b\x32\x18.regard.v1.GlossaryEntry\x12\x18\n\x10replace_unknowns\x18\x10 \x01(\x08\x12.\n\rinterventions\x18\x14 \x03(\x0b\x32\x17.regard.v1.Intervention\"j\n\x11TranslateResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12-\n\x07results\x18\x02 \x03(\x0b\x32\x1c.regard.v1.TranslationResult\"t\n\x11TranslationResult\x12-\n\x0btranslation\x18\x01 \x01(\x0b\x32\x16.regard.v1.TranslationH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xde\x03\n\x0bTranslation\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x17.regard.v1.FinishReason\x12\x15\n\rsource_tokens\x18\x03 \x01(\r\x12\x15\n\rtarget_tokens\x18\x04 \x01(\r\x12\x17\n\x0flog_probability\x18\x05 \x01(\x01\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12\'\n\tattention\x18\x07 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x08 \x01(\x0b\x32\x11.regard.v1.Timing\x12\r\n\x05score\x18\t \x01(\x01\x12)\n\x06tokens\x18\n \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\x37\n\x11\x66urther_sequences\x18\x0b \x03(\x0b\x32\x1c.regard.v1.GeneratedSequence\x12\'\n\talignment\x18\x0c \x01(\x0b\x32\x14.regard.v1.Alignment\x12#\n\x07quality\x18\r \x01(\x0b\x32\x12.regard.v1.Quality\x12*\n\x08glossary\x18\x0e \x03(\x0b\x32\x18.regard.v1.GlossaryMatch\"\xed\x02\n\x16StreamTranslateRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\r\n\x05texts\x18\x03 \x03(\t\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\x12\x11\n\talignment\x18\x0b \x01(\x08\x12\x0f\n\x07quality\x18\x0e \x01(\x08\x12*\n\x08glossary\x18\x0f \x03(\x0b\x32\x18.regard.v1.GlossaryEntry\x12.\n\rinterventions\x18\x14 \x03(\x0b\x32\x17.regard.v1.Intervention\"\xb5\x01\n\x17StreamTranslateResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\r\x12&\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.regard.v1.TokenDeltaH\x00\x12-\n\x0btranslation\x18\x03 \x01(\x0b\x32\x16.regard.v1.TranslationH\x00\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\x07\n\x05\x65vent*T\n\x06Markup\x12\x16\n\x12MARKUP_UNSPECIFIED\x10\x00\x12\x0f\n\x0bMARKUP_NONE\x10\x01\x12\x0f\n\x0bMARKUP_HTML\x10\x02\x12\x10\n\x0cMARKUP_XLIFF\x10\x03\x32\xb8\x01\n\x12TranslationService\x12\x46\n\tTranslate\x12\x1b.regard.v1.TranslateRequest\x1a\x1c.regard.v1.TranslateResponse\x12Z\n\x0fStreamTranslate\x12!.regard.v1.StreamTranslateRequest\x1a\".regard.v1.StreamTranslateResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.translation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MARKUP']._serialized_start=1657
-  _globals['_MARKUP']._serialized_end=1741
-  _globals['_TRANSLATEREQUEST']._serialized_start=205
-  _globals['_TRANSLATEREQUEST']._serialized_end=538
-  _globals['_TRANSLATERESPONSE']._serialized_start=540
-  _globals['_TRANSLATERESPONSE']._serialized_end=646
-  _globals['_TRANSLATIONRESULT']._serialized_start=648
-  _globals['_TRANSLATIONRESULT']._serialized_end=764
-  _globals['_TRANSLATION']._serialized_start=767
-  _globals['_TRANSLATION']._serialized_end=1164
-  _globals['_STREAMTRANSLATEREQUEST']._serialized_start=1167
-  _globals['_STREAMTRANSLATEREQUEST']._serialized_end=1471
-  _globals['_STREAMTRANSLATERESPONSE']._serialized_start=1474
-  _globals['_STREAMTRANSLATERESPONSE']._serialized_end=1655
-  _globals['_TRANSLATIONSERVICE']._serialized_start=1744
-  _globals['_TRANSLATIONSERVICE']._serialized_end=1928
+  _globals['_MARKUP']._serialized_start=1937
+  _globals['_MARKUP']._serialized_end=2021
+  _globals['_TRANSLATEREQUEST']._serialized_start=256
+  _globals['_TRANSLATEREQUEST']._serialized_end=676
+  _globals['_TRANSLATERESPONSE']._serialized_start=678
+  _globals['_TRANSLATERESPONSE']._serialized_end=784
+  _globals['_TRANSLATIONRESULT']._serialized_start=786
+  _globals['_TRANSLATIONRESULT']._serialized_end=902
+  _globals['_TRANSLATION']._serialized_start=905
+  _globals['_TRANSLATION']._serialized_end=1383
+  _globals['_STREAMTRANSLATEREQUEST']._serialized_start=1386
+  _globals['_STREAMTRANSLATEREQUEST']._serialized_end=1751
+  _globals['_STREAMTRANSLATERESPONSE']._serialized_start=1754
+  _globals['_STREAMTRANSLATERESPONSE']._serialized_end=1935
+  _globals['_TRANSLATIONSERVICE']._serialized_start=2024
+  _globals['_TRANSLATIONSERVICE']._serialized_end=2208
 # @@protoc_insertion_point(module_scope)

@@ -11,8 +11,10 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from regard.v1 import alignment_pb2 as _alignment_pb2
 from regard.v1 import attention_pb2 as _attention_pb2
 from regard.v1 import generation_pb2 as _generation_pb2
+from regard.v1 import glossary_pb2 as _glossary_pb2
 from regard.v1 import intervention_pb2 as _intervention_pb2
 from regard.v1 import priority_pb2 as _priority_pb2
+from regard.v1 import quality_pb2 as _quality_pb2
 from regard.v1 import result_pb2 as _result_pb2
 import builtins as _builtins
 import sys
@@ -74,6 +76,9 @@ class TranslateRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     ALIGNMENT_FIELD_NUMBER: _builtins.int
     MARKUP_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    GLOSSARY_FIELD_NUMBER: _builtins.int
+    REPLACE_UNKNOWNS_FIELD_NUMBER: _builtins.int
     INTERVENTIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
@@ -99,6 +104,16 @@ class TranslateRequest(_message.Message):
     text of nothing but markup; a model whose package was not calibrated.
     A stream can't place markup before its last token, so that StreamTranslate has no such field.
     """
+    quality: _builtins.bool
+    """Whether the results tell how good each translation seems, with warnings of what may be wrong. Default:
+    no. A model whose package was not calibrated is refused (INVALID_ARGUMENT).
+    """
+    replace_unknowns: _builtins.bool
+    """Whether what the model's vocabulary doesn't know is copied: a word of the translation that holds the
+    vocabulary's unknown token is replaced by the source word that this token attends to most, less what
+    all others do. Default: no. A model whose package was not calibrated is refused (INVALID_ARGUMENT).
+    A stream can't tell such a word before its last token, so that StreamTranslate has no such field.
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to translate, from 1 to the server's limit (by default 64)."""
@@ -110,6 +125,13 @@ class TranslateRequest(_message.Message):
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return. Default, if absent: none."""
+
+    @_builtins.property
+    def glossary(self) -> _containers.RepeatedCompositeFieldContainer[_glossary_pb2.GlossaryEntry]:
+        """How terms are to be translated, at most 1024 entries: the results tell for each occurrence of a source
+        term whether the words that translate it hold the expected one. Default: none. A model whose package
+        was not calibrated is refused (INVALID_ARGUMENT).
+        """
 
     @_builtins.property
     def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:
@@ -127,11 +149,14 @@ class TranslateRequest(_message.Message):
         priority: _priority_pb2.Priority.ValueType = ...,
         alignment: _builtins.bool = ...,
         markup: Global___Markup.ValueType = ...,
+        quality: _builtins.bool = ...,
+        glossary: _abc.Iterable[_glossary_pb2.GlossaryEntry] | None = ...,
+        replace_unknowns: _builtins.bool = ...,
         interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "interventions", b"interventions", "markup", b"markup", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "glossary", b"glossary", "interventions", b"interventions", "markup", b"markup", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "quality", b"quality", "replace_unknowns", b"replace_unknowns", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -205,6 +230,8 @@ class Translation(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     FURTHER_SEQUENCES_FIELD_NUMBER: _builtins.int
     ALIGNMENT_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    GLOSSARY_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The text, without a stop string that ended it."""
     finish_reason: _generation_pb2.FinishReason.ValueType
@@ -241,6 +268,16 @@ class Translation(_message.Message):
     def alignment(self) -> _alignment_pb2.Alignment:
         """Present if the request asked for alignment."""
 
+    @_builtins.property
+    def quality(self) -> _quality_pb2.Quality:
+        """Present if the request asked for quality."""
+
+    @_builtins.property
+    def glossary(self) -> _containers.RepeatedCompositeFieldContainer[_glossary_pb2.GlossaryMatch]:
+        """One for each occurrence of a term of the request's glossary in the source, in order. Offsets are those
+        of the text, and of the translation, without markup.
+        """
+
     def __init__(
         self,
         *,
@@ -256,10 +293,12 @@ class Translation(_message.Message):
         tokens: _abc.Iterable[_generation_pb2.GeneratedToken] | None = ...,
         further_sequences: _abc.Iterable[_generation_pb2.GeneratedSequence] | None = ...,
         alignment: _alignment_pb2.Alignment | None = ...,
+        quality: _quality_pb2.Quality | None = ...,
+        glossary: _abc.Iterable[_glossary_pb2.GlossaryMatch] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "timing", b"timing"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "quality", b"quality", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "finish_reason", b"finish_reason", "further_sequences", b"further_sequences", "log_probability", b"log_probability", "score", b"score", "source_tokens", b"source_tokens", "target_tokens", b"target_tokens", "text", b"text", "timing", b"timing", "tokens", b"tokens", "truncated", b"truncated"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "finish_reason", b"finish_reason", "further_sequences", b"further_sequences", "glossary", b"glossary", "log_probability", b"log_probability", "quality", b"quality", "score", b"score", "source_tokens", b"source_tokens", "target_tokens", b"target_tokens", "text", b"text", "timing", b"timing", "tokens", b"tokens", "truncated", b"truncated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,6 +316,8 @@ class StreamTranslateRequest(_message.Message):
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     ALIGNMENT_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    GLOSSARY_FIELD_NUMBER: _builtins.int
     INTERVENTIONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one translation model."""
@@ -290,6 +331,10 @@ class StreamTranslateRequest(_message.Message):
     """Whether the last event of each text tells which words translate which. Default: no. A model whose
     package was not calibrated is refused (INVALID_ARGUMENT).
     """
+    quality: _builtins.bool
+    """Whether the last event of each text tells how good its translation seems, with warnings of what may
+    be wrong. Default: no. A model whose package was not calibrated is refused (INVALID_ARGUMENT).
+    """
     @_builtins.property
     def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to translate, from 1 to the server's limit (by default 64)."""
@@ -301,6 +346,13 @@ class StreamTranslateRequest(_message.Message):
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
         """The attention to return with the last event of each text. Default, if absent: none."""
+
+    @_builtins.property
+    def glossary(self) -> _containers.RepeatedCompositeFieldContainer[_glossary_pb2.GlossaryEntry]:
+        """How terms are to be translated, at most 1024 entries: the last event of each text tells for each
+        occurrence of a source term whether the words that translate it hold the expected one. Default: none.
+        A model whose package was not calibrated is refused (INVALID_ARGUMENT).
+        """
 
     @_builtins.property
     def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:
@@ -317,11 +369,13 @@ class StreamTranslateRequest(_message.Message):
         truncate: _builtins.bool = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
         alignment: _builtins.bool = ...,
+        quality: _builtins.bool = ...,
+        glossary: _abc.Iterable[_glossary_pb2.GlossaryEntry] | None = ...,
         interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "glossary", b"glossary", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "quality", b"quality", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

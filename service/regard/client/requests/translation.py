@@ -11,7 +11,7 @@ from regard.client.requests.inputs import read_text
 from regard.client.requests.interventions import Intervention, intervention_messages
 from regard.client.requests.values import Priority, enum_value, priority_message
 from regard.errors import InvalidInputError
-from regard.v1 import translation_pb2
+from regard.v1 import glossary_pb2, translation_pb2
 
 Markup = Literal["none", "html", "xliff"]
 
@@ -35,6 +35,12 @@ class TranslateOptions(GenerationOptions, total=False):
     """What is changed in the model's attention. Default: nothing."""
     markup: Markup
     """What the texts are marked up with; it's carried over to the translation. Default: none. Not for streams."""
+    quality: bool
+    """Whether to tell how good each translation seems. Default: no."""
+    glossary: Sequence[tuple[str, str]]
+    """Terms of the source, and the terms that are expected in their places; a word may end in * for any ending."""
+    replace_unknowns: bool
+    """Whether to copy words that the model's vocabulary doesn't know. Default: no. Not for streams."""
 
 
 def translate_request(texts: Sequence[str], options: TranslateOptions) -> translation_pb2.TranslateRequest:
@@ -50,6 +56,9 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
         interventions=intervention_messages(options.get("interventions", ())),
         alignment=options.get("alignment", False),
         markup=_markup(options.get("markup", "none")),
+        quality=options.get("quality", False),
+        glossary=_glossary(options.get("glossary", ())),
+        replace_unknowns=options.get("replace_unknowns", False),
     )
 
 
@@ -59,6 +68,11 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
     if options.get("markup", "none") != "none":
         raise InvalidInputError(
             "markup: a stream can't place it before the last token; translate without streaming", field="markup"
+        )
+    if options.get("replace_unknowns"):
+        raise InvalidInputError(
+            "replace_unknowns: a stream can't tell such a word before the last token; translate without streaming",
+            field="replace_unknowns",
         )
     return translation_pb2.StreamTranslateRequest(
         model_name=options.get("model", ""),
@@ -70,7 +84,13 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
         truncate=options.get("truncate", False),
         interventions=intervention_messages(options.get("interventions", ())),
         alignment=options.get("alignment", False),
+        quality=options.get("quality", False),
+        glossary=_glossary(options.get("glossary", ())),
     )
+
+
+def _glossary(entries: Sequence[tuple[str, str]]) -> list[glossary_pb2.GlossaryEntry]:
+    return [glossary_pb2.GlossaryEntry(source=source, target=target) for source, target in entries]
 
 
 def _markup(word: Markup) -> translation_pb2.Markup.ValueType:

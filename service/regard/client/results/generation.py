@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from regard.answers import Alignment, GeneratedSequence, GeneratedToken, Link, TokenDelta, TokenLogprob
 from regard.client.results.attention import read_attention, read_segment
 from regard.client.results.names import read_name
+from regard.client.results.quality import read_glossary, read_quality
 from regard.v1 import alignment_pb2, generation_pb2
 
 
@@ -27,6 +28,8 @@ def read_sequences(sequences: Iterable[generation_pb2.GeneratedSequence]) -> tup
             tokens=read_tokens(sequence.tokens),
             attention=read_attention(sequence.attention) if sequence.HasField("attention") else None,
             alignment=read_alignment(sequence.alignment) if sequence.HasField("alignment") else None,
+            quality=read_quality(sequence.quality) if sequence.HasField("quality") else None,
+            glossary=read_glossary(sequence.glossary),
         )
         for sequence in sequences
     )
@@ -36,7 +39,7 @@ def read_alignment(sent: alignment_pb2.Alignment) -> Alignment:
     """Read which words translate which."""
     sources, targets = tuple(map(read_segment, sent.source_words)), tuple(map(read_segment, sent.target_words))
     links = tuple(Link(sources[link.source_word], targets[link.target_word], link.weight) for link in sent.links)
-    return Alignment(source_words=sources, target_words=targets, links=links)
+    return Alignment(sources, targets, links, tuple(sent.source_coverage), tuple(sent.target_confidence))
 
 
 def read_tokens(tokens: Iterable[generation_pb2.GeneratedToken]) -> tuple[GeneratedToken, ...]:

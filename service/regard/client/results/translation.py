@@ -7,6 +7,7 @@ from regard.client.failures import Failure
 from regard.client.results.attention import read_attention
 from regard.client.results.generation import read_alignment, read_delta, read_finish_reason, read_sequences, read_tokens
 from regard.client.results.outcome import read_failure, read_model_version, read_timing
+from regard.client.results.quality import read_glossary, read_quality
 from regard.v1 import translation_pb2
 
 
@@ -37,6 +38,8 @@ def read_translation(translation: translation_pb2.Translation, model: ModelVersi
         tokens=read_tokens(translation.tokens),
         further_sequences=read_sequences(translation.further_sequences),
         alignment=read_alignment(translation.alignment) if translation.HasField("alignment") else None,
+        quality=read_quality(translation.quality) if translation.HasField("quality") else None,
+        glossary=read_glossary(translation.glossary),
     )
 
 
