@@ -11,6 +11,7 @@ import pytest
 from tests.serving import serving
 
 from regard.client import AsyncClient, AttentionOptions, RequestFailed, Translation
+from regard.errors import InvalidInputError
 from regard.v1 import translation_pb2
 
 from .conftest import Serve
@@ -107,7 +108,8 @@ async def test_markup_goes_around_what_was_copied(client: AsyncClient) -> None:
         "My name is <b>山田</b>.", markup="html", replace_unknowns=True, target_prefix="Je m'appelle 山"
     )
 
-    assert "<b>山田</b>" in answer.text
+    assert "<b>山田" in answer.text
+    assert answer.text.count("</b>") == 1
 
 
 async def test_without_unknown_words_nothing_changes(client: AsyncClient) -> None:
@@ -125,7 +127,7 @@ async def test_a_stream_ends_with_quality_and_glossary(client: AsyncClient) -> N
     last = events[-1]
     assert isinstance(last, Translation)
     assert (last.quality, last.glossary) == (whole.quality, whole.glossary)
-    with pytest.raises(RequestFailed, match="replace_unknowns: a stream"):
+    with pytest.raises(InvalidInputError, match="replace_unknowns: a stream"):
         [event async for event in client.stream_translate(ORANGES, replace_unknowns=True)]
 
 

@@ -54,9 +54,10 @@ def test_an_unknown_word_is_the_one_that_it_looks_at(target: list[str], places: 
     source = passage("_I", "_am", "_Dvořák", "_Brno", ".")
     before = passage(*target)
 
-    after = copy_unknowns(SPEC, looking(*places, keys=6), source, before, UNKNOWN)
+    after, copied = copy_unknowns(SPEC, looking(*places, keys=6), source, before, UNKNOWN)
 
     assert after.text == text
+    assert set(copied) == {place for place, token in enumerate(target) if "<unk>" in token}
     for old, new in zip(before.segments, after.segments, strict=True):
         inside = "<unk>" in before.text[old.start : old.end]
         if inside:
@@ -81,4 +82,6 @@ def test_a_position_at_which_all_look_is_not_copied() -> None:
         np.float32,
     )
 
-    assert copy_unknowns(SPEC, weights, source, before, UNKNOWN).text == "Je suis Dvořák."
+    after, copied = copy_unknowns(SPEC, weights, source, before, UNKNOWN)
+
+    assert (after.text, copied) == ("Je suis Dvořák.", {2: 2})

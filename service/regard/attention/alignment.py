@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,18 +41,29 @@ class Alignment:
 
 
 def align(
-    spec: AlignmentSpec, weights: FloatArray, source: Passage, target: Passage, log_probabilities: Sequence[float]
+    spec: AlignmentSpec,
+    weights: FloatArray,
+    source: Passage,
+    target: Passage,
+    log_probabilities: Sequence[float],
+    copied: Mapping[int, int] | None = None,
 ) -> Alignment:
     """Return the alignment of two texts from the mean of the alignment heads, [T, S] tokens.
 
     The weights of a word's tokens are summed over source words and averaged over target words. The
-    `log_probabilities` are those of the target's T tokens.
+    `log_probabilities` are those of the target's T tokens. A target word with a token that was `copied` from
+    a source word, by the places of both, is linked to that word alone.
     """
     sources, targets = spoken_words(source), spoken_words(target)
     pooled = np.array(
         [[weights[np.ix_(row.tokens, column.tokens)].sum(axis=1).mean() for column in sources] for row in targets]
     ).reshape(len(targets), len(sources))
     linked, shares = spec.align(pooled)
+    for row, word in enumerate(targets):
+        places = [copied[token] for token in word.tokens if copied and token in copied]
+        if places:
+            linked[row] = False
+            linked[row, places] = True
     return Alignment(
         source_words=tuple(word.segment for word in sources),
         target_words=tuple(word.segment for word in targets),

@@ -16,18 +16,21 @@ from regard.text.segment import Segment
 
 @dataclass(slots=True)
 class _Gap:
-    """A part of the text that holds unknown tokens, and the place of the source word that is copied there."""
+    """A part of the text that holds unknown `tokens`, and the place of the source word that is copied there."""
 
     start: int
     end: int
     word: int
     share: float
+    tokens: list[int]
 
 
 def copy_unknowns(
     spec: AlignmentSpec, weights: FloatArray, source: Passage, target: Passage, unknown_id: int
-) -> Passage:
-    """Return `target` with a source word for each word that holds an unknown token.
+) -> tuple[Passage, dict[int, int]]:
+    """Return `target` with a source word for each word that holds an unknown token, and the places of both.
+
+    They are those of the unknown tokens, each with that of its source word among the spoken ones.
 
     In the text, unknown tokens are spelled out. Each takes the word that it attends to most (Luong et
     al. 2015, Addressing the rare word problem in neural machine translation, section 3; OpenNMT's
@@ -40,12 +43,15 @@ def copy_unknowns(
     gaps = _gaps(spec, weights, [word.tokens for word in words], target, unknown_id) if words else []
     text, copied_until = "", 0
     moves: list[tuple[_Gap, int, int]] = []
+    copied: dict[int, int] = {}
     for gap in gaps:
         text += target.text[copied_until : gap.start]
         start, copied_until = len(text), gap.end
         text += words[gap.word].segment.text
         moves.append((gap, start, len(text)))
-    return Passage(text + target.text[copied_until:], tuple(_moved(segment, moves) for segment in target.segments))
+        copied |= dict.fromkeys(gap.tokens, gap.word)
+    text += target.text[copied_until:]
+    return Passage(text, tuple(_moved(segment, moves) for segment in target.segments)), copied
 
 
 def _moved(segment: Segment, moves: Sequence[tuple[_Gap, int, int]]) -> Segment:
@@ -70,14 +76,16 @@ def _gaps(
         if segment.token_id != unknown_id or segment.start == segment.end:
             continue
         start, end = _widened(target.text, segment.start, segment.end)
-        found = _Gap(start, end, int(shares[row].argmax()), float(shares[row].max()))
+        found = _Gap(start, end, int(shares[row].argmax()), float(shares[row].max()), [row])
         last = gaps[-1] if gaps else None
         if last is not None and found.start < last.end:
             if found.share > last.share:
                 last.word, last.share = found.word, found.share
             last.end = max(last.end, found.end)
+            last.tokens.append(row)
         elif last is not None and found.word == last.word and not target.text[last.end : found.start].strip():
             last.end = found.end
+            last.tokens.append(row)
         else:
             gaps.append(found)
     return gaps

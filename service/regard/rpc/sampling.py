@@ -45,6 +45,7 @@ def draw_sample(manifest: Manifest, share: float, *, tapped: bool) -> HealthSamp
         names = frozenset(tap_name(head) for head in manifest.alignment.heads)
     else:
         names = frozenset(tap.name for tap in manifest.taps if tap.kind == "cross" and tap.graph == "step")
-    if not names or (manifest.graphs["step"].tap_graph is not None and not tapped):
+    apart = any(graph.tap_graph for graph in manifest.graphs.values())
+    if not names or (apart and not tapped):
         return None
     return HealthSample(names, manifest.alignment)

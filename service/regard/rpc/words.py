@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,10 @@ class WordsOrder:
     ) -> tuple[Passage, dict[str, Any]]:
         """Return a sequence's text with what is copied into it, and what its message tells, by field."""
         weights = mean_of_heads(self.spec, sequence.taps)
+        copied: Mapping[int, int] = {}
         if self.replace_unknowns and codec.unknown_id is not None:
-            target = copy_unknowns(self.spec, weights, source, target, codec.unknown_id)
-        alignment = align(self.spec, weights, source, target, sequence.log_probabilities)
+            target, copied = copy_unknowns(self.spec, weights, source, target, codec.unknown_id)
+        alignment = align(self.spec, weights, source, target, sequence.log_probabilities, copied)
         told: dict[str, Any] = {}
         if self.alignment:
             told["alignment"] = convert.alignment(alignment)
