@@ -73,6 +73,22 @@ def test_no_weight_is_further_off_than_declared(encoding: Encoding, weights: Arr
         assert (np.abs(read.weights - weights.astype(np.float64)) <= rows / 509 + 1e-30).all()
 
 
+@settings(max_examples=100, deadline=None)
+@given(weights=WEIGHTS)
+def test_a_float16_is_the_nearest(weights: Array) -> None:
+    """Bit by bit what NumPy makes of it, which takes longer."""
+    assert encode(weights, Encoding.FLOAT16).weights == weights.astype("<f2").tobytes()
+
+
+def test_every_float16_of_a_weight_and_what_is_between_two() -> None:
+    """From 0 to 1, each stays itself; halfway to the next it becomes the even one of both; in maps of any size."""
+    halves = np.arange(np.float16(1).view(np.uint16) + 1, dtype=np.uint16).view(np.float16).astype(np.float32)
+    between = np.concatenate([halves, (halves[:-1] + halves[1:]) / 2] * 3)[np.newaxis, np.newaxis]
+
+    assert between.size > 1 << 16
+    assert encode(between, Encoding.FLOAT16).weights == between.astype("<f2").tobytes()
+
+
 @pytest.mark.parametrize("encoding", Encoding)
 @settings(max_examples=100, deadline=None)
 @given(weights=WEIGHTS, top_k=st.integers(1, 7))

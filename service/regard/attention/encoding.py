@@ -16,6 +16,8 @@ _SCALE_BYTES = 4
 _STEPS = 255
 _FLOAT16_BITS = 11
 _SMALLEST_FLOAT16_STEP = -24
+_IN_CACHE = 1 << 15
+"""How many weights are turned into float16 at once."""
 
 
 class Encoding(StrEnum):
@@ -60,7 +62,7 @@ def encode(weights: FloatArray, encoding: Encoding, top_k: int = 0) -> EncodedMa
         case Encoding.FLOAT32:
             return EncodedMap(weights.shape, weights.astype("<f4", copy=False).tobytes(), key_indices, b"", 0.0)
         case Encoding.FLOAT16:
-            return EncodedMap(weights.shape, weights.astype("<f2").tobytes(), key_indices, b"", _float16_error(weights))
+            return EncodedMap(weights.shape, _halves(weights).tobytes(), key_indices, b"", _float16_error(weights))
         case Encoding.UINT8:
             scales, stored = _quantised(weights)
             # Half a step, and a little for the rounding of the division, the product and the scale itself.
@@ -102,6 +104,24 @@ def _quantised(weights: FloatArray) -> tuple[FloatArray, npt.NDArray[np.uint8]]:
     scales[scales < np.finfo(np.float32).tiny] = 0
     steps = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
     return scales, np.rint(weights * steps[..., np.newaxis]).astype(np.uint8)
+
+
+def _halves(weights: FloatArray) -> npt.NDArray[np.uint16]:
+    """Return the bits of the nearest float16 of weights from 0 to 65504, ties to even, in a row.
+
+    As `astype` does, which takes several times as long where many weights are below 2^-14. There a
+    float16 counts steps of 2^-24, to which a float32 between 0.5 and 1 is rounded as well; elsewhere
+    13 bits of the fraction go, and the exponent is 112 less.
+    """
+    flat, halves = weights.reshape(-1), np.empty(weights.size, "<u2")
+    for start in range(0, weights.size, _IN_CACHE):
+        part = flat[start : start + _IN_CACHE]
+        bits = part.view(np.uint32)
+        faint = (part + np.float32(0.5)).view(np.uint32) - np.float32(0.5).view(np.uint32)
+        odd = (bits >> 13) & 1
+        usual = (bits + (odd + np.uint32(0x0FFF)) - np.uint32(112 << 23)) >> 13
+        halves[start : start + _IN_CACHE] = np.where(part < np.float32(2**-14), faint, usual)
+    return halves
 
 
 def _float16_error(weights: FloatArray) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +142,23 @@ def test_an_answer_without_attention_is_refused():
 
     with pytest.raises(ReportError, match=r"answers\[1\] has no attention: ask for it"):
         describe([translation(), (source, replace(answer, attention=None))])
+
+
+def test_a_map_of_the_largest_weights_is_shown_with_all_keys():
+    """What did not come is 0 on the page, and counts among its weights."""
+    source, answer = translation()
+    whole = answer.attention.maps[-1]
+    places = np.argsort(-whole.weights, axis=2)[..., :2]
+    kept = np.take_along_axis(whole.weights, places, axis=2)
+    cut = replace(whole, weights=kept, key_indices=places.astype(np.uint32))
+
+    (described,) = describe([(source, replace(answer, attention=attention_of([cut])))])["answers"]
+
+    (one,) = described["maps"]
+    shown = np.frombuffer(base64.b64decode(one["weights"]), "<u2").reshape(one["shape"]) / 65535
+    expected = np.zeros_like(whole.weights)
+    np.put_along_axis(expected, places, kept, axis=2)
+    assert np.abs(shown - expected).max() <= one["error"]
 
 
 def test_too_many_weights_are_refused():
