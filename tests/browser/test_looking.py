@@ -236,6 +236,26 @@ def test_a_patch_of_a_classified_image_can_be_looked_with(open_report):
     assert figures(page, "Not in the image") == written([plane(answer, "self", "encoder", 1)[6, 0]])
 
 
+def test_patches_ask_where_the_keys_are_patches_alone(open_report):
+    """Without [CLS] among the keys, a patch of the picture and [CLS] beside it still ask, each without a tile."""
+    image, answer = image_classification()
+    maps = [
+        replace(one, key_axis="patches", keys=one.keys[1:], weights=one.weights[..., 1:])
+        for one in answer.attention.maps
+    ]
+    answer = replace(answer, attention=replace(answer.attention, granularity="patch", maps=tuple(maps)))
+    page = open_report((image, answer))
+    assert reading(page).startswith("[CLS] attends to row ")
+    box = page.locator(".picture-field").bounding_box()
+
+    page.locator(".picture-field").click(position={"x": box["width"] * 5.5 / 6, "y": box["height"] * 0.5 / 4})
+    page.mouse.move(5, 5)
+
+    most = int(plane(answer, "self", "encoder", 1)[6].argmax())
+    assert reading(page).startswith(f"row 1, column 6 attends to row {most // 6 + 1}, column {most % 6 + 1} ")
+    assert page.locator(".strip").count() == 0
+
+
 def test_the_index_leads_to_every_answer(open_report):
     """Every answer has a link by its text, under its task; following it shows the answer."""
     page = open_report(translation(), classification(), caption())

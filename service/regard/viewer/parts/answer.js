@@ -46,10 +46,13 @@ function sightOf(view, answer, loaded) {
     const picture = observing(view, new Picture(view, keys, answer, loaded)).root;
     const beside = element("div", { className: "beside" });
     const outside = () => observing(view, new Words(view, keys, queries === keys ? "both" : "key", "Not in the image")).root;
-    if (queries !== keys) beside.append(observing(view, new Words(view, queries, "query", titleOf(queries))).root);
+    if (queries !== keys) {
+        const title = queries.grid ? "Not in the image" : titleOf(queries);
+        beside.append(observing(view, new Words(view, queries, "query", title)).root);
+    }
     if (keys.words.length) beside.append(outside());
     beside.append(readingOf(view), ...classesOf(answer));
-    if (queries !== keys) beside.append(observing(view, new Strip(view, answer, loaded)).root);
+    if (!queries.grid) beside.append(observing(view, new Strip(view, answer, loaded)).root);
     return element("div", { className: "sight" }, picture, beside);
 }
 

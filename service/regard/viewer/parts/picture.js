@@ -19,7 +19,8 @@ class Picture {
         this.view = view;
         this.axis = axis;
         this.size = answer.picture;
-        this.isQuery = view.family.queries === axis;
+        const { queries } = view.family;
+        this.asking = queries.grid ? queries : null; // patches attend to patches: its own are the queries
         this.smooth = true;
         this.canvas = element("canvas");
         this.frame = element("div", { className: "frame" });
@@ -64,7 +65,7 @@ class Picture {
         this.canvas.height = Math.max(Math.round((this.size.height / side) * LONGEST_SIDE), 1);
         if (weights) paintVeil(this.canvas, this.axis.grid, weights, this.smooth, FINE);
         this.scale.textContent = weights ? `Darkest at 0, clear at ${figure(Math.max(...weights))}` : "";
-        const patch = this.axis.patches.indexOf(this.isQuery ? look.query : look.key);
+        const patch = this.#patchOf(look);
         this.frame.hidden = patch < 0;
         if (patch >= 0) this.#placeFrame(patch);
     }
@@ -81,8 +82,12 @@ class Picture {
     /** Looks with a patch where patches attend, at a patch where words attend to them. */
     #lookAt(patch) {
         if (patch === null) return null;
-        const index = this.axis.patches[patch];
-        return this.isQuery ? { query: index } : { query: this.view.pinned.query, key: index };
+        if (this.asking) return { query: this.asking.patches[patch] };
+        return { query: this.view.pinned.query, key: this.axis.patches[patch] };
+    }
+
+    #patchOf(look) {
+        return this.asking ? this.asking.patches.indexOf(look.query) : this.axis.patches.indexOf(look.key);
     }
 
     #patchAt(event) {
@@ -94,8 +99,7 @@ class Picture {
     }
 
     #cursor() {
-        const { look } = this.view;
-        return Math.max(this.axis.patches.indexOf(this.isQuery ? look.query : look.key), 0);
+        return Math.max(this.#patchOf(this.view.look), 0);
     }
 
     #walk(event) {
