@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 from regard.cli.demo.server import ServerProcess
 from regard.client import AttentionOptions, Client
@@ -50,12 +50,17 @@ def ask_example(page: Page, task: str) -> None:
     """Ask a task's first example, and wait for the answer."""
     choose(page, task)
     page.get_by_role("group", name="Examples").get_by_role("button").first.click()
-    page.locator("article").wait_for()
+    facts(page).wait_for()
 
 
 def show_options(page: Page) -> None:
     """Open the options."""
     page.get_by_text("More options").click()
+
+
+def facts(page: Page) -> Locator:
+    """Return the line about a stream that is there once it has ended."""
+    return page.locator(".facts:not(:empty)")
 
 
 def snippet(page: Page, way: str) -> str:
@@ -70,20 +75,18 @@ def client_of(server: ServerProcess) -> Client:
 
 
 def test_a_translation_streams_and_is_looked_at(open_playground, server):
-    """Tokens appear, and the words of the whole answer bear the weights that the client gets."""
+    """Tokens appear, and those of the whole answer bear the weights that the client gets."""
     page = open_playground()
     ask(page, SENTENCE)
-    page.locator("article").wait_for()
+    facts(page).wait_for()
     with client_of(server) as client:
-        answer = client.translate(SENTENCE, attention=AttentionOptions(granularity="word"))
+        answer = client.translate(SENTENCE, attention=AttentionOptions())
 
     tokens = page.locator(".live .token")
     assert "".join(tokens.all_text_contents()) == answer.text
     assert tokens.count() == answer.target_tokens
-    target = answer.text.split()[2]
-    word(page, "Output", target).hover()
-    weights = plane(answer, "cross", "decoder", 1)
-    assert figures(page, "Source") == written(weights[2])
+    page.get_by_role("group", name="Output", exact=True).get_by_role("button").nth(2).hover()
+    assert figures(page, "Source") == written(plane(answer, "cross", "decoder", 1)[2])
     assert page.locator(".head").count() == 2 * (1 + 4)
 
 
@@ -106,9 +109,9 @@ def test_a_chosen_image_is_captioned(open_playground, server, tmp_path):
     page = open_playground()
     choose(page, "Caption")
     page.get_by_label("Image", exact=True).set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": image})
-    page.locator("article").wait_for()
+    facts(page).wait_for()
     with client_of(server) as client:
-        answer = client.caption(image, attention=AttentionOptions(granularity="word"))
+        answer = client.caption(image, attention=AttentionOptions())
 
     assert "".join(page.locator(".live .token").all_text_contents()) == answer.text
     page.get_by_role("button", name="Show patches").click()
@@ -134,7 +137,7 @@ def test_an_image_can_be_dropped(open_playground):
     )
     page.locator(".drop").dispatch_event("drop", {"dataTransfer": held})
 
-    page.locator("article").wait_for()
+    facts(page).wait_for()
     assert page.get_by_alt_text("the image to ask about").is_visible()
     assert "'dropped scene.png'" in snippet(page, "grpcurl")
 
@@ -148,7 +151,7 @@ def test_another_layer_and_kind_is_asked_for(open_playground):
     page.locator("[data-field='attention.reduction'] select").select_option("MEAN")
     page.locator("[data-field='attention.granularity'] select").select_option("TOKEN")
     ask(page, SENTENCE)
-    page.locator("article").wait_for()
+    facts(page).wait_for()
 
     assert page.locator(".head").count() == 1
     assert page.get_by_role("button", name="layer 1, mean of heads").is_visible()
@@ -162,7 +165,7 @@ def test_alignment_heads_leave_no_other_choice(open_playground):
     show_options(page)
     page.locator("[data-field='attention.reduction'] select").select_option("ALIGNMENT_HEADS")
     ask(page, SENTENCE)
-    page.locator("article").wait_for()
+    facts(page).wait_for()
 
     assert page.locator("[data-field='attention.layers'] select").is_disabled()
     assert page.locator(".head").count() == 1
@@ -297,7 +300,7 @@ def send_something(page: Page, task: str, directory: Path) -> Request:
             page.get_by_label("Image", exact=True).set_input_files(file)
         else:
             ask(page, HOSTILE)
-    page.locator("article").wait_for()
+    facts(page).wait_for()
     return sent.value
 
 
@@ -305,7 +308,7 @@ def test_hostile_text_is_text(open_playground):
     """Markup in a text or in an answer is shown as it was written and makes no element."""
     page = open_playground()
     ask(page, HOSTILE)
-    page.locator("article").wait_for()
+    facts(page).wait_for()
 
     assert page.locator("main img, main b").count() == 0
     assert "</script><img" in page.get_by_label("Text", exact=True).input_value()

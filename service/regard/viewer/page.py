@@ -40,12 +40,12 @@ class Page:
 
 
 def make_page(
-    parts: Traversable, scripts: Sequence[str], document: Mapping[str, Any], *, connect: str = "'none'", **more: str
+    parts: Traversable, scripts: Sequence[str], document: Mapping[str, Any], *, connect: str = "'none'"
 ) -> Page:
     """Return the page of a directory's `page.html` and `page.css`, its `scripts` behind the viewer's own.
 
     No text of `document` can end the element that holds it. The page runs its own script alone, and
-    talks to `connect` alone. `more` is put into the page's HTML as it is.
+    talks to `connect` alone.
     """
     viewer = files(__package__).joinpath("parts")
     style = "\n".join((_read(viewer, "viewer.css"), _read(parts, "page.css")))
@@ -55,7 +55,7 @@ def make_page(
         f"img-src data:; connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
     html = Template(_read(parts, "page.html")).substitute(
-        more, policy=policy, style=style, script=script, version=__version__, document=embed_json(document)
+        policy=policy, style=style, script=script, version=__version__, document=embed_json(document)
     )
     return Page(html, policy)
 

@@ -3,7 +3,7 @@
 const TASKS = { translation: "Translation", caption: "Caption", classification: "Classification" };
 const TITLES = { source: "Source", target: "Output", decoder_input: "Output so far" };
 
-/** Returns the element that shows one answer, and a function that draws it anew. */
+/** Returns the element that shows one answer, the view of it, and a function that draws it anew. */
 function showAnswer(answer) {
     const view = new View(familiesOf(answer));
     const loaded = answer.picture && loadPicture(answer.picture);
@@ -17,7 +17,7 @@ function showAnswer(answer) {
         provenance(answer),
     );
     set();
-    return { root, redraw: () => view.redraw() };
+    return { root, view, redraw: () => view.redraw() };
 
     function set() {
         view.release();

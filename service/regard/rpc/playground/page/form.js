@@ -151,7 +151,7 @@ class Form {
             this.#select("attention.heads", "Head", [["", "all"], ...counted(heads)]),
             this.#select("attention.reduction", "Show heads as", reductions, () => this.#keepApart()),
         ];
-        const grains = [["WORD", "words"], ["TOKEN", "tokens"]];
+        const grains = this.model.max_target_tokens ? [["TOKEN", "tokens, as they come"], ["WORD", "words"]] : [["WORD", "words"], ["TOKEN", "tokens"]];
         if (!image || this.model.max_target_tokens) fields.push(this.#select("attention.granularity", "Grain", grains));
         return fields;
     }

@@ -2,6 +2,8 @@
 
 const AXES = { ATTENTION_AXIS_SOURCE: "source", ATTENTION_AXIS_TARGET: "target", ATTENTION_AXIS_DECODER_INPUT: "decoder_input", ATTENTION_AXIS_PATCHES: "patches" };
 const RIGHT_TO_LEFT = /^\P{L}*[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
+/** How vocabularies mark that a token begins a word, or goes on with one; the viewer shows it by the space. */
+const BOUNDS = /^(\u2581|\u0120|##)/u;
 
 /** Returns the word of an enum's name: what follows its type. */
 function word(name, type) {
@@ -14,7 +16,8 @@ function answerOf(task, result, model, { text = null, picture = null }) {
     if (!attention?.maps.length) return null;
     const output = result.text ?? null;
     const texts = { source: text, target: output, decoder_input: output };
-    const axes = Object.fromEntries(attention.axes.map((axis) => [AXES[axis.axis], axisOf(axis, texts[AXES[axis.axis]])]));
+    const spelled = attention.granularity === "ATTENTION_GRANULARITY_TOKEN";
+    const axes = Object.fromEntries(attention.axes.map((axis) => [AXES[axis.axis], axisOf(axis, texts[AXES[axis.axis]] ?? null, spelled)]));
     return {
         task,
         source: text,
@@ -48,13 +51,14 @@ function mapOfMessage(map) {
     };
 }
 
-function axisOf({ segments, grid }, text) {
+/** Returns an axis of the viewer; `spelled` if its elements are tokens, whose marks of a word's bounds are left out. */
+function axisOf({ segments, grid }, text, spelled) {
     const characters = text === null ? null : [...text];
     let [end, apart] = [0, false];
     const described = segments.map(({ text: name, start, end: stop, special }) => {
         const spaced = apart || special || characters === null || characters.slice(end, start).some((one) => /\s/u.test(one));
         [end, apart] = [Math.max(end, stop), special];
-        return { text: name, special, spaced };
+        return { text: spelled && !special ? name.replace(BOUNDS, "") || name : name, special, spaced };
     });
     return { direction: RIGHT_TO_LEFT.test(text ?? "") ? "rtl" : "ltr", segments: described, grid: grid ? shares(grid) : null };
 }

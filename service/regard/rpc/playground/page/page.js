@@ -43,11 +43,17 @@ async function answer() {
 async function follow(order, signal, tokens) {
     const { model } = form;
     const task = form.task;
+    const coming = new Live(task, model, order.given);
+    let frame = 0;
     for await (const event of ask(order.method.path, order.request, signal)) {
         if (event.delta) {
             tokens.append(tokenOf(event.delta));
+            coming.add(event.delta);
+            cancelAnimationFrame(frame);
+            frame = requestAnimationFrame(() => showComing(coming));
             continue;
         }
+        cancelAnimationFrame(frame);
         const result = event.translation ?? event.caption ?? event.results[0].classification;
         live.querySelector(".facts").textContent = factsOf(result);
         live.hidden = false;
@@ -77,6 +83,16 @@ function show(task, result, model, given) {
     drawn = whole && showAnswer(whole);
     shown.replaceChildren(drawn ? drawn.root : plain(result));
     drawn?.redraw();
+}
+
+/** Shows what has come so far, with what the last token looked at. */
+function showComing(coming) {
+    const part = coming.answer;
+    if (!part) return;
+    drawn = showAnswer(part);
+    shown.classList.remove("stale");
+    shown.replaceChildren(drawn.root);
+    drawn.view.point({ query: part.axes.target.segments.length - 1 });
 }
 
 /** What is shown of a model that gives no attention. */
