@@ -28,6 +28,7 @@ from regard.client import (
     LocalWindow,
     Places,
     RequestFailed,
+    TranslateOptions,
 )
 from regard.client.requests import classify_request
 from regard.v1 import classification_pb2_grpc
@@ -185,6 +186,64 @@ def _agree(answer: Any, expected: Any) -> None:
     assert len(answer.attention.maps) == len(expected.attentions)
     for ours, theirs in zip(answer.attention.maps, expected.attentions, strict=True):
         np.testing.assert_allclose(ours.weights, theirs[0].numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+async def test_a_changed_translator_equals_the_eager_model_changed_alike(
+    intervenable: Intervenable, beams: int
+) -> None:
+    """Encoder, cross- and self-attention of the decoder changed at once: scores and maps are eager's to 1e-4."""
+    interventions: list[Intervention] = [
+        KnockOut(kinds=["self"], stacks=["encoder"], layers=[0], heads=[2]),
+        LocalWindow(kinds=["self"], stacks=["encoder"], layers=[1], heads=[0, 1], radius=1),
+        Ban(heads=[0, 1], keys=Places(spans=[(3, 5)])),
+        Bias(layers=[1], value=-2.0, keys=Places(positions=[0])),
+        KnockOut(layers=[1], heads=[3]),
+        KnockOut(kinds=["self"], stacks=["decoder"], layers=[0], heads=[0]),
+    ]
+    attention = AttentionOptions(kinds=["self", "cross"])
+    options = TranslateOptions(
+        model="translator", num_beams=beams, max_new_tokens=8, token_logprobs=True, attention=attention
+    )
+    async with serving(intervenable.models) as address, AsyncClient(address) as client:
+        found, plain = await asyncio.gather(
+            client.translate_many(TEXTS, **options, interventions=interventions),
+            client.translate_many(TEXTS, **options),
+        )
+        events = [event async for event in client.stream_translate(TEXTS[0], **options, interventions=interventions)]
+
+    assert [delta.token_id for delta in events[:-1]] == [token.token_id for token in found[0].tokens]
+    model = transformers.MarianMTModel.from_pretrained(intervenable.translator).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(intervenable.translator)
+    for text, answer, other in zip(TEXTS, found, plain, strict=True):
+        read = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+        size, written = read["input_ids"].shape[1], torch.tensor([[token.token_id for token in answer.tokens]])
+        before = torch.cat([torch.tensor([[model.config.decoder_start_token_id]]), written[:, :-1]], 1)
+        places = torch.arange(size)
+        ban, bias = torch.zeros(written.shape[1], size), torch.zeros(written.shape[1], size)
+        ban[:, text[:5].count(" ")], bias[:, 0] = -torch.inf, -2.0
+        added = {
+            "model.encoder.layers.1.self_attn": of_heads(window((places[:, None] - places).abs(), 1), [0, 1]),
+            "model.decoder.layers.0.encoder_attn": of_heads(ban, [0, 1]),
+            "model.decoder.layers.1.encoder_attn": of_heads(ban, [0, 1]) + bias,
+        }
+        out = {
+            "model.encoder.layers.0.self_attn.out_proj": [2],
+            "model.decoder.layers.1.encoder_attn.out_proj": [3],
+            "model.decoder.layers.0.self_attn.out_proj": [0],
+        }
+        with changed(model, added, out):
+            expected = model(**read, decoder_input_ids=before, output_attentions=True)
+        scores = expected.logits[0].log_softmax(-1)
+        free = [at for at, token in enumerate(answer.tokens) if token.log_probability < 0]
+        assert len(free) >= len(answer.tokens) - 1
+        for at in free:
+            theirs = float(scores[at, answer.tokens[at].token_id])
+            assert answer.tokens[at].log_probability == pytest.approx(theirs, abs=1e-4)
+        maps = (*expected.encoder_attentions, *expected.decoder_attentions, *expected.cross_attentions)
+        for ours, theirs in zip(answer.attention.maps, maps, strict=True):
+            np.testing.assert_allclose(ours.weights, theirs[0].numpy(), atol=1e-4)
+        assert not np.allclose(other.attention.maps[1].weights, answer.attention.maps[1].weights, atol=1e-2)
 
 
 async def test_plain_requests_answer_to_the_bit_as_if_nobody_intervened(intervenable: Intervenable) -> None:
