@@ -28,8 +28,10 @@ BIAS_INPUT = {"Attention": 4, "CrossAttention": 4, "AttentionWeights": 5}
 def admit_interventions(model: ir.Model, taps: Sequence[TapSpec]) -> ir.Model:
     """Return a copy of `model` that reads interventions in the attention of each of its `taps`.
 
-    Raises `ExportError` if taps of one kind are unlike: they could not share inputs.
+    Raises `ExportError` if there are none, or if those of one kind are unlike: they could not share inputs.
     """
+    if not taps:
+        raise ExportError("none of its layers has attention between all positions; leave --interventions out")
     intervened = model.clone()
     by_name = {value.name: value for value in intervened.graph.outputs}
     for kind in dict.fromkeys(tap.kind for tap in taps):

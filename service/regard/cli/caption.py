@@ -11,15 +11,16 @@ import typer
 from regard.cli import options
 from regard.cli.attention import ATTENTION
 from regard.cli.flags import taking
+from regard.cli.interventions import KNOCK_OUTS
 from regard.cli.screen import error, in_words, progress, refuse
 from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
     from regard.cli.report import Report
-    from regard.client import AttentionOptions, Caption, CaptionOptions, Client, GenerationOptions
+    from regard.client import AttentionOptions, Caption, CaptionOptions, Client, GenerationOptions, Intervention
 
 
-@taking(ATTENTION, SEARCH)
+@taking(ATTENTION, KNOCK_OUTS, SEARCH)
 def caption(
     images: Annotated[
         list[Path],
@@ -34,6 +35,7 @@ def caption(
     report: options.ReportOption = None,
     *,
     attention: AttentionOptions | None,
+    interventions: list[Intervention],
     search: GenerationOptions,
 ) -> None:
     """Describe an image in words, or each of several.
@@ -47,6 +49,7 @@ def caption(
     [cyan]regard caption photo.jpg --attention[/cyan]
     [cyan]regard caption photo.jpg --json --attention-granularity patch --attention-top-k 5[/cyan]
     [cyan]regard caption photo.jpg --report attention.html[/cyan]
+    [cyan]regard caption photo.jpg --knock-out 1.3[/cyan]   without a head of the decoder's look at the image
     [cyan]regard caption holiday/*.jpg > captions.tsv[/cyan]
     [cyan]regard caption photo.jpg --json | jq -r .text[/cyan]
     """
@@ -62,6 +65,8 @@ def caption(
     wanted = CaptionOptions(model=name, version=version, **search)  # type: ignore[typeddict-item]
     if attention:
         wanted["attention"] = attention
+    if interventions:
+        wanted["interventions"] = interventions
     if priority:
         wanted["priority"] = priority
     with (

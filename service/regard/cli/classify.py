@@ -11,13 +11,14 @@ import typer
 from regard.cli import options
 from regard.cli.attention import ATTENTION
 from regard.cli.flags import taking
+from regard.cli.interventions import CHANGES
 from regard.cli.screen import refuse
 
 if TYPE_CHECKING:
-    from regard.client import AttentionOptions, Classification
+    from regard.client import AttentionOptions, Classification, Intervention
 
 
-@taking(ATTENTION)
+@taking(ATTENTION, CHANGES)
 def classify(
     text: Annotated[
         str | None, typer.Argument(help="The text. Without it, lines are read from --file or stdin.")
@@ -36,6 +37,7 @@ def classify(
     report: options.ReportOption = None,
     *,
     attention: AttentionOptions | None,
+    interventions: list[Intervention],
 ) -> None:
     """Classify a text, or each line of a file or of stdin.
 
@@ -43,12 +45,14 @@ def classify(
     its probability; if it is outside the model's classes, "out_of_scope" follows after another tab.
     With --attention, words are highlighted by the weight that the model's first token gives them.
     With --report, a page for a browser shows it instead, for every layer, head and word.
+    --knock-out, --ban and --window ask what the model would say if it looked at less.
 
     [bold]Examples[/bold]
     [cyan]regard classify "book me a flight to paris"[/cyan]
     [cyan]regard classify "book me a flight to paris" --attention --top-k 5[/cyan]
     [cyan]regard classify "book me a flight to paris" --attention-reduction rollout[/cyan]   through all layers
     [cyan]regard classify "book me a flight to paris" --report attention.html[/cyan]
+    [cyan]regard classify "book me a flight to paris" --ban flight[/cyan]   without a look at the word
     [cyan]regard classify --file utterances.txt | cut -f1 | sort | uniq -c[/cyan]
     [cyan]regard classify "cancel it" --json | jq .classes[/cyan]
     """
@@ -63,6 +67,8 @@ def classify(
     wanted = ClassifyOptions(model=name, version=version, truncate=truncate, top_k=top_k)
     if attention:
         wanted["attention"] = attention
+    if interventions:
+        wanted["interventions"] = interventions
     if priority:
         wanted["priority"] = priority
     show = partial(_show, every_layer=bool(attention and attention.layers), drawn=report is None)

@@ -13,14 +13,15 @@ from regard.cli import options
 from regard.cli.attention import ATTENTION
 from regard.cli.flags import taking
 from regard.cli.glossary import read_glossary
+from regard.cli.interventions import CHANGES_ACROSS
 from regard.cli.screen import refuse
 from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
-    from regard.client import AttentionOptions, Client, GenerationOptions, TranslateOptions, Translation
+    from regard.client import AttentionOptions, Client, GenerationOptions, Intervention, TranslateOptions, Translation
 
 
-@taking(ATTENTION, SEARCH)
+@taking(ATTENTION, CHANGES_ACROSS, SEARCH)
 def translate(
     text: Annotated[
         str | None, typer.Argument(help="The text. Without it, lines are read from --file or stdin.")
@@ -55,12 +56,14 @@ def translate(
     report: options.ReportOption = None,
     *,
     attention: AttentionOptions | None,
+    interventions: list[Intervention],
     search: GenerationOptions,
 ) -> None:
     """Translate a text, or each line of a file or of stdin.
 
     With --attention, a grid shows which source words the model looked at while it wrote each word.
     With --report, a page for a browser shows it instead, for every layer and head.
+    --knock-out, --ban and --window ask what the model would write if it looked at less.
 
     [bold]Examples[/bold]
     [cyan]regard translate "They grow oranges in California."[/cyan]
@@ -72,6 +75,7 @@ def translate(
     [cyan]regard translate "I have a <b>red</b> car." --markup html[/cyan]
     [cyan]regard translate "I have a red car." --quality --glossary terms.tsv[/cyan]
     [cyan]regard translate "How are you?" --report attention.html[/cyan]
+    [cyan]regard translate "They grow oranges in California." --ban oranges[/cyan]   without a look at the word
     [cyan]regard translate "How are you?" --num-beams 4 --num-return-sequences 3[/cyan]
     [cyan]regard translate --file english.txt > french.txt[/cyan]
     [cyan]cat english.txt | regard translate --json | jq -r .text[/cyan]
@@ -107,6 +111,8 @@ def translate(
         wanted["glossary"] = read_glossary(glossary)
     if replace_unknowns:
         wanted["replace_unknowns"] = True
+    if interventions:
+        wanted["interventions"] = interventions
     if priority:
         wanted["priority"] = priority
     show = partial(_show, every_layer=bool(attention and attention.layers), drawn=report is None)

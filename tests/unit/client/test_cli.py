@@ -13,7 +13,7 @@ from regard.cli import main
 from regard.cli.attention import ATTENTION
 from regard.cli.search import FLAGS
 from regard.client import AttentionOptions, GenerationOptions
-from regard.v1 import generation_pb2
+from regard.v1 import generation_pb2, intervention_pb2
 
 
 @pytest.fixture
@@ -92,6 +92,40 @@ def test_every_option_of_attention_has_a_flag():
     assert {name.removeprefix("attention_") for name in ATTENTION.flags} - {"attention"} == {
         field.name for field in dataclasses.fields(AttentionOptions)
     }
+
+
+HIS = {"keys": {"spans": [{"start": 0, "end": 2}, {"start": 3, "end": 5}]}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        (["--knock-out", "3.1"], [{"layers": [3], "heads": [1], "knock_out": {}}]),
+        (["--knock-out", "decoder.self.0"], [{"kinds": [1], "stacks": [2], "layers": [0], "knock_out": {}}]),
+        (["--window", "0"], [{"kinds": [1], "stacks": [1], "local_window": {}}]),
+        (["--ban", "hi"], [{"kinds": [1], "stacks": [1], "ban": HIS}, {"kinds": [2], "ban": HIS}]),
+    ],
+)
+def test_what_is_changed_in_the_model_travels(run, server, arguments, sent):
+    """Heads, windows, and words wherever they stand, for encoder and decoder, reach the server."""
+    assert run("translate", "hi hi", *arguments)[0] == 0
+    assert list(server.requests[0].interventions) == [intervention_pb2.Intervention(**one) for one in sent]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--knock-out", "first"], "name a layer and a head"),
+        (["--knock-out", "encoder.other.0.1"], "kinds are self, cross"),
+        (["--ban", "dog"], "the text has no such words"),
+        (["--window", "-1"], "a token sees at least itself"),
+    ],
+)
+def test_a_change_that_means_nothing_is_refused(run, arguments, problem):
+    """Nothing is sent, and the error says what could be meant."""
+    code, _, err = run("classify", "hi", *arguments)
+    assert code == 2
+    assert problem in " ".join(err.split())
 
 
 @pytest.mark.parametrize(
