@@ -9,6 +9,7 @@ PEERS ?=
 PARITY ?=
 EXPORT ?=
 LOAD ?=
+ATTRIBUTION ?=
 IMAGE ?= regard
 PROCESSOR ?= cpu
 BASE ?=
@@ -26,7 +27,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-export bench-export-memory load alignment gpu-check tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-export bench-export-memory load alignment attribution gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -136,6 +137,9 @@ gpu-check: ## Prove and measure everything on a GPU, if there is one (8 minutes 
 alignment: packages ## Measure word alignment against links that people made: make alignment DATA=alignment-hansards-en-fr
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
 	@PYTHONPATH=. $(BIN)/python export/training/evaluate_alignment.py --data $(DATA) --models $(MODELS)
+
+attribution: packages ## Measure how faithful each way to attribute is, beside random orders (ATTRIBUTION=--help lists the options)
+	@PYTHONPATH=. $(BIN)/python export/training/evaluate_attribution.py --models $(MODELS) $(ATTRIBUTION)
 
 train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
