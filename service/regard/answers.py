@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -298,6 +299,27 @@ class Translation(Shown):
     alignment: Alignment | None = None
     quality: Quality | None = None
     glossary: tuple[GlossaryMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationScore:
+    """How likely a model finds a translation that it was given.
+
+    Each of the `tokens`, the end of the sentence included, has the natural logarithm of its probability behind the
+    tokens before it; `log_probability` is their sum.
+    """
+
+    tokens: tuple[GeneratedToken, ...]
+    log_probability: float
+    source_tokens: int
+    truncated: bool
+    timing: Timing
+    model: ModelVersion
+
+    @property
+    def perplexity(self) -> float:
+        """The inverse of the geometric mean of the tokens' probabilities: 1 if the model was sure of them."""
+        return math.exp(-self.log_probability / len(self.tokens))
 
 
 @dataclass(frozen=True, slots=True)

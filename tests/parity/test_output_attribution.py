@@ -39,7 +39,7 @@ def log_probabilities(model: torch.nn.Module, token_ids: Sequence[int], **inputs
 
 
 async def test_a_translation_is_worth_what_eager_forced_decoding_loses(packages: Path) -> None:
-    """Token scores, leave-one-out of every word and the deletion curve, of own and of given translations."""
+    """Token scores, leave-one-out of every word and the deletion curve, of own translations and a given one."""
     at = CHECKPOINTS / "demo-en-fr"
     tokenizer = AutoTokenizer.from_pretrained(at, local_files_only=True)
     model = AutoModelForSeq2SeqLM.from_pretrained(at, local_files_only=True, dtype=torch.float32).eval()
@@ -51,14 +51,15 @@ async def test_a_translation_is_worth_what_eager_forced_decoding_loses(packages:
     async with serving(packages) as target, AsyncClient(target) as client:
         answers = await client.attribute_translation_many([*TEXTS, GIVEN], methods=["leave_one_out"], faithfulness=True)
         plain = await client.translate_many(TEXTS, token_logprobs=True)
+        scored = await client.score_translation_many([(text, one.text) for text, one in zip(TEXTS, plain, strict=True)])
     assert answers[-1].text == GIVEN[1]
-    for answer, translation in zip(answers, plain, strict=False):
+    for answer, translation, score in zip(answers, plain, scored, strict=False):
         assert answer.text == translation.text
-        np.testing.assert_allclose(
-            [token.log_probability for token in answer.tokens],
-            [token.log_probability for token in translation.tokens],
-            atol=TOLERANCE,
+        own, found, again = (
+            [(token.token_id, token.log_probability) for token in one.tokens] for one in (translation, answer, score)
         )
+        np.testing.assert_allclose(found, own, atol=TOLERANCE)
+        np.testing.assert_allclose(again, own, atol=TOLERANCE)
     for text, answer in zip([*TEXTS, GIVEN[0]], answers, strict=True):
         words, told = text.split(" "), answer.attributions["leave_one_out"]
         token_ids = [token.token_id for token in answer.tokens]

@@ -85,7 +85,7 @@ async def test_what_cannot_be_asked_is_refused_by_its_name(serve: Serve, fields:
 @pytest.mark.parametrize(
     ("target", "fields", "problem"),
     [
-        ("", {}, "inputs[0] gives an output that holds nothing"),
+        ("", {}, "inputs[0].target holds nothing"),
         ("hello", {"generation": {"target_prefix": "the"}}, "generation.target_prefix can't be set"),
         ("the cat " * 200, {}, "the model writes at most"),
         ("hello", {"attribution": {"methods": [5]}}, "alignment_heads can't be had"),

@@ -16,6 +16,7 @@ from regard.cli.complete import complete
 from regard.cli.demo.command import demo
 from regard.cli.explain import explain
 from regard.cli.models import models
+from regard.cli.score import score
 from regard.cli.screen import error, in_words
 from regard.cli.serve import serve
 from regard.cli.transcribe import transcribe
@@ -61,6 +62,7 @@ def regard(
 
 
 app.command()(translate)
+app.command()(score)
 app.command()(caption)
 app.command()(classify)
 app.command()(classify_tokens)

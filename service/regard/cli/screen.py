@@ -15,6 +15,16 @@ OUT = Console(highlight=False)
 ERR = Console(stderr=True, highlight=False)
 
 
+_NAMES = {
+    "file": "the sound",
+    "samples": "the sound",
+    "image": "the image",
+    "caption": "the caption",
+    "target": "the translation",
+}
+"""What the command line calls the fields of an input that are no texts."""
+
+
 def error(message: str) -> None:
     """Say on one line what is wrong and what to do next."""
     ERR.print(Text.assemble(("error: ", "bold red"), message), soft_wrap=True)
@@ -24,9 +34,8 @@ def in_words(message: str, field: str) -> str:
     """Return a message about one input, which the command line calls by no index."""
     if field.startswith("inputs[") and field.endswith((".question", ".context")):
         return message.replace(field, f"the {field.rpartition('.')[2]}").replace(field.partition(".")[0] + ".", "the ")
-    if field.startswith(("texts[", "inputs[")):
-        sound = field.endswith((".file", ".samples"))
-        return message.replace(field, "the sound" if sound else "the text")
+    if field.startswith(("texts[", "inputs[", "pairs[")):
+        return message.replace(field, _NAMES.get(field.rpartition(".")[2], "the text"))
     return message.replace(field, "the image") if field.startswith("images[") else message
 
 

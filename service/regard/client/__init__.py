@@ -53,6 +53,7 @@ from regard.answers import (
     Transcription,
     TranscriptionWindow,
     Translation,
+    TranslationScore,
 )
 from regard.client import display as _display  # noqa: F401 (lets notebooks draw answers)
 from regard.client.asynchronous import AsyncClient
@@ -77,6 +78,7 @@ from regard.client.requests import (
     LocalWindow,
     Places,
     Samples,
+    ScoreTranslationOptions,
     TranscribeOptions,
     TranslateOptions,
 )
@@ -135,6 +137,7 @@ __all__ = [
     "Quality",
     "RequestFailed",
     "Samples",
+    "ScoreTranslationOptions",
     "Segment",
     "ServerUnreachable",
     "SoundFrames",
@@ -150,6 +153,7 @@ __all__ = [
     "TranscriptionWindow",
     "TranslateOptions",
     "Translation",
+    "TranslationScore",
     "heat_map",
     "patch_weights",
 ]

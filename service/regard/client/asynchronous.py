@@ -23,6 +23,7 @@ from regard.answers import (
     TokenDelta,
     Transcription,
     Translation,
+    TranslationScore,
 )
 from regard.client import requests, results
 from regard.client.channel import (
@@ -46,6 +47,7 @@ from regard.client.requests import (
     Described,
     Image,
     Pair,
+    ScoreTranslationOptions,
     Sound,
     TranscribeOptions,
     TranslateOptions,
@@ -163,6 +165,31 @@ class AsyncClient:
             raise failed(error, self._target, self._timeout_s) from error
         finally:
             call.cancel()
+
+    async def score_translation(
+        self, text: str, target: str, **options: Unpack[ScoreTranslationOptions]
+    ) -> TranslationScore:
+        """Tell how likely the model finds a translation that is given, or raise `RequestFailed`."""
+        return _one([answer async for answer in self.score_translation_each([(text, target)], **options)])
+
+    async def score_translation_many(
+        self, pairs: Iterable[Pair], **options: Unpack[ScoreTranslationOptions]
+    ) -> list[TranslationScore | Failure]:
+        """Score many translations, each a tuple of a text and its translation; failures are as in `translate_many`."""
+        return [answer async for answer in self.score_translation_each(pairs, **options)]
+
+    def score_translation_each(
+        self, pairs: Iterable[Pair], **options: Unpack[ScoreTranslationOptions]
+    ) -> AsyncIterator[TranslationScore | Failure]:
+        """Do as `score_translation_many`, but read `pairs` and yield results as the work goes on, in order."""
+        parts = requests.split(pairs, self._inputs_per_request, "pairs", requests.read_pair)
+        return self._each(
+            parts,
+            lambda part: self._translation.ScoreTranslation(
+                requests.score_translation_request(part, options), timeout=self._timeout_s
+            ),
+            results.read_translation_scores,
+        )
 
     async def complete(self, prompt: str, **options: Unpack[CompleteOptions]) -> Completion:
         """Complete one prompt, or raise `RequestFailed`."""

@@ -25,6 +25,7 @@ from regard.rpc.generation import GenerateOrder, Generations
 from regard.rpc.overlays import draw
 from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.resources import Resources
+from regard.rpc.scoring import output_tokens
 from regard.text.words import Word
 from regard.v1 import attribution_pb2
 
@@ -120,7 +121,14 @@ class OutputAttributions:
         if given is None:
             token_ids = (await self._generate(order, reading.source, order.generate.options)).token_ids
         else:
-            token_ids = await self._resources.offload(_tokens_of, order.generate, given, field)
+            generate, at = order.generate, f"{field}.{'caption' if isinstance(reading, ImageReading) else 'target'}"
+            if generate.options.prefix_token_ids:
+                raise InvalidInputError(
+                    f"generation.target_prefix can't be set where {at} gives the output, with its beginning",
+                    field="generation.target_prefix",
+                )
+            language = generate.options.forced_bos_token_id
+            token_ids = await self._resources.offload(output_tokens, generate.codec, generate.spec, language, given, at)
         return await self._resources.offload(_output_of, order, token_ids)
 
     async def _generate(
@@ -138,30 +146,6 @@ class OutputAttributions:
         if not isinstance(generation, Generation):
             raise EngineError("the model gave something else than text")
         return generation.best
-
-
-def _tokens_of(order: GenerateOrder, given: str, field: str) -> list[int]:
-    """Return the tokens of an output that is given, from its language to its end."""
-    options, spec = order.options, order.spec
-    if options.prefix_token_ids:
-        raise InvalidInputError(
-            f"generation.target_prefix can't be set where {field} gives the output: the output has its beginning",
-            field="generation.target_prefix",
-        )
-    pieces = order.codec.pieces(given)
-    if not pieces:
-        raise InvalidInputError(
-            f"{field} gives an output that holds nothing that the model's vocabulary knows", field=field
-        )
-    language = () if options.forced_bos_token_id is None else (options.forced_bos_token_id,)
-    token_ids = [*language, *pieces, spec.eos_token_ids[0]]
-    if len(token_ids) > spec.max_target_tokens:
-        raise InvalidInputError(
-            f"{field} gives an output of {len(token_ids)} tokens, the end included; the model writes at most "
-            f"{spec.max_target_tokens}; shorten it",
-            field=field,
-        )
-    return token_ids
 
 
 def _output_of(order: OutputOrder, token_ids: Sequence[int]) -> _Output:

@@ -59,12 +59,13 @@ AnyRequest = (
     | question_answering_pb2.AnswerRequest
     | similarity_pb2.CompareRequest
 )
-AttributingRequest = (
+PlainRequest = (
     attribution_pb2.AttributeClassRequest
     | attribution_pb2.AttributeTranslationRequest
     | attribution_pb2.AttributeCaptionRequest
+    | translation_pb2.ScoreTranslationRequest
 )
-"""Those that ask for attributions, and for no attention."""
+"""Those that ask for no attention."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class Resources:
 
     def order(
         self,
-        request: AnyRequest | AttributingRequest,
+        request: AnyRequest | PlainRequest,
         task: Task,
         *,
         inputs: int,
@@ -127,7 +128,7 @@ class Resources:
                 field=field,
             )
         attention = None
-        if not isinstance(request, AttributingRequest) and request.HasField("attention"):
+        if not isinstance(request, PlainRequest) and request.HasField("attention"):
             selection = select(convert.choice_of(request.attention), model.manifest)
             allowed = self.settings.max_attention_bytes // sharing
             max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences

@@ -14,6 +14,7 @@ from regard.rpc.inputs import gather, merge
 from regard.rpc.interceptor import Context
 from regard.rpc.markup import mark
 from regard.rpc.resources import Resources
+from regard.rpc.scoring import Scores
 from regard.rpc.words import words_order
 from regard.text.markup.document import Markup, read_document
 from regard.v1 import translation_pb2, translation_pb2_grpc
@@ -25,6 +26,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._generations = Generations(resources)
+        self._scores = Scores(resources)
 
     async def Translate(  # noqa: N802
         self, request: translation_pb2.TranslateRequest, context: Context
@@ -65,6 +67,24 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
                     yield translation_pb2.StreamTranslateResponse(input_index=index, translation=_translation(event))
                 else:
                     yield translation_pb2.StreamTranslateResponse(input_index=index, delta=event)
+
+    async def ScoreTranslation(  # noqa: N802
+        self, request: translation_pb2.ScoreTranslationRequest, context: Context
+    ) -> translation_pb2.ScoreTranslationResponse:
+        """Return a score for each pair."""
+        order = self._scores.order(request)
+        outcomes = await gather(
+            self._scores.run(order, pair, f"pairs[{index}]") for index, pair in enumerate(request.pairs)
+        )
+        return translation_pb2.ScoreTranslationResponse(
+            model=convert.model_version(order.model.manifest),
+            results=[
+                translation_pb2.ScoreResult(failure=convert.failure(outcome))
+                if isinstance(outcome, RegardError)
+                else translation_pb2.ScoreResult(score=outcome)
+                for outcome in outcomes
+            ],
+        )
 
     async def _translate_document(
         self, order: GenerateOrder, text: str, markup: Markup, field: str, *, keep_alignment: bool

@@ -49,6 +49,11 @@ class TranslationServiceStub:
                 request_serializer=regard_dot_v1_dot_translation__pb2.StreamTranslateRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_translation__pb2.StreamTranslateResponse.FromString,
                 _registered_method=True)
+        self.ScoreTranslation = channel.unary_unary(
+                '/regard.v1.TranslationService/ScoreTranslation',
+                request_serializer=regard_dot_v1_dot_translation__pb2.ScoreTranslationRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_translation__pb2.ScoreTranslationResponse.FromString,
+                _registered_method=True)
 
 
 class TranslationServiceServicer:
@@ -74,6 +79,13 @@ class TranslationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ScoreTranslation(self, request, context):
+        """Scores translations that are given, whoever made them: how likely the model finds each of their tokens.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TranslationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -86,6 +98,11 @@ def add_TranslationServiceServicer_to_server(servicer, server):
                     servicer.StreamTranslate,
                     request_deserializer=regard_dot_v1_dot_translation__pb2.StreamTranslateRequest.FromString,
                     response_serializer=regard_dot_v1_dot_translation__pb2.StreamTranslateResponse.SerializeToString,
+            ),
+            'ScoreTranslation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScoreTranslation,
+                    request_deserializer=regard_dot_v1_dot_translation__pb2.ScoreTranslationRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_translation__pb2.ScoreTranslationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -147,6 +164,33 @@ class TranslationService:
             '/regard.v1.TranslationService/StreamTranslate',
             regard_dot_v1_dot_translation__pb2.StreamTranslateRequest.SerializeToString,
             regard_dot_v1_dot_translation__pb2.StreamTranslateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreTranslation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.TranslationService/ScoreTranslation',
+            regard_dot_v1_dot_translation__pb2.ScoreTranslationRequest.SerializeToString,
+            regard_dot_v1_dot_translation__pb2.ScoreTranslationResponse.FromString,
             options,
             channel_credentials,
             insecure,

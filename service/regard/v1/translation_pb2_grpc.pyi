@@ -44,6 +44,8 @@ class TranslationServiceStub:
     """Translates every text of the request and sends each token as it is made. The events of
     different texts are interleaved and carry the index of their text.
     """
+    ScoreTranslation: _grpc.UnaryUnaryMultiCallable[_translation_pb2.ScoreTranslationRequest, _translation_pb2.ScoreTranslationResponse]
+    """Scores translations that are given, whoever made them: how likely the model finds each of their tokens."""
 
 @_typing.type_check_only
 class TranslationServiceAsyncStub(TranslationServiceStub):
@@ -61,6 +63,8 @@ class TranslationServiceAsyncStub(TranslationServiceStub):
     """Translates every text of the request and sends each token as it is made. The events of
     different texts are interleaved and carry the index of their text.
     """
+    ScoreTranslation: _aio.UnaryUnaryMultiCallable[_translation_pb2.ScoreTranslationRequest, _translation_pb2.ScoreTranslationResponse]  # type: ignore[assignment]
+    """Scores translations that are given, whoever made them: how likely the model finds each of their tokens."""
 
 class TranslationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Translates texts with an encoder-decoder model.
@@ -87,5 +91,13 @@ class TranslationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Translates every text of the request and sends each token as it is made. The events of
         different texts are interleaved and carry the index of their text.
         """
+
+    @_abc_1.abstractmethod
+    def ScoreTranslation(
+        self,
+        request: _translation_pb2.ScoreTranslationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_translation_pb2.ScoreTranslationResponse, _abc.Awaitable[_translation_pb2.ScoreTranslationResponse]]:
+        """Scores translations that are given, whoever made them: how likely the model finds each of their tokens."""
 
 def add_TranslationServiceServicer_to_server(servicer: TranslationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -78,6 +78,11 @@ class _Translation(translation_pb2_grpc.TranslationServiceServicer):
     def __init__(self, server: CannedServer) -> None:
         self._server = server
 
+    def ScoreTranslation(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        results = [_score(pair, place) for place, pair in enumerate(request.pairs)]
+        return translation_pb2.ScoreTranslationResponse(model=MODEL, results=results)
+
     def Translate(self, request, context):  # noqa: N802
         self._server.admit(request, context)
         results = []
@@ -129,6 +134,16 @@ class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
                 classification.attention.CopyFrom(_attention(item.text, ["[CLS]"], ["[SEP]"], item.text, "SELF"))
             results.append(classification_pb2.ClassificationResult(classification=classification))
         return classification_pb2.ClassifyResponse(model=MODEL, results=results)
+
+
+def _score(pair, place) -> translation_pb2.ScoreResult:
+    if pair.text == "bad":
+        return translation_pb2.ScoreResult(failure=_failure(f"pairs[{place}].text"))
+    tokens = [
+        generation_pb2.GeneratedToken(token_id=7, token=word, log_probability=-0.5) for word in pair.target.split()
+    ]
+    score = translation_pb2.TranslationScore(tokens=tokens, log_probability=-0.5 * len(tokens), source_tokens=3)
+    return translation_pb2.ScoreResult(score=score)
 
 
 class _Attribution(attribution_pb2_grpc.AttributionServiceServicer):

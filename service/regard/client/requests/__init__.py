@@ -36,7 +36,13 @@ from regard.client.requests.interventions import Ban, Bias, Intervention, KnockO
 from regard.client.requests.question_answering import AnswerOptions, answer_request
 from regard.client.requests.similarity import CompareOptions, compare_request
 from regard.client.requests.transcription import TranscribeOptions, stream_transcribe_request, transcribe_request
-from regard.client.requests.translation import TranslateOptions, stream_translate_request, translate_request
+from regard.client.requests.translation import (
+    ScoreTranslationOptions,
+    TranslateOptions,
+    score_translation_request,
+    stream_translate_request,
+    translate_request,
+)
 
 __all__ = [
     "AnswerOptions",
@@ -60,6 +66,7 @@ __all__ = [
     "Pair",
     "Places",
     "Samples",
+    "ScoreTranslationOptions",
     "Sound",
     "TranscribeOptions",
     "TranslateOptions",
@@ -79,6 +86,7 @@ __all__ = [
     "read_sound",
     "read_text",
     "read_translated",
+    "score_translation_request",
     "split",
     "stream_caption_request",
     "stream_complete_request",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
-from regard.client.requests.inputs import read_text
+from regard.client.requests.inputs import Pair, read_text
 from regard.client.requests.interventions import Intervention, intervention_messages
 from regard.client.requests.values import Priority, enum_value, priority_message
 from regard.errors import InvalidInputError
@@ -86,6 +86,35 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
         alignment=options.get("alignment", False),
         quality=options.get("quality", False),
         glossary=_glossary(options.get("glossary", ())),
+    )
+
+
+class ScoreTranslationOptions(TypedDict, total=False):
+    """The options of scoring translations, all optional."""
+
+    model: str
+    """The model's name. Default: the server's only translation model."""
+    version: str
+    """The model's version. Default: the highest."""
+    target_language: str
+    """The language of the translations, for a model that has a token for each, as the tokenizer spells it."""
+    truncate: bool
+    """Whether a text longer than the model's positions is cut there. Default: it is refused."""
+    priority: Priority
+    """Whose turn comes first among the requests that wait for a place. Default: normal."""
+
+
+def score_translation_request(
+    pairs: Sequence[Pair], options: ScoreTranslationOptions
+) -> translation_pb2.ScoreTranslationRequest:
+    """Return the message that asks how likely the model finds each text's translation."""
+    return translation_pb2.ScoreTranslationRequest(
+        model_name=options.get("model", ""),
+        model_version=options.get("version", ""),
+        pairs=[translation_pb2.TranslationPair(text=text, target=target) for text, target in pairs],
+        target_language=options.get("target_language", ""),
+        truncate=options.get("truncate", False),
+        priority=priority_message(options.get("priority")),
     )
 
 

@@ -8,7 +8,7 @@ from regard.client.results.models import read_models
 from regard.client.results.question_answering import read_answered_questions
 from regard.client.results.similarity import Comparison, read_comparison
 from regard.client.results.transcription import read_transcription_event, read_transcriptions
-from regard.client.results.translation import read_event, read_translations
+from regard.client.results.translation import read_event, read_translation_scores, read_translations
 
 __all__ = [
     "Comparison",
@@ -26,5 +26,6 @@ __all__ = [
     "read_token_classifications",
     "read_transcription_event",
     "read_transcriptions",
+    "read_translation_scores",
     "read_translations",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regard.answers import ModelVersion, TokenDelta, Translation
+from regard.answers import ModelVersion, TokenDelta, Translation, TranslationScore
 from regard.client.failures import Failure
 from regard.client.results.attention import read_attention
 from regard.client.results.generation import read_alignment, read_delta, read_finish_reason, read_sequences, read_tokens
@@ -41,6 +41,26 @@ def read_translation(translation: translation_pb2.Translation, model: ModelVersi
         quality=read_quality(translation.quality) if translation.HasField("quality") else None,
         glossary=read_glossary(translation.glossary),
     )
+
+
+def read_translation_scores(
+    response: translation_pb2.ScoreTranslationResponse, first_index: int
+) -> list[TranslationScore | Failure]:
+    """Read the results of a request whose first pair is the caller's pair `first_index`."""
+    model = read_model_version(response.model)
+    return [
+        read_failure(result.failure, "pairs", first_index)
+        if result.HasField("failure")
+        else TranslationScore(
+            tokens=read_tokens(result.score.tokens),
+            log_probability=result.score.log_probability,
+            source_tokens=result.score.source_tokens,
+            truncated=result.score.truncated,
+            timing=read_timing(result.score.timing),
+            model=model,
+        )
+        for result in response.results
+    ]
 
 
 def read_event(event: translation_pb2.StreamTranslateResponse) -> TokenDelta | Translation | Failure:
