@@ -31,6 +31,7 @@ from regard_export.passes.interventions import admit_interventions
 from regard_export.passes.taps import remove_taps
 from regard_export.precision import finite
 from regard_export.quantization import quantize
+from regard_export.stepping import session_options
 from regard_export.tracing import trace
 
 GRAPHS: dict[Task, tuple[type[TracedGraph], ...]] = {
@@ -178,8 +179,7 @@ def _optimized_operators(path: Path) -> dict[str, int]:
     """Count again after ONNX Runtime's optimiser, as the service's session will run it."""
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:  # it writes the weights, too: where there is room
         optimized = Path(scratch) / "optimized.onnx"
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3
+        settings = session_options()
         settings.add_session_config_entry("session.disable_prepacking", "1")
         settings.optimized_model_filepath = str(optimized)
         settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")

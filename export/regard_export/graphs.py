@@ -287,7 +287,7 @@ def candidates(logits: torch.Tensor, num_candidates: torch.Tensor) -> dict[str, 
         version=1,
     )
     total = ops.symbolic(
-        "regard::LogSumExp", [logits, scores], {}, dtype=logits.dtype, shape=(logits.shape[0], 1), version=1
+        "regard::LogSumExp", [logits, scores, ids], {}, dtype=logits.dtype, shape=(logits.shape[0], 1), version=1
     )
     return {"candidate_ids": ids, "candidate_scores": scores, "log_sum_exp": total}
 

@@ -22,10 +22,17 @@ Feeds = dict[str, Array]
 LARGE_BYTES = 1 << 29
 
 
-def open_session(path: Path) -> ort.InferenceSession:
-    """Load a graph as the proof runs it: a large one without a second, packed copy of its weights."""
+def session_options() -> ort.SessionOptions:
+    """Return what the service's sessions on CPUs have, too: residual connections stay apart from their norms."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
+    return options
+
+
+def open_session(path: Path) -> ort.InferenceSession:
+    """Load a graph as the proof runs it: a large one without a second, packed copy of its weights."""
+    options = session_options()
     data = path.with_name(f"{path.name}.data")
     if data.exists() and data.stat().st_size > LARGE_BYTES:
         options.add_session_config_entry("session.disable_prepacking", "1")

@@ -90,6 +90,7 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
     return options
 
 

@@ -103,6 +103,7 @@ def test_cuda_graphs_pass_the_checker(what: tuple[str, str, str], exported: Expo
     package = exported(*what)
     for graph in package.manifest.graphs.values():
         assert graph.operators["com.microsoft::MultiHeadAttention"] == 2
+        assert graph.operators["com.microsoft::SkipLayerNormalization"] >= 4
         onnx.checker.check_model(package.path(graph.file))
 
 

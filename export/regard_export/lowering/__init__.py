@@ -37,6 +37,8 @@ class Target:
     """Providers that the graphs which read the source run on rather than on `providers`."""
     fused: bool = False
     """Whether operators outside ONNX are allowed."""
+    fused_residuals: bool = False
+    """Whether a residual connection and its norm become one operator; that of CPUs is far slower than the two."""
     separate_taps: bool = False
     """Whether a plain graph stands beside the one with the taps."""
 
@@ -50,7 +52,7 @@ class Target:
 TARGETS: Mapping[str, Target] = {
     "cpu": Target(cpu.RULES, ("cpu",), ("fp32", "int8"), fused=True),
     "portable": Target(portable.RULES, ("cuda", "cpu"), ("fp32", "fp16", "int8")),
-    "cuda": Target(cuda.RULES, ("cuda",), ("fp16", "fp32"), fused=True, separate_taps=True),
+    "cuda": Target(cuda.RULES, ("cuda",), ("fp16", "fp32"), fused=True, fused_residuals=True, separate_taps=True),
     "tensorrt": Target(
         tensorrt.RULES, ("cuda", "cpu"), ("fp16", "fp32"), source_providers=("tensorrt",), separate_taps=True
     ),
@@ -85,6 +87,7 @@ def lower(model: ir.Model, target: Target) -> None:
             value.name = name
     model.opset_imports.pop(DOMAIN, None)
     model.opset_imports[""] = max([model.opset_imports[""], *(SINCE.get(node.op_type, 0) for node in model.graph)])
-    if target.fused:
+    if target.fused_residuals:
         fuse_residuals(model)
+    if target.fused:
         model.opset_imports["com.microsoft"] = 1

@@ -21,9 +21,9 @@ def log_sum_exp(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
 
     With p the largest probability and s its logit, log sum exp = s - log p; p is at least 1 / V.
     """
-    logits, scores = node.inputs
-    zero, one, axis, last = (int64(tape, [value]) for value in (0, 1, 1, -1))
+    logits, scores, ids = node.inputs
+    zero, one, axis = (int64(tape, [value]) for value in (0, 1, 1))
+    best_score, best = (tape.op("Slice", [candidates, zero, one, axis]) for candidates in (scores, ids))
     probabilities = tape.op("Softmax", [logits], {"axis": -1})
-    largest_probability = tape.op("ReduceMax", [probabilities, last], {"keepdims": 1})
-    largest_score = tape.op("Slice", [scores, zero, one, axis])
-    return [tape.op("Sub", [largest_score, tape.op("Log", [largest_probability])])]
+    best_probability = tape.op("GatherElements", [probabilities, best], {"axis": 1})
+    return [tape.op("Sub", [best_score, tape.op("Log", [best_probability])])]

@@ -32,6 +32,7 @@ def _is_residual(add: ir.Node) -> bool:
 def _fuse(graph: ir.Graph, norm: ir.Node, add: ir.Node) -> None:
     total, normalized = add.outputs[0], norm.outputs[0]
     branches, bias = _branches(add)
+    added = [value.producer() for value in add.inputs if value is not None]
     scale, shift = [*norm.inputs[1:], None][:2]
     weights = [scale] if norm.op_type == "SimplifiedLayerNormalization" else [scale, shift]
     outputs = [ir.Value(name=normalized.name, type=normalized.type, shape=normalized.shape)]
@@ -48,6 +49,8 @@ def _fuse(graph: ir.Graph, norm: ir.Node, add: ir.Node) -> None:
     ir.convenience.replace_nodes_and_values(
         graph, add, [norm, add], [fused], [normalized, total], [outputs[0], outputs[-1]]
     )
+    idle = [node for node in added if node is not None and node.op_type == "Add" and not node.outputs[0].uses()]
+    graph.remove(idle, safe=True)
 
 
 def _branches(add: ir.Node) -> tuple[list[ir.Value | None], ir.Value | None]:

@@ -8,6 +8,7 @@ from regard_export.passes.biases import drop_zero_biases
 from regard_export.passes.packing import pack_projections
 from regard_export.passes.products import unflatten_products
 from regard_export.passes.reshapes import drop_idle_reshapes
+from regard_export.passes.scores import cut_before_scores
 
 
 def simplify(model: ir.Model) -> None:
@@ -16,3 +17,4 @@ def simplify(model: ir.Model) -> None:
     drop_idle_reshapes(model)
     drop_zero_biases(model)
     pack_projections(model)
+    cut_before_scores(model)

@@ -91,7 +91,9 @@ class OnnxSession:
         takes another provider altogether.
         """
         self._name = model.name if isinstance(model, Path) else "a graph of the engine"
-        self._session = self._load(model, _options(settings), providers.onnx_providers(provider, settings, spec))
+        self._session = self._load(
+            model, _options(settings, provider), providers.onnx_providers(provider, settings, spec)
+        )
         if self.provider != providers.ONNX_NAMES[provider]:
             raise ConfigurationError(f"provider {provider} can't be had: ONNX Runtime took {self.provider} instead")
         self.operators = _operators(self._session)
@@ -299,7 +301,7 @@ def why_not(provider: Provider, settings: EngineSettings) -> str | None:
     return None
 
 
-def _options(settings: EngineSettings) -> ort.SessionOptions:
+def _options(settings: EngineSettings, provider: Provider) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = settings.intra_op_threads or max(1, _cores() // settings.instances)
     options.inter_op_num_threads = 1
@@ -307,6 +309,8 @@ def _options(settings: EngineSettings) -> ort.SessionOptions:
     # Threads of the pool may spin within a run, but between runs the cores belong to others.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if provider == "cpu":  # whose fused norm is several times slower than a sum and a norm
+        options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
     return options
 
 
