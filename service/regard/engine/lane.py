@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,13 +58,21 @@ class Running:
 
 @dataclass
 class _Bound:
-    """A binding of the step graph, valid for one layout of the rows."""
+    """A binding of the step graph; `asking` has the rows that want taps of each kind."""
 
-    layout: int
     binding: Binding
     scores: StepScores
     asking: dict[str, list[int]]
     tapped: list[TapSpec]
+
+
+class _Plain(NamedTuple):
+    """What a binding depends on where nobody wants taps: two layouts that agree in it can share one."""
+
+    allocation: int
+    rows: int
+    candidates: int
+    logits: bool
 
 
 class Lane:
@@ -94,6 +102,8 @@ class Lane:
         self._width = width
         self._taps = {tap.name: tap for tap in manifest.taps if tap.graph == "step"}
         self._bound: _Bound | None = None
+        self._bound_layout = 0
+        self._shared: dict[_Plain, _Bound] = {}
         self._logits = np.zeros((0, self._spec.vocabulary_size), np.float32)
         self.rows = Rows(manifest, max_rows, width, step.memory)
         self.running: list[Running] = []
@@ -133,9 +143,8 @@ class Lane:
         self._collect(bound, maps)
         outcomes, fed = self._search(bound.scores)
         self.rows.advance(np.array(fed))
-        forks = [(index, *copy) for index, running in enumerate(self.running) for copy in running.search.copies]
-        if forks:
-            self.rows.fork(forks)
+        if self._width > 1:
+            self._fork()
         now = self._clock()
         for index in reversed(range(len(self.running))):
             error, running = outcomes[index], self.running[index]
@@ -157,7 +166,7 @@ class Lane:
 
     def _search(self, scores: StepScores) -> tuple[list[RegardError | None], list[int]]:
         """Let every search choose; return what went wrong for each request, and each row's next token."""
-        finite = np.logical_and.reduce(scores.finite.reshape(-1, self._width), axis=1)
+        finite = np.logical_and.reduce(scores.finite.reshape(-1, self._width), axis=1).tolist()
         tokens: list[int] = []
         logs: list[float] = []
         if self._width == 1:
@@ -173,25 +182,45 @@ class Lane:
                 if not finite[index]:
                     raise EngineError("the model produced numbers that are not finite")
                 if isinstance(search, Greedy):
-                    search.take(tokens[index], logs[index])
+                    fed.append(search.take(tokens[index], logs[index]))
                 else:
                     search.advance(scores.of(index * self._width, self._width))
+                    fed += [hypothesis.token_ids[-1] for hypothesis in search.hypotheses]
             except RegardError as error:
                 outcomes[index] = error
                 fed += [self._spec.pad_token_id] * self._width
                 continue
-            fed += [hypothesis.token_ids[-1] for hypothesis in search.hypotheses]
             if running.request.streaming and not search.done:
                 running.tell(search.hypotheses[0], search.settled)
         return outcomes, fed
 
+    def _fork(self) -> None:
+        """Let the rows that their searches want elsewhere go on from there."""
+        forks = [(index, *copy) for index, running in enumerate(self.running) for copy in running.search.copies]
+        if forks:
+            self.rows.fork(forks)
+
     def _bind(self) -> _Bound:
-        """Bind the rows' buffers; nothing is bound again while the rows stay where they are."""
-        if self._bound is not None and self._bound.layout == self.rows.layout:
-            return self._bound
-        count = self.rows.count
+        """Bind the rows' buffers; nothing is bound again while it would be the same."""
+        if self._bound is None or self._bound_layout != self.rows.layout:
+            self._bound, self._bound_layout = self._bound_anew(), self.rows.layout
+        return self._bound
+
+    def _bound_anew(self) -> _Bound:
         needed = max(max(running.search.best_needed, running.request.options.top_logprobs) for running in self.running)
         candidates = min(needed, self._spec.vocabulary_size)
+        logits = any(running.search.needs_logits for running in self.running)
+        if self._intervened or any(not self._taps.keys().isdisjoint(one.request.taps) for one in self.running):
+            return self._make_bound(candidates, logits=logits)
+        plain = _Plain(self.rows.allocation, self.rows.count, candidates, logits)
+        if next(iter(self._shared), plain).allocation != plain.allocation:
+            self._shared.clear()
+        if plain not in self._shared:
+            self._shared[plain] = self._make_bound(candidates, logits=logits)
+        return self._shared[plain]
+
+    def _make_bound(self, candidates: int, *, logits: bool) -> _Bound:
+        count = self.rows.count
         asking: dict[str, list[int]] = {}
         tapped: list[TapSpec] = []
         for kind in ("self", "cross"):
@@ -211,11 +240,10 @@ class Lane:
             "candidate_scores": np.zeros((count, candidates), np.float32),
             "log_sum_exp": np.zeros((count, 1), np.float32),
         }
-        if any(running.search.needs_logits for running in self.running):
+        if logits:
             scores["logits"] = self._logits_buffer()
         binding = self._step.bind(inputs, self.rows.outputs() | scores, [tap.output for tap in tapped])
-        self._bound = _Bound(self.rows.layout, binding, StepScores(**scores), asking, tapped)
-        return self._bound
+        return _Bound(binding, StepScores(**scores), asking, tapped)
 
     def _of(self, row: int) -> Running:
         return self.running[row // self._width]

@@ -32,7 +32,11 @@ SOURCE_BLOCK = 8
 
 
 class Rows:
-    """Rows of one width. `layout` changes whenever a buffer that was bound no longer holds."""
+    """Rows of one width.
+
+    `layout` changes whenever another request stands at some row, `allocation` whenever buffers lie
+    elsewhere: as long as that doesn't, as many rows are the same views.
+    """
 
     def __init__(self, manifest: Manifest, max_rows: int, width: int = 1, memory: Memory | None = None) -> None:
         self._manifest = manifest
@@ -46,7 +50,7 @@ class Rows:
         self._fixed_sources = manifest.fixed_positions
         self._sources = self._fixed_sources or SOURCE_BLOCK
         self.requests = 0
-        self.layout = 0
+        self.layout = self.allocation = 0
         self._token_ids = np.zeros((self._max_requests * width, 1), np.int64)
         self._row_length = np.zeros(self._max_requests * width, np.int32)
         self._source_length = np.zeros(self._max_requests, np.int32)
@@ -234,6 +238,7 @@ class Rows:
         with _allocating():
             resized = self._memory.resized(list(buffers.values()), axis, size, active)
         self.layout += 1
+        self.allocation += 1
         return dict(zip(buffers, resized, strict=True))
 
 

@@ -21,31 +21,38 @@ class Greedy:
 
     def __init__(self, rules: Rules, spec: GenerationSpec) -> None:
         self._rules = rules
+        self._hypothesis = Hypothesis()
         self.best_needed = 1 + len(spec.suppressed_token_ids)
         """How many of its best tokens the row must show in every step."""
-        self.hypotheses = [Hypothesis()]
+        self.hypotheses = [self._hypothesis]
         self.results = self.hypotheses
 
     @property
     def done(self) -> bool:
         """Whether the sequence has ended."""
-        return self.hypotheses[0].finish_reason is not None
+        return self._hypothesis.finish_reason is not None
 
     @property
     def settled(self) -> int:
         """How many tokens are there to stay: all."""
-        return len(self.hypotheses[0].token_ids)
+        return len(self._hypothesis.token_ids)
 
-    def take(self, token_id: int, log_probability: float) -> None:
-        """Append the chosen token, or the one that is forced in its place."""
-        (hypothesis,) = self.hypotheses
-        forced = self._rules.forced(len(hypothesis.token_ids))
-        if forced is not None:
+    def take(self, token_id: int, log_probability: float) -> int:
+        """Append the chosen token, or the one that is forced in its place; return it.
+
+        It is called for every row of every step, so it asks the rules only where they may have a say.
+        """
+        rules, hypothesis = self._rules, self._hypothesis
+        at = len(hypothesis.token_ids)
+        last = at == rules.limit - 1
+        if (at < rules.first_free or last) and (forced := rules.forced(at)) is not None:
             token_id, log_probability = forced, 0.0
         hypothesis.extend(token_id, log_probability)
-        hypothesis.finish_reason = self._rules.finish_reason(hypothesis.token_ids)
-        if hypothesis.finish_reason is not None:
-            hypothesis.score = math.fsum(hypothesis.log_probabilities)
+        if last or token_id in rules.eos_token_ids or rules.ends_at_stop is not None:
+            hypothesis.finish_reason = rules.finish_reason(hypothesis.token_ids)
+            if hypothesis.finish_reason is not None:
+                hypothesis.score = math.fsum(hypothesis.log_probabilities)
+        return token_id
 
 
 def greedy(
