@@ -27,7 +27,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-export bench-export-memory load alignment attribution gpu-check tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-export bench-export-memory load alignment attribution quality gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -140,6 +140,10 @@ alignment: packages ## Measure word alignment against links that people made: ma
 
 attribution: packages ## Measure how faithful each way to attribute is, beside random orders (ATTRIBUTION=--help lists the options)
 	@PYTHONPATH=. $(BIN)/python export/training/evaluate_attribution.py --models $(MODELS) $(ATTRIBUTION)
+
+quality: packages ## Measure the warnings of quality on corrupted translations: make quality DATA=fra-eng.zip
+	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
+	@PYTHONPATH=. $(BIN)/python export/training/evaluate_quality.py --data $(DATA) --models $(MODELS)
 
 train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }

@@ -49,6 +49,26 @@ def test_weights_are_those_of_the_eager_model(packages: Path, bitext: Path) -> N
             assert np.allclose(weights[last, -1], row[-2], atol=1e-4)
 
 
+def test_forced_probabilities_and_taps_are_those_of_the_eager_model(packages: Path) -> None:
+    """Side by side with a longer pair, each token's log-probability and every head's row are eager Transformers'."""
+    package = load_package(packages / "demo-en-fr" / "1")
+    tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)
+    model = MarianMTModel.from_pretrained(CHECKPOINT, dtype=torch.float32, attn_implementation="eager").eval()
+    sides = zip(*(line.split("\t") for line in PAIRS.splitlines()), strict=True)
+    sources, targets = ([tokenizer(text)["input_ids"] for text in side] for side in sides)
+
+    forced = Forcer(package.directory, package.manifest).force(sources, targets)
+
+    for source, target, found in zip(sources, targets, forced, strict=True):
+        fed = torch.tensor([[model.config.decoder_start_token_id, *target[:-1]]])
+        with torch.no_grad():
+            eager = model(input_ids=torch.tensor([source]), decoder_input_ids=fed, output_attentions=True)
+        expected = eager.logits.log_softmax(-1)[0, torch.arange(len(target)), target]
+        assert np.allclose(found.log_probabilities, expected, atol=1e-3)
+        for layer, weights in enumerate(eager.cross_attentions):
+            assert np.allclose(found.taps[f"decoder.cross.{layer}"], weights[0], atol=1e-4)
+
+
 def test_silver_links_find_words_that_go_together(tmp_path: Path) -> None:
     """From sentences that share words, the aligner tells which word is which, whatever their order."""
     nouns = {"dog": "chien", "cat": "chat", "bird": "oiseau"}

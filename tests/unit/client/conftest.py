@@ -22,6 +22,7 @@ from regard.v1 import (
     generation_pb2,
     model_pb2,
     model_pb2_grpc,
+    quality_pb2,
     result_pb2,
     translation_pb2,
     translation_pb2_grpc,
@@ -263,6 +264,17 @@ def _translation(text, request) -> translation_pb2.Translation:
         token.top_logprobs.add(token_id=8, token="_HO", log_probability=-1.75)
     if request.HasField("attention"):
         translation.attention.CopyFrom(_attention(text, [], ["</s>"], text.upper(), "CROSS"))
+    if isinstance(request, translation_pb2.TranslateRequest):
+        if request.quality:
+            translation.quality.score, translation.quality.coverage, translation.quality.confidence = 0.5, 0.625, 0.75
+            translation.quality.warnings.append(quality_pb2.QUALITY_WARNING_UNDER_TRANSLATION)
+            translation.quality.uncovered_words.add(text=text.split()[-1], start=text.rindex(" ") + 1, end=len(text))
+        for place, entry in enumerate(request.glossary):
+            found = text.upper().find(entry.target)
+            match = translation.glossary.add(entry=place, expected=entry.target, verdict=1 if found >= 0 else 3)
+            match.source.text, match.source.end = entry.source, len(entry.source)
+            if found >= 0:
+                match.target.text, match.target.start, match.target.end = entry.target, found, found + len(entry.target)
     return translation
 
 

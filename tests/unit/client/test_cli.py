@@ -345,3 +345,54 @@ def test_wrong_calls(run, arguments, words):
     assert (code, out) == (2, "")
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_quality_is_told_below_the_translation(run):
+    """With --quality, the score, what may be wrong, and the figures behind it stand below the text."""
+    code, out, _ = run("translate", "they grow oranges", "--quality")
+
+    assert code == 0
+    assert out.splitlines() == [
+        "THEY GROW ORANGES",
+        "quality 0.50  under-translation  perhaps left out: oranges",
+        "coverage 62, confidence 75, repetition 0 (in %)",
+    ]
+
+
+def test_a_glossary_is_read_from_a_file(run, tmp_path):
+    """Each term of the file is told with what stands in its place; JSON holds the same."""
+    file = tmp_path / "terms.tsv"
+    file.write_text("they\tTHEY\n\ngrow\tRAISE\n")
+
+    code, out, _ = run("translate", "they grow", "--glossary", str(file))
+    _, as_json, _ = run("translate", "they grow", "--glossary", str(file), "--json")
+
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[1] == ["they", "THEY", "kept"]
+    assert lines[2] == ["grow", "–", "missing", "expected:", "RAISE"]
+    assert [match["verdict"] for match in json.loads(as_json)["glossary"]] == ["kept", "missing"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("car auto\n", "line 1: not a source term, a tab"), ("a\t\n", "line 1"), ("\n", "no terms")]
+)
+def test_a_glossary_that_is_none_is_refused(run, tmp_path, content, says):
+    """The file and the line are named before anything is sent."""
+    file = tmp_path / "terms.tsv"
+    file.write_text(content)
+
+    code, _, err = run("translate", "they grow", "--glossary", str(file))
+
+    assert code == 2
+    assert says in " ".join(err.split())
+
+
+def test_unknown_words_are_not_replaced_in_a_stream(run, server):
+    """The option goes into the request; beside --stream it's refused."""
+    assert run("translate", "they grow", "--replace-unknowns")[0] == 0
+    assert server.requests[-1].replace_unknowns
+
+    code, _, err = run("translate", "they grow", "--replace-unknowns", "--stream")
+    assert code == 2
+    assert "--replace-unknowns" in err

@@ -354,3 +354,20 @@ def test_the_client_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_quality_and_glossary_are_read(server):
+    """What the server tells of quality and terms is what the result holds, in words, too."""
+    with Client(server.target) as client:
+        answer = client.translate("they grow", quality=True, glossary=[("they", "THEY"), ("grow", "RAISE")])
+
+    assert answer.quality is not None
+    assert (answer.quality.score, answer.quality.warnings) == (0.5, ("under_translation",))
+    assert str(answer.quality) == "0.50, under-translation; perhaps left out: grow"
+    kept, missing = answer.glossary
+    assert (kept.verdict, kept.target and (kept.target.start, kept.target.end)) == ("kept", (0, 4))
+    assert (missing.verdict, missing.target, missing.entry, missing.expected) == ("missing", None, 1, "RAISE")
+    assert [str(match) for match in answer.glossary] == [
+        "they → THEY: kept",
+        "grow → nothing: missing (expected: RAISE)",
+    ]
