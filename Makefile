@@ -90,7 +90,7 @@ packages: $(CHECKPOINTS:%=$(MODELS)/.%.exported) ## Export the demonstration che
 .SECONDEXPANSION:
 $(MODELS)/.%.exported: $(READY) $$(wildcard export/checkpoints/$$*/*) $(wildcard export/regard_export/*.py export/regard_export/*/*.py)
 	@mkdir -p $(MODELS)
-	@$(BIN)/regard-export export/checkpoints/$* --output $(MODELS) --overwrite
+	@$(BIN)/regard-export export/checkpoints/$* --output $(MODELS) --overwrite --interventions
 	@test ! -f export/checkpoints/$*/bitext.tsv \
 		|| $(BIN)/regard-export calibrate $(MODELS)/$*/1 --bitext export/checkpoints/$*/bitext.tsv
 	@touch $@
