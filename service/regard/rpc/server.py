@@ -53,6 +53,8 @@ from regard.v1 import (
 
 STOP_GRACE_S = 2.0
 """How long the last bytes may take to leave once every request has ended."""
+MOST_PENDING, PENDING_TIMEOUT_S = 1 << 16, 600
+"""Calls that may wait for the event loop, and how long: gRPC ends what is beyond with CANCELLED, which is final."""
 LINGER_S = 0.1
 """How long nobody may have come before the door is taken away."""
 
@@ -164,6 +166,9 @@ class Server:
             interceptors=[CallInterceptor(self._admission, metrics)],
             options=[
                 ("grpc.so_reuseport", 0),
+                ("grpc.server.max_pending_requests", MOST_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
+                ("grpc.server_max_unrequested_time_in_server", PENDING_TIMEOUT_S),
                 ("grpc.max_receive_message_length", settings.max_message_bytes),
                 ("grpc.max_send_message_length", settings.max_message_bytes + settings.max_attention_bytes),
             ],
