@@ -25,6 +25,7 @@ WORDS = 8
 TEXT = " ".join(["abcd"] * WORDS)
 PASSAGE = Passage(TEXT, [Segment("ab", at, at + 2, False, 1) for at in range(0, len(TEXT), 5) for at in (at, at + 2)])
 """Words of two tokens each."""
+MUCH = 1 << 20
 START = Segment("<s>", 0, 0, True, 0)
 
 
@@ -115,7 +116,7 @@ def test_nothing_is_told_where_nothing_fits() -> None:
 
 def test_the_refusal_has_the_size_and_what_would_fit() -> None:
     """The message names the field, both figures and every way out."""
-    order = AttentionOrder(select(AttentionChoice(layers=(1,)), TRANSLATOR), 1000)
+    order = AttentionOrder(select(AttentionChoice(layers=(1,)), TRANSLATOR), 1000, MUCH)
 
     with pytest.raises(InvalidInputError) as refused:
         order.fill(None, {}, PASSAGE, "texts[3]", target=PASSAGE, start=START)  # type: ignore[arg-type]
@@ -130,8 +131,8 @@ def test_the_refusal_has_the_size_and_what_would_fit() -> None:
 
 def test_before_the_output_is_known_the_figures_are_the_least() -> None:
     """What is over the budget with an output of one token is refused at once, and says so; self-attention is exact."""
-    cross = AttentionOrder(select(AttentionChoice(), TRANSLATOR), 200)
-    own = AttentionOrder(select(AttentionChoice(), manifest_of(Task.CLASSIFICATION)), 2000)
+    cross = AttentionOrder(select(AttentionChoice(), TRANSLATOR), 200, MUCH)
+    own = AttentionOrder(select(AttentionChoice(), manifest_of(Task.CLASSIFICATION)), 2000, MUCH)
 
     with pytest.raises(
         InvalidInputError, match=r"comes to at least 384 bytes.*encoding float16 \(at least 192 bytes\)"
@@ -139,3 +140,33 @@ def test_before_the_output_is_known_the_figures_are_the_least() -> None:
         cross.check(PASSAGE, "texts[0]")
     with pytest.raises(InvalidInputError, match=r"comes to 4\.0 KiB, .*encoding uint8 \(1\.2 KiB\)"):
         own.check(PASSAGE, "inputs[0]")
+
+
+@pytest.mark.parametrize(
+    ("choice", "read"),
+    [
+        (AttentionChoice(layers=(1,), reduction=Reduction.MEAN, top_k=1), 2 * 16 * 16),
+        (AttentionChoice(reduction=Reduction.ROLLOUT), (3 * 4 + 2 * (4 + 2)) * 16 * 16),
+    ],
+)
+def test_what_a_small_map_is_made_of_has_a_budget_too(choice: AttentionChoice, read: int) -> None:
+    """All heads of every layer that goes in are read, however little of it is sent; the refusal says how much."""
+    selection = select(choice, TRANSLATOR)
+
+    with pytest.raises(InvalidInputError, match=rf"texts\[0\]: its attention is made of {read * 4 / 1024:.1f} KiB"):
+        AttentionOrder(selection, MUCH, 4 * read - 1).fill(
+            None,  # type: ignore[arg-type]
+            {},
+            PASSAGE,
+            "texts[0]",
+            target=PASSAGE,
+            start=START,
+        )
+
+
+def test_an_encoder_is_known_to_be_too_much_before_it_runs() -> None:
+    """The layers that a rollout across goes through are counted with the source alone."""
+    order = AttentionOrder(select(AttentionChoice(reduction=Reduction.ROLLOUT), TRANSLATOR), MUCH, 4 * 3 * 4 * 16 * 16)
+
+    with pytest.raises(InvalidInputError, match="with all heads of every layer"):
+        order.check(PASSAGE, "texts[0]")

@@ -95,12 +95,12 @@ def axis_names(tap: TapSpec) -> tuple[AxisName, AxisName]:
 def label(
     selection: Selection, source: Origin, target: Passage | None = None, start: Segment | None = None
 ) -> dict[AxisName, Axis]:
-    """Return the axes that the maps of `selection` run over, by name, and those that their patches are part of.
+    """Return the axes that the maps of `selection`, and the taps that they are made of, run over, by name.
 
     `target` is the output and `start` the decoder's start token, which a completion doesn't have; a
     classification has neither.
     """
-    needed = {name for tap in selection.maps for name in axis_names(tap)}
+    needed = {name for tap in selection.taps for name in axis_names(tap)}
     granularity = selection.granularity
     axes = {AxisName.SOURCE: _source(source, granularity)} if AxisName.SOURCE in needed else {}
     if target is not None and AxisName.TARGET in needed:

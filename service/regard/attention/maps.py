@@ -75,6 +75,15 @@ def size_of(selection: Selection, axes: Mapping[AxisName, Axis]) -> int:
     return size
 
 
+def size_read(selection: Selection, axes: Mapping[AxisName, Axis]) -> int:
+    """Return the bytes of the taps, of every head, that the maps of `selection` are made of; axes are as above."""
+    elements = 0
+    for tap in selection.taps:
+        queries, keys = (axes[name].tokens if name in axes else 1 for name in axis_names(tap))
+        elements += tap.heads * queries * keys
+    return elements * np.dtype(np.float32).itemsize
+
+
 def _chosen(selection: Selection, weights: FloatArray) -> FloatArray:
     return weights[list(selection.heads)] if selection.heads else weights
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 from regard.attention.axes import Axis, AxisName, Origin, Passage, axes_of, label
-from regard.attention.budget import alternatives
-from regard.attention.maps import build, size_of
+from regard.attention.budget import Alternative, alternatives
+from regard.attention.maps import build, size_of, size_read
 from regard.attention.selection import AttentionStack, Granularity, Selection
 from regard.engine.request import FloatArray
 from regard.errors import InvalidInputError
@@ -22,10 +22,14 @@ _UNITS = ("bytes", "KiB", "MiB")
 
 @dataclass(frozen=True, slots=True)
 class AttentionOrder:
-    """What attention each input of a request gets, and how many bytes it may come to."""
+    """What attention each input of a request gets, how many bytes it may come to, and how many be made of.
+
+    Of a layer's heads, of the layers of a rollout and of a row's weights many are read for the few that are sent.
+    """
 
     selection: Selection
     max_bytes: int
+    max_read_bytes: int
 
     def of_stack(self, stack: AttentionStack) -> AttentionOrder | None:
         """Return what is asked for of one stack; None if nothing is."""
@@ -64,18 +68,29 @@ class AttentionOrder:
             return label(replace(self.selection, granularity=granularity), source, target, start)
 
         found = axes(self.selection.granularity)
-        size = size_of(self.selection, found)
-        if size <= self.max_bytes:
-            return found
-        lengths_known = target is not None or all(
-            name in {AxisName.SOURCE, AxisName.PATCHES} for tap in self.selection.maps for name in axes_of(tap, found)
-        )
-        bound = "" if lengths_known else "at least "
-        fitting = [
-            f"{one.options} ({bound}{_bytes(one.size)})" for one in alternatives(self.selection, axes, self.max_bytes)
-        ]
-        advice = f"ask for {', or '.join(fitting)}, " if fitting else ""
-        raise InvalidInputError(
+        size, read = size_of(self.selection, found), size_read(self.selection, found)
+        if size > self.max_bytes:
+            lengths_known = target is not None or all(
+                name in {AxisName.SOURCE, AxisName.PATCHES}
+                for tap in self.selection.maps
+                for name in axes_of(tap, found)
+            )
+            fitting = alternatives(self.selection, axes, self.max_bytes)
+            raise self._over(size, fitting, "" if lengths_known else "at least ", field)
+        if read > self.max_read_bytes:
+            raise InvalidInputError(
+                f"{field}: its attention is made of {_bytes(read)} of weights, with all heads of every layer that goes "
+                f"in, and the server reads at most {_bytes(self.max_read_bytes)} for it; ask for fewer layers, shorten "
+                "the input, or send fewer inputs at once",
+                field=field,
+            )
+        return found
+
+    def _over(self, size: int, fitting: Sequence[Alternative], bound: str, field: str) -> InvalidInputError:
+        """Return the refusal of what would be sent; `bound` stands before figures that an output may raise."""
+        options = [f"{one.options} ({bound}{_bytes(one.size)})" for one in fitting]
+        advice = f"ask for {', or '.join(options)}, " if options else ""
+        return InvalidInputError(
             f"{field}: its attention comes to {bound}{_bytes(size)}, and it may have {_bytes(self.max_bytes)} of the "
             f"request's; {advice}shorten the input, or send fewer inputs at once",
             field=field,

@@ -42,6 +42,9 @@ from regard.v1 import (
 )
 from regard.vision.picture import ImageLimits
 
+READ_FOR_EACH_BYTE = 32
+"""How many bytes of weights are read at most for each byte of attention that a response may have."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 AnyReading = TypeVar("AnyReading", bound=Reading)
@@ -132,7 +135,7 @@ class Resources:
             selection = select(convert.choice_of(request.attention), model.manifest)
             allowed = self.settings.max_attention_bytes // sharing
             max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences
-            attention = AttentionOrder(selection, max_bytes)
+            attention = AttentionOrder(selection, max_bytes, READ_FOR_EACH_BYTE * allowed // sequences)
         return Order(model, call, truncate, attention)
 
     @contextmanager

@@ -40,7 +40,11 @@ class TranscribeOrder:
         attention = self.generate.attention
         if attention is None:
             return self
-        shared = replace(attention, max_bytes=attention.max_bytes // windows)
+        shared = replace(
+            attention,
+            max_bytes=attention.max_bytes // windows,
+            max_read_bytes=attention.max_read_bytes // min(windows, IN_FLIGHT),
+        )
         return replace(self, generate=replace(self.generate, attention=shared))
 
     def behind(self, first: Product) -> TranscribeOrder:
