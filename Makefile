@@ -8,6 +8,7 @@ BENCH ?=
 PEERS ?=
 PARITY ?=
 EXPORT ?=
+ATTENTION ?=
 LOAD ?=
 ATTRIBUTION ?=
 IMAGE ?= regard
@@ -27,7 +28,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-export bench-export-memory load alignment attribution quality gpu-check tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-attention bench-export bench-export-memory load alignment attribution quality gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +110,10 @@ bench: env ## Measure against Transformers and CTranslate2 (25 minutes; BENCH=--
 bench-peers: env ## Compare with CTranslate2 and Transformers in every respect (40 minutes; PEERS=--help lists the options)
 	@$(PIP_INSTALL) --group bench
 	@$(BIN)/python -m load_tests.peers.compare $(PEERS)
+
+bench-attention: env ## Measure what attention costs those who ask and those beside them (20 minutes; ATTENTION=--quick to rehearse)
+	@$(PIP_INSTALL) --group bench
+	@$(BIN)/python -m load_tests.attention.bench $(ATTENTION)
 
 bench-export: env ## Measure exported graphs against torch.onnx.export's (EXPORT=--quick for a smoke run)
 	@$(BIN)/python -m load_tests.export.bench $(EXPORT)

@@ -11,7 +11,8 @@ domain `regard`:
 - `CachedAttention(query, key, value, past_key, past_value, row_length, total_length[, bias])`: one
   new position per row, appended in place to the row's cache;
 - `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])`: the softmax of the
-  scores, in float32 whatever query and key are, for the rows asked for only; `causal` as above.
+  scores, in float32 whatever query and key are, for the rows asked for only; `causal` as above. Its heads
+  are put together if the node has a `reduction`, `mean` or `max`.
 
 A `bias` [1 or R, 1 or H, Q, T] is added to the scaled scores: masks and relative positions.
 
@@ -38,6 +39,7 @@ from regard_export.errors import CheckpointError
 
 Operand = TypeVar("Operand")
 
+Reduction = Literal["mean", "max"]
 IMPLEMENTATION = "regard"
 DOMAIN = "regard"
 
@@ -51,6 +53,7 @@ class TracedTap:
     layer: int
     heads: int
     weights: torch.Tensor
+    reduction: Reduction | None = None
 
 
 @dataclass
@@ -59,7 +62,8 @@ class Trace:
 
     `source_length` [R] counts the real source positions of a request; None if all are. `tap_rows`
     maps a kind of attention to the rows [A] whose weights are wanted; a kind that it lacks gets no
-    taps, and neither does a stack that isn't among `tapped_stacks`. `decoder` is the set of the decoder's
+    taps, and neither does a stack that isn't among `tapped_stacks`. `reduced_rows` maps a reduction to the
+    rows that want it of self-attention over the source. `decoder` is the set of the decoder's
     modules, `step` the cache of a decoding step; `causal` is whether the decoder reads a whole text. A
     source graph reads `source_rows` requests: attention over more rows than that, as over the windows of
     an image, is no attention between source positions and gets no tap.
@@ -72,6 +76,7 @@ class Trace:
     step: StepCache | DecoderStepCache | None = None
     causal: bool = False
     source_rows: int | torch.SymInt | None = None
+    reduced_rows: dict[Reduction, torch.Tensor] = field(default_factory=dict)
     taps: list[TracedTap] = field(default_factory=list)
     attended: set[str] = field(default_factory=set)
     """The stacks that called the attention function."""
@@ -192,6 +197,8 @@ class _Call:
         in_tapped_stack = self.trace.stack_of(self.module) in self.trace.tapped_stacks
         if in_tapped_stack and statically_known_true(query.shape[0] == self.trace.source_rows):
             self._tap("self", [query, key], [length, None, self.bias], key.shape[2])
+            for reduction in self.trace.reduced_rows:
+                self._tap("self", [query, key], [length, None, self.bias], key.shape[2], reduction)
         return output
 
     def cross(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -242,22 +249,24 @@ class _Call:
         tensors: list[torch.Tensor],
         options: list[torch.Tensor | None],
         keys: int | torch.SymInt,
+        reduction: Reduction | None = None,
     ) -> None:
-        rows = self.trace.tap_rows.get(kind)
+        rows = self.trace.reduced_rows[reduction] if reduction else self.trace.tap_rows.get(kind)
         if rows is None:
             return
         query = tensors[0]
         weights = ops.symbolic(
             f"{DOMAIN}::AttentionWeights",
             trimmed([*tensors, rows, *options]),
-            self._attributes,
+            self._attributes | ({"reduction": reduction} if reduction else {}),
             dtype=torch.float32,
-            shape=(rows.shape[0], self.heads, query.shape[1], keys),
+            shape=(rows.shape[0], 1 if reduction else self.heads, query.shape[1], keys),
             version=1,
         )
         stack = self.trace.stack_of(self.module)
-        layer = sum((tap.kind, tap.stack) == (kind, stack) for tap in self.trace.taps)
-        self.trace.taps.append(TracedTap(kind, stack, layer, self.heads, weights))
+        same = (kind, stack, reduction)
+        layer = sum((tap.kind, tap.stack, tap.reduction) == same for tap in self.trace.taps)
+        self.trace.taps.append(TracedTap(kind, stack, layer, self.heads, weights, reduction))
 
 
 def trimmed(inputs: list[Operand | None]) -> list[Operand | None]:

@@ -16,7 +16,7 @@ from regard_export.checkpoint import Checkpoint
 from regard_export.generation import GREEDY
 from regard_export.parity import Parity
 from regard_export.reader_proof import compare_maps
-from regard_export.samples import Source, random_tokens
+from regard_export.samples import Source, expected_weights, random_tokens
 from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds, Stepper, greedy, open_session, run
 
 
@@ -49,7 +49,8 @@ class GeneratorProof:
         got = run(encoder, source.feeds)
         for tap in (tap for tap in self.taps if tap.graph == "encoder"):
             assert expected.attentions is not None
-            compare_maps(tap.name, got[tap.output], expected.attentions[tap.layer], source.lengths, self.parity)
+            weights = expected_weights(tap, expected.attentions)
+            compare_maps(tap.name, got[tap.output], weights, source.lengths, self.parity)
         return {name: array for name, array in got.items() if name.startswith("cross_")}
 
     def compare_steps(self, step: ort.InferenceSession, source: Source, state: Feeds, hypotheses: int) -> None:

@@ -75,7 +75,8 @@ class Writer:
                 model = trace(graph)
             simplify(model)
             own = graph.findings.taps
-            intervened = admit_interventions(model, own) if self.interventions else None
+            layers = [tap for tap in own if tap.reduction is None]
+            intervened = admit_interventions(model, layers) if self.interventions else None
             lower(model, self.target)
             progress(f"writing the {graph.name}")
             written = self._write(model, graph, checkpoint)

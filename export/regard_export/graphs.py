@@ -14,7 +14,7 @@ import torch
 from torch.onnx import ops
 
 from regard.manifest import TapSpec
-from regard_export.attention import Trace, tracing
+from regard_export.attention import Reduction, Trace, TracedTap, tracing
 from regard_export.caches import DecoderStepCache, KeyValue, PrefillCache, RecordingCache, StepCache
 from regard_export.checkpoint import Checkpoint
 from regard_export.errors import CheckpointError
@@ -22,6 +22,7 @@ from regard_export.families import Decoder, logits_of
 from regard_export.inputs import Example, Inputs, Tensors
 
 TAP_ROWS = {"self": "self_tap_rows", "cross": "cross_tap_rows"}
+REDUCED_ROWS: dict[Reduction, str] = {"mean": "self_mean_rows", "max": "self_max_rows"}
 
 
 @dataclass
@@ -64,9 +65,9 @@ class TracedGraph(Graph):
                 "Transformers' attention interface; it needs an adapter in regard_export/families"
             )
         tapped = {
-            f"{kind}_attention.{index}": tap
-            for kind in TAP_ROWS
-            for index, tap in enumerate(tap for tap in trace.taps if tap.kind == kind)
+            f"{name}.{index}": tap
+            for name in ("self_attention", "self_mean", "self_max", "cross_attention")
+            for index, tap in enumerate(tap for tap in trace.taps if _output(tap) == name)
         }
         self.findings.output_names = [*outputs, *tapped]
         self.findings.taps = [
@@ -75,9 +76,10 @@ class TracedGraph(Graph):
                 kind=tap.kind,
                 stack=self.stack or tap.stack,
                 layer=tap.layer,
-                heads=tap.heads,
+                heads=1 if tap.reduction else tap.heads,
                 output=output,
-                rows_input=TAP_ROWS[tap.kind],
+                rows_input=REDUCED_ROWS[tap.reduction] if tap.reduction else TAP_ROWS[tap.kind],
+                reduction=tap.reduction,
             )
             for output, tap in tapped.items()
         ]
@@ -93,13 +95,18 @@ class _SourceGraph(TracedGraph):
         return self.checkpoint.sources.get(self.name, self.checkpoint.inputs)
 
     def _trace(
-        self, source: Tensors, rows: torch.Tensor | None, tapped_stacks: frozenset[str] = frozenset({"encoder"})
+        self,
+        source: Tensors,
+        rows: torch.Tensor | None,
+        reduced: Sequence[torch.Tensor | None],
+        tapped_stacks: frozenset[str] = frozenset({"encoder"}),
     ) -> Trace:
         return Trace(
             source.get("source_length"),
             {} if rows is None else {"self": rows},
             tapped_stacks,
             source_rows=next(iter(source.values())).shape[0],
+            reduced_rows={name: one for name, one in zip(REDUCED_ROWS, reduced, strict=True) if one is not None},
         )
 
     def _arguments(self, source: Tensors) -> dict[str, torch.Tensor]:
@@ -111,7 +118,8 @@ class _SourceGraph(TracedGraph):
         """Return two rows."""
         example = self.inputs.example()
         if self.with_taps:
-            example.add(TAP_ROWS["self"], torch.tensor([0, 1, 1]), {0: "A"})
+            for name, dimension in zip((TAP_ROWS["self"], *REDUCED_ROWS.values()), "ABC", strict=True):
+                example.add(name, torch.tensor([0, 1, 1]), {0: dimension})
         return example
 
 
@@ -121,10 +129,14 @@ class ClassifierGraph(_SourceGraph):
     name = "classifier"
 
     def forward(
-        self, source: dict[str, torch.Tensor], self_tap_rows: torch.Tensor | None = None
+        self,
+        source: dict[str, torch.Tensor],
+        self_tap_rows: torch.Tensor | None = None,
+        self_mean_rows: torch.Tensor | None = None,
+        self_max_rows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """Trace the model on right-padded rows."""
-        with tracing(self._trace(source, self_tap_rows)) as trace:
+        with tracing(self._trace(source, self_tap_rows, (self_mean_rows, self_max_rows))) as trace:
             output = self.model(**self._arguments(source))
         return self._finish({"logits": logits_of(output).float()}, trace)
 
@@ -133,10 +145,14 @@ class _TowerGraph(_SourceGraph):
     """One of the two encoders of a model that compares: its source -> `embeddings` of length 1, and self-attention."""
 
     def forward(
-        self, source: dict[str, torch.Tensor], self_tap_rows: torch.Tensor | None = None
+        self,
+        source: dict[str, torch.Tensor],
+        self_tap_rows: torch.Tensor | None = None,
+        self_mean_rows: torch.Tensor | None = None,
+        self_max_rows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """Trace the half of the model that reads this source."""
-        with tracing(self._trace(source, self_tap_rows)) as trace:
+        with tracing(self._trace(source, self_tap_rows, (self_mean_rows, self_max_rows))) as trace:
             output = self.checkpoint.family.embed(self.model, self._arguments(source))
         assert output.pooler_output is not None
         return self._finish({"embeddings": torch.nn.functional.normalize(output.pooler_output.float(), dim=-1)}, trace)
@@ -162,11 +178,15 @@ class EncoderGraph(_SourceGraph):
     name = "encoder"
 
     def forward(
-        self, source: dict[str, torch.Tensor], self_tap_rows: torch.Tensor | None = None
+        self,
+        source: dict[str, torch.Tensor],
+        self_tap_rows: torch.Tensor | None = None,
+        self_mean_rows: torch.Tensor | None = None,
+        self_max_rows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """Trace the whole model for one dummy token, whose cross-attention yields the state."""
         cache = RecordingCache()
-        trace = self._trace(source, self_tap_rows)
+        trace = self._trace(source, self_tap_rows, (self_mean_rows, self_max_rows))
         trace.decoder = frozenset(self.checkpoint.family.decoder(self.model).modules())
         with tracing(trace):
             rows = next(iter(source.values())).shape[0]
@@ -182,11 +202,16 @@ class PrefillGraph(_SourceGraph):
     name = "prefill"
 
     def forward(
-        self, source: dict[str, torch.Tensor], self_tap_rows: torch.Tensor | None = None
+        self,
+        source: dict[str, torch.Tensor],
+        self_tap_rows: torch.Tensor | None = None,
+        self_mean_rows: torch.Tensor | None = None,
+        self_max_rows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, ...]:
         """Trace the decoder on the whole source: padding on the right of a text is behind all that counts."""
         sees = self.checkpoint.image is not None
-        trace = self._trace(source, self_tap_rows, frozenset({"encoder", "decoder"} if sees else {"decoder"}))
+        tapped = frozenset({"encoder", "decoder"} if sees else {"decoder"})
+        trace = self._trace(source, self_tap_rows, (self_mean_rows, self_max_rows), tapped)
         trace.decoder = frozenset(self.checkpoint.family.decoder(self.model).modules())
         trace.causal = not sees
         cache = PrefillCache()
@@ -290,6 +315,10 @@ def candidates(logits: torch.Tensor, num_candidates: torch.Tensor) -> dict[str, 
         "regard::LogSumExp", [logits, scores, ids], {}, dtype=logits.dtype, shape=(logits.shape[0], 1), version=1
     )
     return {"candidate_ids": ids, "candidate_scores": scores, "log_sum_exp": total}
+
+
+def _output(tap: TracedTap) -> str:
+    return f"{tap.kind}_{tap.reduction or 'attention'}"
 
 
 def _named(prefix: str, pairs: list[KeyValue]) -> dict[str, torch.Tensor]:

@@ -147,7 +147,7 @@ def compare_interventions(
     with torch.no_grad():
         for graph, inputs in checkpoint.sources.items():
             source = Source.of(inputs, next(iter(inputs.samples())))
-            own = [tap for tap in taps if tap.graph == graph]
+            own = [tap for tap in taps if tap.graph == graph and tap.reduction is None]
             rows, keys = len(source.lengths), _positions(source)
             plan = Plan.drawn(own, rows, keys, keys)
             intervened = dataclasses.replace(source, feeds=source.feeds | plan.feeds)

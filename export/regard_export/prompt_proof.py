@@ -19,7 +19,7 @@ from regard.manifest import GenerationSpec, TapSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.generation import GREEDY
 from regard_export.parity import Parity
-from regard_export.samples import Source
+from regard_export.samples import Source, expected_weights
 from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds, Stepper, greedy, run
 
 
@@ -52,7 +52,8 @@ class PromptProof:
             maps = source_maps(self.checkpoint, self.source.alone(row))
             for tap in reading:
                 ours = got[tap.output][row, :, :length, :length]
-                self.parity.note(tap.name, ours, maps[tap.stack][tap.layer][0, :, :length, :length])
+                expected = expected_weights(tap, maps[tap.stack])
+                self.parity.note(tap.name, ours, expected[0, :, :length, :length])
         return {name.replace("first_", "past_"): got[name] for name in got if name.startswith("first_")}
 
     def _compare_steps(self, state: Feeds, hypotheses: int) -> None:

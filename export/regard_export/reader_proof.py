@@ -8,7 +8,7 @@ import torch
 from regard.manifest import TapSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.parity import Parity
-from regard_export.samples import Source, answer_of
+from regard_export.samples import Source, answer_of, expected_weights
 from regard_export.stepping import Array, run
 
 
@@ -41,4 +41,4 @@ def compare_answer(
     for ours, expected in zip(source.real(got[answer.name]), source.real(answer.tensor), strict=True):
         parity.note(answer.name, ours, expected)
     for tap in (tap for tap in taps if tap.graph == graph):
-        compare_maps(tap.name, got[tap.output], answer.attentions[tap.layer], source.lengths, parity)
+        compare_maps(tap.name, got[tap.output], expected_weights(tap, answer.attentions), source.lengths, parity)

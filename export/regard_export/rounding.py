@@ -15,7 +15,7 @@ from regard.manifest import TapSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.parity import Parity
 from regard_export.precision import in_precision
-from regard_export.samples import Source, answer_of, random_tokens
+from regard_export.samples import Source, answer_of, expected_weights, random_tokens
 
 
 def eager_differences(checkpoint: Checkpoint, taps: tuple[TapSpec, ...], precision: str) -> dict[str, float]:
@@ -60,7 +60,7 @@ def _outputs(checkpoint: Checkpoint, source: Source, taps: tuple[TapSpec, ...]) 
             yield tap.name, maps[tap.layer]
     for tap in reading:
         for row, length in enumerate(source.lengths):
-            yield tap.name, read.attentions[tap.layer][row, :, :length]
+            yield tap.name, expected_weights(tap, read.attentions)[row, :, :length]
 
 
 def _completions(
@@ -78,4 +78,4 @@ def _completions(
         if checkpoint.image is not None:
             maps["encoder"] = checkpoint.family.encode(checkpoint.model, alone, output_attentions=True).attentions
         for tap in taps:
-            yield tap.name, maps[tap.stack][tap.layer]
+            yield tap.name, expected_weights(tap, maps[tap.stack])

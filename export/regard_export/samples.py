@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from regard.manifest import GenerationSpec, Task
+from regard.manifest import GenerationSpec, TapSpec, Task
 from regard_export.checkpoint import Checkpoint
 from regard_export.families import logits_of
 from regard_export.inputs import Inputs
@@ -30,7 +30,9 @@ class Source:
         """Make one of a graph's inputs."""
         tensors = {name: torch.from_numpy(array) for name, array in sample.items()}
         lengths = inputs.lengths(sample)
-        feeds = sample | {"self_tap_rows": np.arange(len(lengths))}
+        feeds = sample | {
+            name: np.arange(len(lengths)) for name in ("self_tap_rows", "self_mean_rows", "self_max_rows")
+        }
         return cls(feeds, inputs.arguments(tensors), lengths)
 
     def real(self, answers: Any) -> Iterator[Any]:
@@ -50,6 +52,18 @@ class Source:
         """Return the same with what the eager model takes in floating point in fp16."""
         arguments = {k: v.half() if v.is_floating_point() else v for k, v in self.arguments.items()}
         return dataclasses.replace(self, arguments=arguments)
+
+
+def expected_weights(tap: TapSpec, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Return what a tap is to give, [R, H or 1, Q, T], of the eager model's maps [R, H, Q, T] of every layer."""
+    weights = maps[tap.layer]
+    match tap.reduction:
+        case "mean":
+            return weights.mean(1, keepdim=True)
+        case "max":
+            return weights.amax(1, keepdim=True)
+        case _:
+            return weights
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,14 @@ def open_session(path: Path) -> ort.InferenceSession:
 
 
 def run(session: ort.InferenceSession, feeds: Feeds) -> dict[str, Array]:
-    """Return every output; feeds that the graph lacks are left out, and it intervenes in nothing but what they say."""
+    """Return every output; feeds that the graph lacks are left out.
+
+    It intervenes in nothing but what they say, and no row asks that they don't say asks.
+    """
     first = next(iter(feeds.values()))
     feeds = open_gates(session, len(first), first.shape[1]) | feeds
     known = {value.name for value in session.get_inputs()}
+    feeds = {name: np.zeros(0, np.int64) for name in known if name.endswith("_rows")} | feeds
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(None, {k: v for k, v in feeds.items() if k in known}), strict=True))
 

@@ -30,6 +30,7 @@ from load_tests.gpu import shapes
 from load_tests.peers import results
 from load_tests.peers.results import Figure
 from regard.manifest import Package, load_package
+from regard_export.graphs import REDUCED_ROWS
 from regard_export.package import Options, export
 
 Array = npt.NDArray[Any]
@@ -150,7 +151,9 @@ class Contest:
     def hold(self, bench: Bench) -> list[Figure]:
         """Measure; return the times and what is asked of them."""
         none, all_rows = (
-            {"self_tap_rows": np.arange(rows), "cross_tap_rows": np.arange(rows)} for rows in (0, self.rows)
+            {"self_tap_rows": np.arange(rows), "cross_tap_rows": np.arange(rows)}
+            | {name: np.zeros(0, np.int64) for name in REDUCED_ROWS.values()}
+            for rows in (0, self.rows)
         )
         fp32, int8 = self.ours["fp32"], self.ours["int8"]
         times = bench.milliseconds(

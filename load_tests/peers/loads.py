@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import grpc
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from load_tests.arrivals import PoissonArrivals
 
 T = TypeVar("T")
+Expected = TypeVar("Expected")
 Ask = Callable[[T], Awaitable[str]]
 """Sends one request, and returns how it ended: a gRPC code's name, or why the answer isn't what was asked."""
 OK = "OK"
@@ -68,16 +69,19 @@ class Load:
         return 1000 * float(np.quantile(latencies, quantile)) if latencies else float("inf")
 
 
-class Line:
-    """A connection that sends bytes to one method and gives its answers to `check`, which returns an outcome."""
+class Line(Generic[Expected]):
+    """A connection that sends bytes to one method and gives its answers to `check`, which returns an outcome.
 
-    def __init__(self, target: str, method: str, check: Callable[[int, bytes], str]) -> None:
-        self._channel = grpc.aio.insecure_channel(target)
+    `check` is also given what the request expects, which comes with it.
+    """
+
+    def __init__(self, target: str, method: str, check: Callable[[Expected, bytes], str]) -> None:
+        self._channel = grpc.aio.insecure_channel(target, options=[("grpc.max_receive_message_length", -1)])
         self._call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(method)
         self._check = check
 
-    async def ask(self, request: tuple[bytes, int]) -> str:
-        """Send a message and compare the length of its answer with that asked for."""
+    async def ask(self, request: tuple[bytes, Expected]) -> str:
+        """Send a message and let its answer be checked."""
         message, expected = request
         try:
             answer = await self._call(message)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Thread
 
@@ -15,11 +16,14 @@ STOP_TIMEOUT_S = 30
 class Server:
     """`regard serve` on free ports; made when it serves, ended by `stop`."""
 
-    def __init__(self, models: Path, *, instances: int, threads: int) -> None:
-        """Start it. Raise `RuntimeError`, with the last of its log, if it ends before it serves."""
+    def __init__(self, models: Path, *, instances: int, threads: int, settings: Sequence[str] = ()) -> None:
+        """Start it, with more `settings` as its command takes them.
+
+        Raise `RuntimeError`, with the last of its log, if it ends before it serves.
+        """
         command = [sys.executable, "-m", "regard.cli", "serve", "--models", str(models)]
         command += ["--grpc-port", "0", "--http-port", "0", "--log-format", "json"]
-        command += ["--instances", str(instances), "--intra-op-threads", str(threads)]
+        command += ["--instances", str(instances), "--intra-op-threads", str(threads), *settings]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self._last_lines: deque[str] = deque(maxlen=50)
         self.target = f"127.0.0.1:{self._wait_for_port()}"

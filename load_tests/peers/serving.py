@@ -34,7 +34,7 @@ class Regard:
         """The number of its process."""
         return self._server.pid
 
-    def line(self) -> Line:
+    def line(self) -> Line[int]:
         """Return a connection to it."""
         return Line(self._server.target, "/regard.v1.TranslationService/Translate", _regards_outcome)
 
@@ -88,7 +88,7 @@ class Peer:
         """The number of its process."""
         return self._process.pid
 
-    def line(self) -> Line:
+    def line(self) -> Line[int]:
         """Return a connection to it."""
         return Line(self._target, METHOD, _peers_outcome)
 

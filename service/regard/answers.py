@@ -113,6 +113,22 @@ class AttentionMap:
         return dense
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AttentionRow:
+    """What the token `query` of an output, counted from 0, attended to: a row, float32 [heads, keys], of a map.
+
+    The other fields are those of `AttentionMap`; the keys are the first of their axis, as far as the token could see.
+    """
+
+    query: int
+    kind: str
+    layer: int
+    heads: tuple[int, ...]
+    reduction: str
+    key_axis: str
+    weights: npt.NDArray[np.float32]
+
+
 @dataclass(frozen=True, slots=True)
 class Attention:
     """Every map that was asked for, and which weights, in which precision, they come from."""
@@ -402,11 +418,19 @@ class Transcription:
 
 @dataclass(frozen=True, slots=True)
 class TokenDelta:
-    """One more token of an output, and what it adds to the text."""
+    """One more token of an output, and what it adds to the text.
+
+    `attention` has the rows that it settles, if attention was asked for: its own, or of alignment heads
+    that tell later the one before. `safe_to_emit` is None unless `align_att_frames` was given; `source`, the
+    elements that attention over the source runs over, comes with the first token.
+    """
 
     token_id: int
     text: str
     log_probability: float
+    attention: tuple[AttentionRow, ...] = ()
+    safe_to_emit: bool | None = None
+    source: tuple[Segment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from its shape and never branches on a kind of model.
 The graphs' own contract (R requests, k hypotheses each, N = R * k rows, S source positions,
 P cache positions, K candidates, A asking rows):
 
-- encoder: `input_ids` [R, S] int64, `source_length` [R] int32, `self_tap_rows` [A] int64
-  -> `cross_key.i`, `cross_value.i` [R, H, S, D]; taps [A, H, S, S].
+- encoder: `input_ids` [R, S] int64, `source_length` [R] int32, `self_tap_rows`, `self_mean_rows`,
+  `self_max_rows` [A] int64 -> `cross_key.i`, `cross_value.i` [R, H, S, D]; taps [A, H, S, S], and
+  [A, 1, S, S] of the heads' mean and of their maximum.
 - step: `token_ids` [N, 1] int64, `row_length` [N] int32 (positions in the cache, before this
   step), `total_length` [] int32 (the largest `row_length` plus 1), `source_length` [R] int32,
   `past_key.i`, `past_value.i` [N, H, P, D] (bound in place as `present_*`), `cross_key.i`,
@@ -19,22 +20,23 @@ P cache positions, K candidates, A asking rows):
 - a step without self-attention, as of a recurrent decoder: `past_state.i` [N, D] -> `present_state.i`
   in the place of the cache, and `first_state.i` [R, D] of the encoder.
 - prefill, in the place of the encoder of a model that has only a decoder, whose step has no
-  cross-attention: `input_ids` [R, S] int64, `self_tap_rows` [A] -> `first_key.i`, `first_value.i`
-  [R, H, S, D], with which the rows' caches begin; taps [A, H, S, S]. A prompt's last token is left to
+  cross-attention: `input_ids` [R, S] int64, rows as of the encoder -> `first_key.i`, `first_value.i`
+  [R, H, S, D], with which the rows' caches begin; taps as of the encoder. A prompt's last token is left to
   the first step, an image's positions come before the start token: `row_length` counts them.
 - classifier: the encoder's inputs -> `logits` [R, C], of every token [R, S, C], or of a token to be the
-  first and the last of an answer [R, S, 2]; taps [A, H, S, S]. Where `TextSpec.token_types`, it reads
+  first and the last of an answer [R, S, 2]; taps as of the encoder. Where `TextSpec.token_types`, it reads
   `token_type_ids` [R, S] int64 as well: 0 for the tokens of a text, 1 for those of the second of two.
 - text_encoder, image_encoder: the encoder's inputs, of a text and of an image -> `embeddings` [R, E], each
-  of length 1; taps [A, H, S, S].
+  of length 1; taps as of the encoder.
 
 Where the source is an image, `pixel_values` [R, C, height, width] float32 stands in for `input_ids`
 and `source_length`; S is then the number of patches and of the special positions before them. Where
 it is speech, `input_features` [R, mels, frames] float32 does, and S is the number of positions that
 the encoder makes of a whole window.
 
-Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted: where it is empty
-the weights are not computed. A graph that lacks an input does not need it.
+Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted, `*_mean_rows` and
+`*_max_rows` those of which the heads' mean or maximum is enough: where a list is empty, nothing of it is
+computed. A graph that lacks an input does not need it.
 
 Whatever the precision, a graph takes and gives floating point in float32, but for the state that
 never leaves the device: `past_*`, `present_*` and `cross_*` are of the dtype that `state` and
@@ -144,7 +146,7 @@ class GraphSpec(_Part):
 
 
 class TapSpec(_Part):
-    """An attention tensor that the package can give: one layer's weights for every head."""
+    """An attention tensor that the package can give: one layer's weights for every head, or what these come to."""
 
     graph: Literal["encoder", "prefill", "step", "classifier", "text_encoder", "image_encoder"]
     kind: Literal["self", "cross"]
@@ -153,11 +155,14 @@ class TapSpec(_Part):
     heads: int
     output: str
     rows_input: str
+    reduction: Literal["mean", "max"] | None = None
+    """How the graph puts the heads together before the weights leave it, if it does: to one, so that `heads` is 1."""
 
     @property
     def name(self) -> str:
-        """A name that is unique within the package, such as `decoder.cross.3`."""
-        return f"{'prompt' if self.of_prompt else self.stack}.{self.kind}.{self.layer}"
+        """A name that is unique within the package, such as `decoder.cross.3`, or `encoder.self.3.mean`."""
+        own = f"{'prompt' if self.of_prompt else self.stack}.{self.kind}.{self.layer}"
+        return f"{own}.{self.reduction}" if self.reduction else own
 
     @property
     def of_prompt(self) -> bool:
@@ -420,6 +425,8 @@ class Manifest(_Part):
     source: SourceSpec
     graphs: dict[str, GraphSpec]
     taps: tuple[TapSpec, ...]
+    reduced_taps: tuple[TapSpec, ...] = ()
+    """The same with all heads put together in the graph, where that saves moving them: over a whole source."""
     state: tuple[StateSpec, ...]
     cross_state: tuple[CrossStateSpec, ...]
     text: TextSpec | None
@@ -437,6 +444,10 @@ class Manifest(_Part):
     exported_with: dict[str, str]
     files: dict[str, str]
     """SHA-256, in hexadecimal, of every file of the package but the manifest."""
+
+    def taps_of(self, graph: str) -> list[TapSpec]:
+        """Return all that a graph can give of attention."""
+        return [tap for tap in (*self.taps, *self.reduced_taps) if tap.graph == graph]
 
     @property
     def reader(self) -> Literal["encoder", "prefill"]:

@@ -93,7 +93,9 @@ def test_a_prefill_and_a_step_equal_the_eager_model(name: str, bench: Callable[[
     stacks = ("prompt", "decoder", "encoder") if name == "GIT" else ("prompt", "decoder")
     taps = {f"{stack}.self.{layer}" for stack in stacks for layer in range(LAYERS)}
     assert {tap.name for tap in manifest.taps} == taps
-    assert report["max_abs_difference"].keys() == taps | {"logits", "log_sum_exp"}
+    reduced = {f"{tap}.{word}" for tap in taps if not tap.startswith("decoder") for word in ("mean", "max")}
+    assert {tap.name for tap in manifest.reduced_taps} == reduced
+    assert report["max_abs_difference"].keys() == taps | reduced | {"logits", "log_sum_exp"}
     assert 0 < max(report["max_abs_difference"].values()) < 1e-4
     assert report["greedy_tokens_compared"] > 20
     assert report["greedy_tokens_different"] == 0
@@ -143,7 +145,8 @@ def test_a_completion_s_manifest_says_where_prompts_end(bench: Callable[[str], B
     assert manifest.text is not None and manifest.generation is not None
     assert (manifest.text.max_source_tokens, manifest.generation.max_target_tokens) == (143, 159)
     assert manifest.text.empty_token_id == EOS
-    assert [tensor.name for tensor in manifest.graphs["prefill"].inputs] == ["input_ids", "self_tap_rows"]
+    read = [tensor.name for tensor in manifest.graphs["prefill"].inputs]
+    assert read == ["input_ids", "self_tap_rows", "self_mean_rows", "self_max_rows"]
 
 
 def test_a_prompt_may_hold_the_padding_s_token(bench: Callable[[str], Bench]) -> None:

@@ -12,8 +12,15 @@ import pytest
 
 from regard.manifest import Package, load_package
 from regard_export.package import Options, export
+from regard_export.stepping import open_session, run
 
 from .checkpoints import save_classifier
+
+ROWS = ("self_tap_rows", "self_mean_rows", "self_max_rows")
+FEEDS = {
+    "input_ids": np.random.default_rng(0).integers(2, 100, (3, 6)),
+    "source_length": np.array([6, 4, 1], np.int32),
+}
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +30,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
     return load_package(export(checkpoint, tmp_path_factory.mktemp("models"), Options(name="tiny")))
 
 
-def operators_run(package: Package, rows: list[int], scratch: Path) -> list[str]:
-    """Return the operators that ONNX Runtime's own profile saw running, in order."""
+def operators_run(package: Package, asking: dict[str, list[int]], scratch: Path) -> list[str]:
+    """Return the operators that ONNX Runtime's own profile saw running, in order, when rows ask for something."""
     options = ort.SessionOptions()
     options.enable_profiling = True
     options.profile_file_prefix = str(scratch / "profile")
@@ -32,17 +39,20 @@ def operators_run(package: Package, rows: list[int], scratch: Path) -> list[str]
     feeds = {
         "input_ids": np.full((2, 6), 7, np.int64),
         "source_length": np.array([6, 4], np.int32),
-        "self_tap_rows": np.array(rows, np.int64),
     }
+    feeds |= {name: np.array(asking.get(name, []), np.int64) for name in ROWS}
     session.run(["logits"], feeds)
     events = json.loads(Path(session.end_profiling()).read_text())
     return [event["args"]["op_name"] for event in events if event.get("cat") == "Node"]
 
 
 def test_no_softmax_of_weights_runs_unless_a_row_asks(package: Package, tmp_path: Path) -> None:
-    """The profile of a run without asking rows has no Softmax; with one it has one for each layer."""
-    assert "Softmax" not in operators_run(package, [], tmp_path)
-    assert operators_run(package, [1], tmp_path).count("Softmax") == 2
+    """The profile of a run without asking rows has no Softmax; with one it has one a layer, whatever is asked."""
+    assert not {"Softmax", "ReduceMean", "ReduceMax"} & set(operators_run(package, {}, tmp_path))
+    for name, reduction in zip(ROWS, (None, "ReduceMean", "ReduceMax"), strict=True):
+        operators = operators_run(package, {name: [1]}, tmp_path)
+        found = [operator for operator in operators if operator in ("Softmax", "ReduceMean", "ReduceMax")]
+        assert found == ["Softmax", *([reduction] if reduction else [])] * 2
 
 
 def test_the_fused_operators_give_no_scores(package: Package) -> None:
@@ -54,11 +64,30 @@ def test_the_fused_operators_give_no_scores(package: Package) -> None:
 
 def test_only_the_asking_rows_are_gathered(package: Package) -> None:
     """Weights come in the order of the rows asked for, one map each, and a row may be asked for twice."""
-    session = ort.InferenceSession(str(package.path("classifier.onnx")))
-    random = np.random.default_rng(0)
-    feeds = {"input_ids": random.integers(2, 100, (3, 6)), "source_length": np.array([6, 4, 1], np.int32)}
-    everything = session.run(["self_attention.0"], feeds | {"self_tap_rows": np.array([0, 1, 2])})[0]
-    chosen = session.run(["self_attention.0"], feeds | {"self_tap_rows": np.array([2, 0, 2])})[0]
+    session = open_session(package.path("classifier.onnx"))
+    everything = run(session, FEEDS | {"self_tap_rows": np.array([0, 1, 2])})["self_attention.0"]
+    chosen = run(session, FEEDS | {"self_tap_rows": np.array([2, 0, 2])})["self_attention.0"]
     assert np.array_equal(chosen, everything[[2, 0, 2]])
     assert np.allclose(everything.sum(-1), 1, atol=1e-6)
     assert (everything[1, :, :, 4:] == 0).all()
+
+
+def test_heads_are_put_together_before_they_leave_the_graph(package: Package) -> None:
+    """Rows may ask for heads, for their mean and for their maximum, each in an order of its own, in one run."""
+    asking = {"self_tap_rows": np.arange(3), "self_mean_rows": np.array([2, 0]), "self_max_rows": np.array([1])}
+    got = run(open_session(package.path("classifier.onnx")), FEEDS | asking)
+    for layer in range(2):
+        heads = got[f"self_attention.{layer}"]
+        assert np.allclose(got[f"self_mean.{layer}"], heads[[2, 0]].mean(1, keepdims=True), atol=1e-7)
+        assert np.array_equal(got[f"self_max.{layer}"], heads[[1]].max(1, keepdims=True))
+
+
+def test_the_manifest_says_what_is_put_together_in_the_graph(package: Package) -> None:
+    """Mean and maximum of every layer are taps of their own, which the proof compares with the eager model's."""
+    reduced = package.manifest.reduced_taps
+    assert [tap.name for tap in reduced] == [
+        f"encoder.self.{layer}.{word}" for word in ("mean", "max") for layer in (0, 1)
+    ]
+    assert {tap.rows_input for tap in reduced} == set(ROWS[1:])
+    proven = json.loads(package.path("parity.json").read_text())["max_abs_difference"]
+    assert {tap.name for tap in (*package.manifest.taps, *reduced)} < proven.keys()

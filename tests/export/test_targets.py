@@ -155,7 +155,7 @@ def test_the_plain_graph_is_the_other_without_its_taps(what: tuple[str, str, str
     for name, plain in plain_graphs(package).items():
         assert plain.tap_graph is not None
         tapped = package.manifest.graphs[plain.tap_graph]
-        taps = [tap for tap in package.manifest.taps if tap.graph == name]
+        taps = package.manifest.taps_of(name)
         assert {t.name for t in tapped.inputs} - {t.name for t in plain.inputs} == {tap.rows_input for tap in taps}
         assert {t.name for t in tapped.outputs} - {t.name for t in plain.outputs} == {tap.output for tap in taps}
         assert "If" in tapped.operators and "If" not in plain.operators

@@ -101,11 +101,13 @@ class ScriptedWorker:
         await self._enter(request)
         try:
             tokens = [*request.options.target_token_ids] or words_for(request.source)[: request.options.max_new_tokens]
+            taps = self._taps(request, len(tokens))
             for index, token in enumerate(tokens):
                 if index == self.pause_after:
                     self.steps.clear()
                 await self._step(request)
-                yield TokenEvent(token, -0.5, last=index == len(tokens) - 1)
+                rows = {name: taps[name][:, index] for name in taps if self._tap(name).graph == "step"}
+                yield TokenEvent(token, -0.5, index == len(tokens) - 1, rows)
         except BaseException:
             self.left_early += 1
             raise
@@ -171,21 +173,24 @@ class ScriptedWorker:
 
     def _generation(self, request: GenerateRequest, tokens: list[int]) -> Generation:
         ended = len(tokens) == len(words_for(request.source))
-        lengths = {"source": request.source.length, "target": len(tokens)}
+        sequence = GeneratedSequence(
+            token_ids=tokens,
+            log_probabilities=[-0.5] * len(tokens),
+            score=-0.5 * len(tokens),
+            finish_reason=FinishReason.END_OF_SENTENCE if ended else FinishReason.LENGTH,
+            taps=self._taps(request, len(tokens)),
+        )
+        return Generation([sequence], Phases(queue_s=0.001, encode_s=0.002, decode_s=0.003))
+
+    def _taps(self, request: GenerateRequest, target_tokens: int) -> dict[str, FloatArray]:
+        lengths = {"source": request.source.length, "target": target_tokens}
         taps = {}
         for name in request.taps:
             tap = self._tap(name)
             queries = lengths["target" if tap.stack == "decoder" else "source"]
             keys = lengths["source" if tap.kind == "cross" or tap.stack == "encoder" else "target"]
             taps[name] = self._weights(tap, queries, keys)
-        sequence = GeneratedSequence(
-            token_ids=tokens,
-            log_probabilities=[-0.5] * len(tokens),
-            score=-0.5 * len(tokens),
-            finish_reason=FinishReason.END_OF_SENTENCE if ended else FinishReason.LENGTH,
-            taps=taps,
-        )
-        return Generation([sequence], Phases(queue_s=0.001, encode_s=0.002, decode_s=0.003))
+        return taps
 
     def _tap(self, name: str) -> TapSpec:
         return next(tap for tap in self.package.manifest.taps if tap.name == name)

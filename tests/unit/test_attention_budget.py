@@ -16,6 +16,7 @@ from regard.attention.selection import AttentionChoice, AttentionKind, Granulari
 from regard.errors import InvalidInputError
 from regard.manifest import Manifest, Task
 from regard.rpc.attention import AttentionOrder
+from regard.rpc.wire import Weights
 from regard.text.segment import Segment
 
 from .packages import manifest_of
@@ -116,7 +117,7 @@ def test_nothing_is_told_where_nothing_fits() -> None:
 
 def test_the_refusal_has_the_size_and_what_would_fit() -> None:
     """The message names the field, both figures and every way out."""
-    order = AttentionOrder(select(AttentionChoice(layers=(1,)), TRANSLATOR), 1000, MUCH)
+    order = AttentionOrder(select(AttentionChoice(layers=(1,)), TRANSLATOR), 1000, MUCH, Weights())
 
     with pytest.raises(InvalidInputError) as refused:
         order.fill(None, {}, PASSAGE, "texts[3]", target=PASSAGE, start=START)  # type: ignore[arg-type]
@@ -131,8 +132,8 @@ def test_the_refusal_has_the_size_and_what_would_fit() -> None:
 
 def test_before_the_output_is_known_the_figures_are_the_least() -> None:
     """What is over the budget with an output of one token is refused at once, and says so; self-attention is exact."""
-    cross = AttentionOrder(select(AttentionChoice(), TRANSLATOR), 200, MUCH)
-    own = AttentionOrder(select(AttentionChoice(), manifest_of(Task.CLASSIFICATION)), 2000, MUCH)
+    cross = AttentionOrder(select(AttentionChoice(), TRANSLATOR), 200, MUCH, Weights())
+    own = AttentionOrder(select(AttentionChoice(), manifest_of(Task.CLASSIFICATION)), 2000, MUCH, Weights())
 
     with pytest.raises(
         InvalidInputError, match=r"comes to at least 384 bytes.*encoding float16 \(at least 192 bytes\)"
@@ -154,7 +155,7 @@ def test_what_a_small_map_is_made_of_has_a_budget_too(choice: AttentionChoice, r
     selection = select(choice, TRANSLATOR)
 
     with pytest.raises(InvalidInputError, match=rf"texts\[0\]: its attention is made of {read * 4 / 1024:.1f} KiB"):
-        AttentionOrder(selection, MUCH, 4 * read - 1).fill(
+        AttentionOrder(selection, MUCH, 4 * read - 1, Weights()).fill(
             None,  # type: ignore[arg-type]
             {},
             PASSAGE,
@@ -166,7 +167,9 @@ def test_what_a_small_map_is_made_of_has_a_budget_too(choice: AttentionChoice, r
 
 def test_an_encoder_is_known_to_be_too_much_before_it_runs() -> None:
     """The layers that a rollout across goes through are counted with the source alone."""
-    order = AttentionOrder(select(AttentionChoice(reduction=Reduction.ROLLOUT), TRANSLATOR), MUCH, 4 * 3 * 4 * 16 * 16)
+    order = AttentionOrder(
+        select(AttentionChoice(reduction=Reduction.ROLLOUT), TRANSLATOR), MUCH, 4 * 3 * 4 * 16 * 16, Weights()
+    )
 
     with pytest.raises(InvalidInputError, match="with all heads of every layer"):
         order.check(PASSAGE, "texts[0]")

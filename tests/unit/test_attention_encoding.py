@@ -19,7 +19,9 @@ from regard.attention.selection import Granularity, Reduction, Selection
 from regard.client.results.attention import read_attention
 from regard.manifest import Package, TapSpec, Task
 from regard.rpc import convert
+from regard.rpc.wire import Weights, serialize
 from regard.text.segment import Segment
+from regard.v1 import attention_pb2
 
 from .packages import manifest_of
 
@@ -48,7 +50,9 @@ def sent_and_read(weights: Array, encoding: Encoding, top_k: int = 0) -> Attenti
     selection = Selection((TAP,), (TAP,), (), Reduction.NONE, Granularity.TOKEN, top_k, encoding)
     built = BuiltMap(TAP, (0,), Reduction.NONE, weights, AxisName.TARGET, AxisName.SOURCE)
     package: Any = Package(None, manifest_of(Task.CLASSIFICATION), "0" * 64)  # type: ignore[arg-type]
-    (one,) = read_attention(convert.attention(package, selection, axes, [built])).maps
+    waiting = Weights()
+    message = convert.attention(package, selection, axes, [built], waiting)
+    (one,) = read_attention(attention_pb2.Attention.FromString(serialize(message, waiting))).maps
     return one
 
 

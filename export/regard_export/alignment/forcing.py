@@ -134,7 +134,7 @@ class Forcer:
         There is garbage beyond a row's own tokens.
         """
         ids, lengths = _padded(sources, self._text.pad_token_id)
-        feeds: Feeds = {"input_ids": ids, "source_length": lengths, "self_tap_rows": np.zeros(0, np.int64)}
+        feeds: Feeds = {"input_ids": ids, "source_length": lengths}
         cross = {name: array for name, array in run(self._encoder, feeds).items() if name.startswith("cross_")}
         made, _ = _padded(targets, self._text.pad_token_id)
         rows, positions = made.shape

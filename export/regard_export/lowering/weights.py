@@ -22,7 +22,8 @@ FLOAT = ir.DataType.FLOAT
 def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Lower `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])` to standard operators.
 
-    query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T].
+    query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T], or to
+    [A, 1, Q, T] if the node has a `reduction`.
     `key_length` [R] counts the keys that may be attended; beside a `total_length` it counts those
     before this step, and only the first `total_length` keys are looked at. `bias` is added to the
     scores of every row, or is one for each. If the node has a `query_width`, the query is packed with
@@ -65,6 +66,9 @@ def _softmax_of_scores(node: ir.Node) -> ir.Graph:
         queries, keys = (tape.op("Cast", [value], {"to": FLOAT}) for value in (queries, keys))
         bias = bias and tape.op("Cast", [bias], {"to": FLOAT})
     weights = masked_softmax(tape, queries, keys, bias, attended, np.float32(scale))
+    if "reduction" in node.attributes:
+        operator = {"mean": "ReduceMean", "max": "ReduceMax"}[node.attributes["reduction"].as_string()]
+        weights = tape.op(operator, [weights, constant(tape, np.array([1]))], {"keepdims": 1})
     return _branch(tape, weights, f"{node.outputs[0].name}.weights")
 
 
@@ -130,7 +134,7 @@ def _rows_per_request(tape: Tape, query: ir.Value | None, key: ir.Value | None) 
 
 
 def _nothing(node: ir.Node) -> ir.Graph:
-    heads = node.attributes["num_heads"].as_int()
+    heads = 1 if "reduction" in node.attributes else node.attributes["num_heads"].as_int()
     tape = Tape()
     empty = constant(tape, np.zeros((0, heads, 0, 0), np.float32))
     return _branch(tape, empty, f"{node.outputs[0].name}.nothing")

@@ -3,7 +3,7 @@
 The copy is of a graph that is simplified and not yet lowered, so that an intervened graph has the
 operators of its target, and every weight by the name that it has in the plain one. What it adds, for
 taps of one kind, is in the contract of `regard.manifest`: a bias is gathered for every head and added
-to the scores, of the attention and of its tap alike, and a gate multiplies what each head gives, before
+to the scores, of the attention and of its taps alike, and a gate multiplies what each head gives, before
 the heads are projected together.
 """
 
@@ -52,7 +52,8 @@ class _Site:
     def __init__(self, graph: ir.Graph, weights: ir.Value) -> None:
         tap = weights.producer()
         assert tap is not None and tap.inputs[1] is not None and weights.shape is not None
-        self.tap = tap
+        self.taps = [node for node, _ in tap.inputs[1].uses() if node.op_type == tap.op_type]
+        """Of one query and one key: the heads, and what they are put together to."""
         self.keys = weights.shape[3]
         producer = tap.inputs[1].producer()
         cached = producer is not None and producer.op_type == "CachedAttention"
@@ -71,7 +72,7 @@ def _reader(tap: ir.Node) -> ir.Node:
     return next(
         node
         for node, index in key.uses()
-        if node.domain == DOMAIN and node is not tap and index == 1 and node.inputs[0] is query
+        if node.domain == DOMAIN and node.op_type != tap.op_type and index == 1 and node.inputs[0] is query
     )
 
 
@@ -116,7 +117,7 @@ class _Inputs:
         of_attention = bias
         if site.attention.op_type == "CrossAttention":
             of_attention = _by_request(tape, bias, site.attention.inputs[1], self._heads)
-        for node, own in ((site.attention, of_attention), (site.tap, bias)):
+        for node, own in ((site.attention, of_attention), *((tap, bias) for tap in site.taps)):
             _add_bias(tape, node, own)
         self._graph.insert_before(site.attention, tape.nodes)
 

@@ -13,10 +13,16 @@ from load_tests.peers.sources import Source
 
 
 class CTranslate2:
-    """CTranslate2, given all sources at once, to sort by length and cut into batches, `concurrency` in flight."""
+    """CTranslate2, given all sources at once, to sort by length and cut into batches, `concurrency` in flight.
 
-    def __init__(self, converted: Path, *, workers: int, threads: int, compute_type: str = "float32") -> None:
+    With `attention` it returns the cross-attention of every translation as well, of the one head that it can.
+    """
+
+    def __init__(
+        self, converted: Path, *, workers: int, threads: int, compute_type: str = "float32", attention: bool = False
+    ) -> None:
         self.name = f"ctranslate2 {workers}x{threads}"
+        self._attention = attention
         self._workers = workers
         self._translator = ctranslate2.Translator(
             str(converted), compute_type=compute_type, inter_threads=workers, intra_threads=threads
@@ -32,6 +38,7 @@ class CTranslate2:
                 [source.tokens for source in given],
                 max_batch_size=max(1, concurrency // self._workers),
                 beam_size=beams,
+                return_attention=self._attention,
                 **forced_lengths([source.target_tokens for source in given]),
             )
             counts += [len(result.hypotheses[0]) for result in results]

@@ -13,13 +13,18 @@ from load_tests.peers.sources import Source
 
 
 class Transformers:
-    """Transformers' `generate()` in eager PyTorch, given batches of `concurrency` whose sources ask for the same."""
+    """Transformers' `generate()` in eager PyTorch, given batches of `concurrency` whose sources ask for the same.
+
+    With `attention` it returns the weights of every layer and head as well, as it only can.
+    """
 
     name = "transformers"
 
-    def __init__(self, checkpoint: Path, *, threads: int) -> None:
+    def __init__(self, checkpoint: Path, *, threads: int, attention: bool = False) -> None:
         torch.set_num_threads(threads)
-        self._model = MarianMTModel.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        self._attention = attention
+        implementation = {"attn_implementation": "eager"} if attention else {}
+        self._model = MarianMTModel.from_pretrained(checkpoint, dtype=torch.float32, **implementation).eval()
         self._model.generation_config.max_length = None  # or it warns that max_new_tokens weighs more
 
     def translate(self, sources: Sequence[Source], concurrency: int, beams: int = 1) -> list[int]:
@@ -37,8 +42,10 @@ class Transformers:
                     attention_mask=(input_ids != pad).long(),
                     max_new_tokens=max(source.target_tokens for source in batch),
                     num_beams=beams,
+                    output_attentions=self._attention,
+                    return_dict_in_generate=True,
                 )
-            counts += [output.shape[1] - 1] * len(batch)  # the first is the start token
+            counts += [output.sequences.shape[1] - 1] * len(batch)  # the first is the start token
         return counts
 
     def peak_bytes(self) -> int:

@@ -44,9 +44,10 @@ def build(selection: Selection, taps: Mapping[str, FloatArray], axes: Mapping[Ax
     rolled = _rolled(selection, taps) if selection.reduction is Reduction.ROLLOUT else {}
     maps = []
     for tap in selection.maps:
-        expected = (tap.heads, *(axes[name].tokens for name in axis_names(tap)))
-        if taps[tap.name].shape != expected:
-            raise ValueError(f"{tap.name}: {taps[tap.name].shape} is not {expected}")
+        given = selection.given(tap)
+        found, expected = taps[given.name].shape, (given.heads, *(axes[name].tokens for name in axis_names(tap)))
+        if found != expected:
+            raise ValueError(f"{given.name}: {found} is not {expected}")
         query_name, key_name = axes_of(tap, axes)
         match selection.reduction:
             case Reduction.ROLLOUT:
@@ -54,13 +55,13 @@ def build(selection: Selection, taps: Mapping[str, FloatArray], axes: Mapping[Ax
             case Reduction.ALIGNMENT_HEADS:
                 weights = _aligned(selection, taps)
             case Reduction.MEAN:  # before pooling, with which it commutes: there is less to pool
-                weights = _chosen(selection, taps[tap.name]).mean(axis=0, keepdims=True)
+                weights = _chosen(selection, taps[given.name])
+                weights = weights if given.reduction else weights.mean(axis=0, keepdims=True)
             case Reduction.NONE | Reduction.MAX:
-                weights = _chosen(selection, taps[tap.name])
+                weights = _chosen(selection, taps[given.name])
         weights = _pool(weights, axes[query_name], axes[key_name])
         if selection.reduction is Reduction.MAX:
             weights = weights.max(axis=0, keepdims=True)
-        weights = np.ascontiguousarray(weights, dtype=np.float32)
         maps.append(AttentionMap(tap, _heads_of(selection, tap), selection.reduction, weights, query_name, key_name))
     return maps
 
@@ -105,7 +106,7 @@ def _rolled(selection: Selection, taps: Mapping[str, FloatArray]) -> dict[str, F
     """Return the rollout [1, queries, keys] up to each of the selection's maps, by the tap's name."""
     layers: dict[str, list[FloatArray]] = {}
     for tap in sorted(selection.taps, key=lambda one: one.layer):
-        layers.setdefault(_family(tap), []).append(_chosen(selection, taps[tap.name]))
+        layers.setdefault(_family(tap), []).append(_chosen(selection, taps[selection.given(tap).name]))
     families = {_family(tap): _family_rollout(_family(tap), layers, selection) for tap in selection.maps}
     return {tap.name: families[_family(tap)][tap.layer][np.newaxis] for tap in selection.maps}
 

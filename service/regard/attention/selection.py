@@ -78,13 +78,20 @@ class Selection:
     top_k: int = 0
     encoding: Encoding = Encoding.FLOAT32
     reads_source: bool = False
+    reduced: tuple[TapSpec, ...] = ()
+    """The taps, if there are any, whose heads the graph puts together as is asked; each in the place of its own."""
     alignment: AlignmentSpec | None = None
     """How the heads are put together, if the reduction is to the alignment heads; the taps are then theirs."""
 
     @property
     def tap_names(self) -> frozenset[str]:
         """The names of the taps, as the engine is asked for them."""
-        return frozenset(tap.name for tap in self.taps)
+        return frozenset(self.given(tap).name for tap in self.taps)
+
+    def given(self, tap: TapSpec) -> TapSpec:
+        """Return what the graph gives for one of the `taps`: the same, or what its heads come to."""
+        place = (tap.graph, tap.kind, tap.stack, tap.layer)
+        return next((one for one in self.reduced if (one.graph, one.kind, one.stack, one.layer) == place), tap)
 
     def of_stack(self, stack: AttentionStack) -> Selection | None:
         """Return what is chosen of one stack; None if nothing is."""
@@ -140,7 +147,16 @@ def _selection(
         choice.top_k,
         choice.encoding,
         manifest.reader == "prefill",
+        _reduced(choice, manifest),
     )
+
+
+def _reduced(choice: AttentionChoice, manifest: Manifest) -> tuple[TapSpec, ...]:
+    """Return what the graphs put together as `choice` asks: of all heads, and a maximum before anything is pooled."""
+    if choice.heads or (choice.reduction is Reduction.MAX and choice.granularity is not Granularity.TOKEN):
+        return ()
+    wanted = "mean" if choice.reduction is Reduction.ROLLOUT else choice.reduction
+    return tuple(tap for tap in manifest.reduced_taps if tap.reduction == wanted)
 
 
 def _usual(taps: Sequence[TapSpec]) -> tuple[TapSpec, ...]:

@@ -70,15 +70,19 @@ FLAGS: dict[str, Flag] = {
 
 
 def _attention(given: Mapping[str, Any]) -> AttentionOptions | None:
-    """Return what attention to ask for; None if no option speaks of it. A report gets every head by itself."""
+    """Return what attention to ask for; None if no option speaks of it.
+
+    A report gets every head by itself, and what is told token by token gets tokens.
+    """
     from regard.client import AttentionOptions
 
+    by_tokens = given.get("stream") and "align_att_frames" in given
     reports = given.get("report") is not None
     asked = {name: given[name] for name in FLAGS if given[name] not in (None, [], False)}
-    if not asked and not reports:
+    if not asked and not reports and not given.get("align_att_frames"):
         return None
     asked.pop("attention", None)
-    usual = {"reduction": "none" if reports else "mean", "granularity": "word"}
+    usual = {"reduction": "none" if reports else "mean", "granularity": "token" if by_tokens else "word"}
     options: Any = usual | {name.removeprefix("attention_"): value for name, value in asked.items()}
     return AttentionOptions(**options)
 

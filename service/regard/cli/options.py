@@ -36,6 +36,15 @@ PriorityOption = Annotated[
 AlignmentOption = Annotated[
     bool, typer.Option("--alignment", help="Show which words translate which, if the model's package was calibrated.")
 ]
+FramesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--align-att-frames",
+        min=1,
+        metavar="N",
+        help="With --stream: mark the tokens that attend most to one of the last N of the source as unsafe to show.",
+    ),
+]
 ReportOption = Annotated[
     Path | None,
     typer.Option(

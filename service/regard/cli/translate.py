@@ -34,6 +34,7 @@ def translate(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
+    align_att_frames: options.FramesOption = None,
     alignment: options.AlignmentOption = False,
     markup: Annotated[
         Literal["html", "xliff"] | None,
@@ -62,7 +63,9 @@ def translate(
     """Translate a text, or each line of a file or of stdin.
 
     With --attention, a grid shows which source words the model looked at while it wrote each word.
-    With --report, a page for a browser shows it instead, for every layer and head.
+    With --report, a page for a browser shows it instead, for every layer and head. With --stream as well, each
+    token comes with the source tokens that it attends to most, and with --align-att-frames with a mark if it may
+    change once more of the source is there.
     --knock-out, --ban and --window ask what the model would write if it looked at less.
 
     [bold]Examples[/bold]
@@ -72,6 +75,7 @@ def translate(
     [cyan]regard translate "How are you?" --attention-reduction rollout[/cyan]   through all layers, down to the words
     [cyan]regard translate --file english.txt --json --attention-top-k 3 --attention-encoding uint8[/cyan]
     [cyan]regard translate "They grow oranges in California." --alignment[/cyan]
+    [cyan]regard translate "They grow oranges in California." --stream --align-att-frames 2[/cyan]
     [cyan]regard translate "I have a <b>red</b> car." --markup html[/cyan]
     [cyan]regard translate "I have a red car." --quality --glossary terms.tsv[/cyan]
     [cyan]regard translate "How are you?" --report attention.html[/cyan]
@@ -94,6 +98,8 @@ def translate(
         refuse("--stream can't place --markup before the last token: give one of them")
     if stream and replace_unknowns:
         refuse("--stream can't tell an unknown word before the last token: leave out --replace-unknowns")
+    if align_att_frames and not stream:
+        refuse("--align-att-frames marks tokens as they are made: give --stream as well")
     if text is None and not as_json and search.get("num_return_sequences", 1) > 1:
         refuse("lines get one sequence each, so that answers keep their numbers; give --json for several")
     name, version = options.name_and_version(model)
@@ -101,6 +107,8 @@ def translate(
     wanted = TranslateOptions(model=name, version=version, truncate=truncate, **search)  # type: ignore[typeddict-item]
     if attention:
         wanted["attention"] = attention
+    if align_att_frames:
+        wanted["align_att_frames"] = align_att_frames
     if alignment:
         wanted["alignment"] = True
     if markup:
@@ -174,15 +182,21 @@ def _show(translation: Translation, *, every_layer: bool, drawn: bool = True) ->
 
 def _stream(client: Client, text: str, wanted: TranslateOptions, *, every_layer: bool, as_json: bool) -> None:
     from regard.cli.records import answer_record, plain, print_record
+    from regard.cli.screen import OUT
+    from regard.cli.views import TokenLines
     from regard.client import Translation
 
+    lines = TokenLines() if "attention" in wanted else None
     try:
         for event in client.stream_translate(text, **wanted):
             if as_json:
                 done = isinstance(event, Translation)
                 print_record(answer_record(text, event) if done else {"delta": plain(event)})
             elif not isinstance(event, Translation):
-                print(event.text, end="", flush=True)
+                if lines is None:
+                    print(event.text, end="", flush=True)
+                else:
+                    OUT.print(lines.add(event))
             elif event.attention or event.alignment or event.quality or event.glossary:
                 print("\n")
                 _show(event, every_layer=every_layer)

@@ -21,12 +21,16 @@ from regard.client import (
     GlossaryMatch,
     Quality,
     Segment,
+    TokenDelta,
     Transcription,
     Translation,
     patch_weights,
 )
 
 _VERDICTS = {"kept": "green", "unlinked": "yellow", "missing": "bold yellow"}
+_TOKEN_CELLS = 14
+_MOST_ATTENDED = 3
+_SPACE_MARK = "▁"
 _SPANS = 16
 """The most columns that the time of a sound is drawn in."""
 
@@ -43,6 +47,28 @@ def text_view(answer: Translation | Completion, *, every_layer: bool) -> Rendera
             caption = f"% of each {attention.granularity}'s {one.kind}-attention · {_origin(one, place)}"
             drawings.append(captioned(answer.text, grid, caption))
     return _spaced(drawings)
+
+
+class TokenLines:
+    """Lines of a stream's tokens: what each adds to the text, the source tokens that it attends to most, its mark."""
+
+    def __init__(self) -> None:
+        self._source: tuple[Segment, ...] = ()
+
+    def add(self, delta: TokenDelta) -> Text:
+        """Return the line of the next token."""
+        self._source = delta.source or self._source
+        line = Text(f"{delta.text.strip() or '·':<{_TOKEN_CELLS}}")
+        rows = [row.weights for row in delta.attention if row.key_axis == "source"]
+        if rows and self._source:
+            weights = np.concatenate(rows).mean(axis=0)
+            for place in np.argsort(-weights, kind="stable")[:_MOST_ATTENDED]:
+                segment = self._source[int(place)]
+                line.append(f"  {segment.text.replace(_SPACE_MARK, '')} ", "dim" if segment.special else "")
+                line.append(percent(float(weights[place])), "dim")
+        if delta.safe_to_emit is False:
+            line.append("  waits for more", "yellow")
+        return line
 
 
 def alignment_view(alignment: Alignment) -> RenderableType:

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from regard.config import EngineSettings
+from regard.engine.asked import Asked
 from regard.engine.interventions import pack_interventions
 from regard.engine.observer import Observer
-from regard.engine.request import Classification, FloatArray, Phases
+from regard.engine.request import Classification, Phases
 from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import NO_TWINS, Session
 from regard.engine.source import Pixels, Source, pack
 from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError
-from regard.manifest import Manifest, TapSpec, Task
+from regard.manifest import Manifest, Task
 
 
 class Classifier:
@@ -90,17 +91,15 @@ class Classifier:
     def _run(self, graph: str, batch: Sequence[Ticket]) -> None:
         started = self._clock()
         sources = [ticket.request.source for ticket in batch]
-        wanted = set().union(*(ticket.request.taps for ticket in batch))
-        taps = [tap for tap in self._manifest.taps if tap.name in wanted and tap.graph == graph]
-        asking = [row for row, ticket in enumerate(batch) if ticket.request.taps]
-        feeds = pack(sources, self._pad_token_id) | {"self_tap_rows": np.array(asking, np.int64)}
+        asked = Asked.of(self._manifest, graph, [ticket.request.taps for ticket in batch])
+        feeds = pack(sources, self._pad_token_id) | asked.feeds
         session = self._sessions[graph]
         if batch[0].request.interventions:
             session = self._intervened[graph]
             layers = [tap for tap in self._manifest.taps if tap.graph == graph]
             feeds |= pack_interventions(layers, [ticket.request.interventions for ticket in batch], batch[0].length)
         answer = "embeddings" if self._manifest.task is Task.SIMILARITY else "logits"
-        outputs, *maps = session.run(feeds, [answer, *(tap.output for tap in taps)])
+        outputs, *maps = session.run(feeds, [answer, *asked.outputs])
         ended = self._clock()
         self._observer.ran(graph, len(batch), len(batch) * batch[0].length, ended - started)
         self._scheduler.read(len(batch) * batch[0].length, ended - started)
@@ -110,14 +109,4 @@ class Classifier:
                 ticket.finish(EngineError("the model produced numbers that are not finite"))
                 continue
             phases = Phases(started - ticket.submitted_at, ended - started)
-            own = {
-                tap.name: _own(tap, weights, asking.index(row), ticket)
-                for tap, weights in zip(taps, maps, strict=True)
-                if tap.name in ticket.request.taps
-            }
-            ticket.finish(Classification(output.copy(), phases, own))
-
-
-def _own(tap: TapSpec, weights: FloatArray, index: int, ticket: Ticket) -> FloatArray:
-    """Return a request's weights [H, S, S], cut to its own length."""
-    return weights[index, :, : ticket.length, : ticket.length].copy()
+            ticket.finish(Classification(output.copy(), phases, asked.of_row(row, maps, ticket.length)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from regard.config import EngineSettings
+from regard.engine.asked import Asked
 from regard.engine.encode_share import EncodeShare
 from regard.engine.interventions import concerns, pack_interventions
 from regard.engine.lane import Lane, Running
@@ -20,7 +20,7 @@ from regard.engine.session import NO_TWINS, Session
 from regard.engine.source import pack
 from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError
-from regard.manifest import Manifest, TapSpec
+from regard.manifest import Manifest
 
 Array = npt.NDArray[Any]
 
@@ -146,18 +146,15 @@ class Generator:
         """Run the encoder, or the prefill, on a batch; return each request and what its rows begin with."""
         started = self._clock()
         reader = self._manifest.reader
-        taps, asking = self._asked_of(reader, [ticket.request for ticket in batch])
-        feeds = pack([ticket.request.source for ticket in batch], self._pad_token_id)
-        feeds["self_tap_rows"] = np.array(asking, np.int64)
+        asked = Asked.of(self._manifest, reader, [ticket.request.taps for ticket in batch])
+        feeds = pack([ticket.request.source for ticket in batch], self._pad_token_id) | asked.feeds
         states, vectors = self._given_to_rows()
         encoder = self._encoder
         if intervened:
             encoder = self._intervened[reader]
             layers = [tap for tap in self._manifest.taps if tap.graph == reader]
             feeds |= pack_interventions(layers, [ticket.request.interventions for ticket in batch], batch[0].length)
-        kept, fetched = encoder.run_keeping(
-            feeds, list(states.values()), [*vectors.values(), *(tap.output for tap in taps)]
-        )
+        kept, fetched = encoder.run_keeping(feeds, list(states.values()), [*vectors.values(), *asked.outputs])
         maps = fetched[len(vectors) :]
         encoded = self._clock()
         self._observer.ran(reader, len(batch), len(batch) * batch[0].length, encoded - started)
@@ -169,11 +166,7 @@ class Generator:
             state |= {name: array[row] for name, array in zip(vectors, fetched, strict=False)}
             request = ticket.request
             assert isinstance(request, GenerateRequest)
-            own = {
-                tap.name: weights[asking.index(row), :, : ticket.length, : ticket.length].copy()
-                for tap, weights in zip(taps, maps, strict=True)
-                if tap.name in request.taps
-            }
+            own = asked.of_row(row, maps, ticket.length)
             running = Running(ticket, request, started - ticket.submitted_at, encoded - started, encoded, own)
             newcomers.append((running, state))
         return newcomers
@@ -195,13 +188,6 @@ class Generator:
             shared = (self._scheduler, self._clock, self._settings.max_rows, width)
             self.lanes[place] = Lane(self._manifest, step, *shared, intervened=intervened)
         return self.lanes[place]
-
-    def _asked_of(self, graph: str, requests: Sequence[Any]) -> tuple[list[TapSpec], list[int]]:
-        """Return the taps of a graph that any request wants, and the rows that want one."""
-        taps = [tap for tap in self._manifest.taps if tap.graph == graph]
-        wanted = [{tap.name for tap in taps} & request.taps for request in requests]
-        union = set().union(*wanted)
-        return [tap for tap in taps if tap.name in union], [row for row, names in enumerate(wanted) if names]
 
 
 def _failure(error: Exception) -> RegardError:

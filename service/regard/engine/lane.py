@@ -52,7 +52,8 @@ class Running:
         """Send the tokens that are there to stay and were not sent before."""
         for at in range(self.sent, settled):
             last = hypothesis.finish_reason is not None and at == len(hypothesis.token_ids) - 1
-            self.ticket.emit(TokenEvent(hypothesis.token_ids[at], hypothesis.log_probabilities[at], last))
+            taps = {name: queries[at] for name, queries in hypothesis.step_taps.items()}
+            self.ticket.emit(TokenEvent(hypothesis.token_ids[at], hypothesis.log_probabilities[at], last, taps))
         self.sent = max(self.sent, settled)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -77,11 +78,15 @@ class Phases:
 
 @dataclass(frozen=True, slots=True)
 class TokenEvent:
-    """One token of the output and the natural logarithm of its probability; `last` is the last one."""
+    """One token of the output and the natural logarithm of its probability; `last` is the last one.
+
+    `taps` has what the step that made it gave of the taps asked for, by name: [H, keys].
+    """
 
     token_id: int
     log_probability: float
     last: bool = False
+    taps: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 class TokenLogprob(NamedTuple):

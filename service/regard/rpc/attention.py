@@ -14,6 +14,7 @@ from regard.engine.request import FloatArray
 from regard.errors import InvalidInputError
 from regard.manifest import Package
 from regard.rpc import convert
+from regard.rpc.wire import Weights, bytes_behind
 from regard.text.segment import Segment
 from regard.v1 import attention_pb2
 
@@ -30,6 +31,8 @@ class AttentionOrder:
     selection: Selection
     max_bytes: int
     max_read_bytes: int
+    weights: Weights
+    """Those of the maps, until the response is written."""
 
     def of_stack(self, stack: AttentionStack) -> AttentionOrder | None:
         """Return what is asked for of one stack; None if nothing is."""
@@ -56,7 +59,7 @@ class AttentionOrder:
         """
         axes = self._axes_within_budget(source, target, start, field)
         maps = build(self.selection, taps, axes)
-        return convert.attention(package, self.selection, axes, maps)
+        return convert.attention(package, self.selection, axes, maps, self.weights)
 
     def _axes_within_budget(
         self, source: Origin, target: Passage | None, start: Segment | None, field: str
@@ -99,7 +102,7 @@ class AttentionOrder:
 
 def bytes_of(attention: attention_pb2.Attention) -> int:
     """Return the bytes of weights in a message, and of what they need to be read."""
-    return sum(len(one.weights) + len(one.key_indices) + len(one.row_scales) for one in attention.maps)
+    return sum(bytes_behind(one.weights) + len(one.key_indices) + len(one.row_scales) for one in attention.maps)
 
 
 def _bytes(count: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from regard.engine.request import Priority
 from regard.metrics import ModelLabels
+from regard.rpc.wire import Weights
 
 _SLACK = 0.02
 _LEAST_SLACK_S = 0.05
@@ -25,6 +26,8 @@ class Call:
     labels: ModelLabels = field(default_factory=ModelLabels)
     inputs: int = 0
     failures: int = 0
+    weights: Weights = field(default_factory=Weights)
+    """Those of the maps that it answers with."""
 
     @property
     def expired(self) -> bool:

@@ -12,6 +12,7 @@ from regard.attention.alignment import Alignment
 from regard.attention.axes import Axis, AxisName
 from regard.attention.encoding import Encoding, encode
 from regard.attention.maps import AttentionMap
+from regard.attention.rows import MapRow
 from regard.attention.selection import (
     AttentionChoice,
     AttentionKind,
@@ -24,6 +25,7 @@ from regard.audio.frames import Frames
 from regard.engine.request import FinishReason, GeneratedSequence, Phases, Priority
 from regard.errors import InvalidInputError, RegardError
 from regard.manifest import ClassificationSpec, Manifest, Package, Task
+from regard.rpc.wire import Weights
 from regard.text.markup.document import Markup
 from regard.text.segment import Segment
 from regard.v1 import (
@@ -145,14 +147,18 @@ def one_of(value: int, names: Mapping[E, int], field: str) -> E:
 
 
 def attention(
-    package: Package, selection: Selection, axes: Mapping[AxisName, Axis], maps: Sequence[AttentionMap]
+    package: Package,
+    selection: Selection,
+    axes: Mapping[AxisName, Axis],
+    maps: Sequence[AttentionMap],
+    weights: Weights,
 ) -> attention_pb2.Attention:
     """Return maps and their axes as a message, with the package that they come from."""
     used = {name for one in maps for name in (one.query_axis, one.key_axis)}
     return attention_pb2.Attention(
         granularity=GRANULARITIES[selection.granularity],
         axes=[axis_message(axis) for name, axis in axes.items() if name in used],
-        maps=[_map(one, selection) for one in maps],
+        maps=[_map(one, selection, weights) for one in maps],
         package_sha256=package.sha256,
         precision=package.manifest.precision,
     )
@@ -213,7 +219,7 @@ def _frames(frames: Frames) -> attention_pb2.SoundFrames:
     )
 
 
-def _map(one: AttentionMap, selection: Selection) -> attention_pb2.AttentionMap:
+def _map(one: AttentionMap, selection: Selection, weights: Weights) -> attention_pb2.AttentionMap:
     encoded = encode(one.weights, selection.encoding, selection.top_k)
     return attention_pb2.AttentionMap(
         kind=KINDS[AttentionKind(one.tap.kind)],
@@ -225,10 +231,24 @@ def _map(one: AttentionMap, selection: Selection) -> attention_pb2.AttentionMap:
         key_axis=AXES[one.key_axis],
         shape=encoded.shape,
         encoding=ENCODINGS[selection.encoding],
-        weights=encoded.weights,
+        weights=weights.put(encoded.weights),
         key_indices=encoded.key_indices,
         row_scales=encoded.row_scales,
         max_error=encoded.max_error,
+    )
+
+
+def row(one: MapRow) -> attention_pb2.AttentionRow:
+    """Return what one token attended to as a message."""
+    return attention_pb2.AttentionRow(
+        query=one.query,
+        kind=KINDS[AttentionKind(one.tap.kind)],
+        layer=one.tap.layer,
+        heads=one.heads,
+        reduction=REDUCTIONS[one.reduction],
+        key_axis=AXES[one.key_axis],
+        shape=one.weights.shape,
+        weights=one.weights.astype("<f4", copy=False).tobytes(),
     )
 
 

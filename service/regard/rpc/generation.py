@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from regard.attention.axes import Passage
+from regard.attention.simultaneous import AlignAtt
 from regard.engine.interventions import Interventions
-from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TokenEvent
+from regard.engine.request import GeneratedSequence, GenerateRequest, Generation
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Unread
 from regard.errors import EngineError
 from regard.manifest import GenerationSpec, Manifest, Task
 from regard.rpc import convert
 from regard.rpc.attention import bytes_of
+from regard.rpc.deltas import Deltas, Looking, align_att
 from regard.rpc.interventions import InterventionOrder, intervention_order
 from regard.rpc.options import search_options, stops_of
 from regard.rpc.reading import Reading
@@ -25,7 +27,7 @@ from regard.rpc.resources import Order, Resources
 from regard.rpc.sampling import HealthSample, draw_sample
 from regard.rpc.words import WordsOrder
 from regard.text.codec import TextCodec
-from regard.text.stops import StopFilter, StopStrings
+from regard.text.stops import StopStrings
 from regard.v1 import (
     attention_pb2,
     attribution_pb2,
@@ -68,6 +70,8 @@ class GenerateOrder(Order):
     sample: HealthSample | None = None
     """What the health of attention is measured by, if this request is one of those where it is."""
     interventions: InterventionOrder | None = None
+    policy: AlignAtt | None = None
+    """What tells of a streamed token whether it may be shown; None if nothing is told."""
 
     def foreseen(self, positions: int) -> GenerateRequest:
         """Return what the engine will be asked for, as far as it is known before the source is read."""
@@ -127,13 +131,14 @@ class Generations:
         streaming: bool,
         truncate: bool = False,
         beginning: Callable[[Manifest], Mapping[str, Any]] | None = None,
+        align_att_frames: int | None = None,
         interventions: Sequence[intervention_pb2.Intervention] = (),
         words: Callable[[Manifest], WordsOrder | None] | None = None,
     ) -> GenerateOrder:
         """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do.
 
         `beginning` gives the options of how every output begins, whatever its own prefix; `words` what is
-        told of a translation's words.
+        told of a translation's words; `align_att_frames` is what streamed tokens are marked by.
         """
         asked = request.generation
         order = self._resources.order(
@@ -170,6 +175,7 @@ class Generations:
             told,
             draw_sample(manifest, settings.attention_health_share, tapped=tapped),
             intervention_order(interventions, order.model.manifest),
+            None if align_att_frames is None else align_att(align_att_frames, order.attention),
         )
 
     async def run(self, order: GenerateOrder, read: Awaitable[Reading], field: str) -> Product:
@@ -198,7 +204,7 @@ class Generations:
         self, order: GenerateOrder, reading: Reading, field: str, *, first: bool = True
     ) -> AsyncGenerator[generation_pb2.TokenDelta | Product, None]:
         """Yield each token of what was read as it is made, then the whole; `first` if none came before."""
-        deltas = _Deltas(order)
+        deltas = await self._deltas(order, reading)
         interventions = await self._resources.interventions(order.interventions, reading, field)
         request = order.request(reading, interventions, streaming=True)
         async with aclosing(order.model.worker.stream(request)) as events:
@@ -210,6 +216,13 @@ class Generations:
                     self._first_token(order)
                 yield deltas.next(event)
         raise EngineError("the model ended without a result")
+
+    async def _deltas(self, order: GenerateOrder, reading: Reading) -> Deltas:
+        looking = None
+        if order.attention:
+            selection, policy = order.attention.selection, order.policy
+            looking = await self._resources.offload(Looking.at, selection, policy, reading.passage)
+        return Deltas(order.codec, order.stops, looking)
 
     def _first_token(self, order: GenerateOrder) -> None:
         labels = order.model.labels
@@ -229,27 +242,6 @@ class Generations:
             if sequence.HasField("attention"):
                 metrics.attention_sent(labels, bytes_of(sequence.attention))
         return product
-
-
-class _Deltas:
-    """What each token of one input adds to its text; the last brings whatever was held back.
-
-    Taken on the event loop: it is a matter of microseconds, less than the way to a thread.
-    """
-
-    def __init__(self, order: GenerateOrder) -> None:
-        self._detokenizer = order.codec.detokenizer()
-        self._filter = StopFilter(order.stops) if order.stops else None
-        self.count = 0
-
-    def next(self, event: TokenEvent) -> generation_pb2.TokenDelta:
-        self.count += 1
-        text = self._detokenizer.push(event.token_id)
-        if event.last:
-            text += self._detokenizer.finish()
-        if self._filter is not None:
-            text = self._filter.push(text) + (self._filter.finish() if event.last else "")
-        return generation_pb2.TokenDelta(token_id=event.token_id, text=text, log_probability=event.log_probability)
 
 
 def _produce(order: GenerateOrder, reading: Reading, generation: Generation, field: str) -> Product:

@@ -14,11 +14,14 @@ import structlog
 
 from regard.errors import InvalidInputError, RegardError
 from regard.metrics import Metrics, ModelLabels
+from regard.rpc import wire
 from regard.rpc.admission import Admission
 from regard.rpc.call import Call, current_call
 from regard.rpc.clients import client_of
 from regard.rpc.status import answerable, status_code
 
+LONG_BYTES = 1 << 16
+"""Weights that take longer to copy than the way to a thread."""
 MAX_DETAIL_BYTES = 1000
 """A status travels in a header, and HTTP/2 peers refuse long ones."""
 RETRY_KEY = "grpc-retry-pushback-ms"
@@ -75,15 +78,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        read = _reader(handler.request_deserializer)
+        read, write = _reader(handler.request_deserializer), _writer(handler.response_serializer)
         servicer: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
         if not handler.response_streaming:
 
             async def answer(request: object, context: Context) -> object:
                 async with self._serving(method, request, context):
-                    return await servicer(request, context)
+                    return await _written(await servicer(request, context))
 
-            return grpc.unary_unary_rpc_method_handler(answer, read, handler.response_serializer)
+            return grpc.unary_unary_rpc_method_handler(answer, read, write)
 
         # A coroutine that writes, not a generator: a caller's leaving is then felt in this task,
         # which closes the servicer's generator before it ends.
@@ -92,9 +95,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 events: AsyncGenerator[object, None] = servicer(request, context)
                 async with aclosing(events):
                     async for event in events:
-                        await context.write(event)
+                        await context.write(await _written(event))
 
-        return grpc.unary_stream_rpc_method_handler(stream, read, handler.response_serializer)
+        return grpc.unary_stream_rpc_method_handler(stream, read, write)
 
     @asynccontextmanager
     async def _serving(self, method: str, request: object, context: Context) -> AsyncIterator[None]:
@@ -152,6 +155,23 @@ def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any
             return _Unreadable()
 
     return read
+
+
+def _writer(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
+    def write(response: Any) -> bytes:
+        return response if serialize is None or isinstance(response, bytes) else serialize(response)
+
+    return write
+
+
+async def _written(response: Any) -> object:
+    """Return a response as it is, or as bytes if weights belong in it; many are written away from the event loop."""
+    weights = current_call.get().weights
+    if not weights.num_bytes:
+        return response
+    if weights.num_bytes < LONG_BYTES:
+        return wire.serialize(response, weights)
+    return await asyncio.to_thread(wire.serialize, response, weights)
 
 
 def _deadline_of(context: Context) -> float | None:

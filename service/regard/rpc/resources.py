@@ -135,7 +135,7 @@ class Resources:
             selection = select(convert.choice_of(request.attention), model.manifest)
             allowed = self.settings.max_attention_bytes // sharing
             max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences
-            attention = AttentionOrder(selection, max_bytes, READ_FOR_EACH_BYTE * allowed // sequences)
+            attention = AttentionOrder(selection, max_bytes, READ_FOR_EACH_BYTE * allowed // sequences, call.weights)
         return Order(model, call, truncate, attention)
 
     @contextmanager

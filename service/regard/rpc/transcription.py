@@ -8,6 +8,7 @@ from contextlib import aclosing
 from regard.errors import RegardError
 from regard.manifest import Task
 from regard.rpc import convert
+from regard.rpc.deltas import frames_of
 from regard.rpc.inputs import gather, merge
 from regard.rpc.interceptor import Context
 from regard.rpc.resources import Resources
@@ -62,6 +63,9 @@ class TranscriptionService(transcription_pb2_grpc.TranscriptionServiceServicer):
             field="inputs",
             streaming=streaming,
             beginning=lambda manifest: speech_of(request, manifest).options,
+            align_att_frames=frames_of(request)
+            if isinstance(request, transcription_pb2.StreamTranscribeRequest)
+            else None,
         )
         return TranscribeOrder(order, speech_of(request, order.model.manifest))
 

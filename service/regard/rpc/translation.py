@@ -9,6 +9,7 @@ from functools import partial
 from regard.errors import RegardError
 from regard.manifest import Task
 from regard.rpc import convert
+from regard.rpc.deltas import frames_of
 from regard.rpc.generation import GenerateOrder, Generations, Product
 from regard.rpc.inputs import gather, merge
 from regard.rpc.interceptor import Context
@@ -110,6 +111,9 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
             field="texts",
             streaming=streaming,
             truncate=request.truncate,
+            align_att_frames=frames_of(request)
+            if isinstance(request, translation_pb2.StreamTranslateRequest)
+            else None,
             interventions=request.interventions,
             words=partial(words_order, request),
         )

@@ -594,6 +594,62 @@ class AttentionMap(_message.Message):
 Global___AttentionMap: _TypeAlias = AttentionMap  # noqa: Y015
 
 @_typing.final
+class AttentionRow(_message.Message):
+    """What one token attended to: a row of an AttentionMap, as soon as it is made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LAYER_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    REDUCTION_FIELD_NUMBER: _builtins.int
+    KEY_AXIS_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    query: _builtins.int
+    """The token of the output that the row is of, counted from 0."""
+    kind: Global___AttentionKind.ValueType
+    """Which map it is a row of."""
+    layer: _builtins.int
+    """The layer, counted from 0; of alignment heads, the deepest of theirs."""
+    reduction: Global___AttentionReduction.ValueType
+    key_axis: Global___AttentionAxis.ValueType
+    weights: _builtins.bytes
+    """The weights: IEEE 754 binary32, little-endian, in row-major order of `shape`."""
+    @_builtins.property
+    def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The heads in this row, in order, counted from 0. After a reduction, the heads that went in; of
+        alignment heads, those in `layer`.
+        """
+
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """[heads, keys]; heads is 1 after a reduction. The keys are the first of the axis: the map has 0 for
+        those that the token could not see.
+        """
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.int = ...,
+        kind: Global___AttentionKind.ValueType = ...,
+        layer: _builtins.int = ...,
+        heads: _abc.Iterable[_builtins.int] | None = ...,
+        reduction: Global___AttentionReduction.ValueType = ...,
+        key_axis: Global___AttentionAxis.ValueType = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+        weights: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "key_axis", b"key_axis", "kind", b"kind", "layer", b"layer", "query", b"query", "reduction", b"reduction", "shape", b"shape", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttentionRow: _TypeAlias = AttentionRow  # noqa: Y015
+
+@_typing.final
 class Attention(_message.Message):
     """Every map that a request asked for, with the axes that label them."""
 

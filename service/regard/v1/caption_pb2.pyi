@@ -219,7 +219,9 @@ class StreamCaptionRequest(_message.Message):
 
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
-        """The attention to return with the last event of each image. Default, if absent: none."""
+        """The attention to return with the last event of each image, and row by row with its tokens. Default,
+        if absent: none.
+        """
 
     @_builtins.property
     def interventions(self) -> _containers.RepeatedCompositeFieldContainer[_intervention_pb2.Intervention]:

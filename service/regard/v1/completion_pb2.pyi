@@ -227,7 +227,9 @@ class StreamCompleteRequest(_message.Message):
 
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
-        """The attention to return with the last event of each prompt. Default, if absent: none."""
+        """The attention to return with the last event of each prompt, and row by row with its tokens. Default,
+        if absent: none.
+        """
 
     def __init__(
         self,

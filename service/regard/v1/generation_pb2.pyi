@@ -396,6 +396,9 @@ class TokenDelta(_message.Message):
     TOKEN_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     LOG_PROBABILITY_FIELD_NUMBER: _builtins.int
+    ATTENTION_FIELD_NUMBER: _builtins.int
+    SAFE_TO_EMIT_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     token_id: _builtins.int
     """The id of the token in the model's vocabulary."""
     text: _builtins.str
@@ -404,18 +407,42 @@ class TokenDelta(_message.Message):
     """
     log_probability: _builtins.float
     """The natural logarithm of the token's probability; 0 if it was forced."""
+    safe_to_emit: _builtins.bool
+    """Present if the request gave align_att_frames: whether the token may be shown although more of the
+    source is to come. The tokens from the first that may not are to be made again then.
+    """
+    @_builtins.property
+    def attention(self) -> _containers.RepeatedCompositeFieldContainer[_attention_pb2.AttentionRow]:
+        """Present if the request asked for attention: what the token attended to, a row of each map whose
+        queries are tokens of the output. Of alignment heads of which any tells at the step that the
+        token is fed to, the row of the token before comes, and with the last token both. Rows have every
+        key, in float32, whatever the top_k and the encoding of the maps. None come where queries are words,
+        of a rollout, and of a token whose rows come to more than 64 KiB: those are in the last event alone.
+        """
+
+    @_builtins.property
+    def source(self) -> _attention_pb2.Axis:
+        """The keys of rows over the source. Present in the first delta of an input that has such rows; of a
+        sound, of each of its windows.
+        """
+
     def __init__(
         self,
         *,
         token_id: _builtins.int = ...,
         text: _builtins.str = ...,
         log_probability: _builtins.float = ...,
+        attention: _abc.Iterable[_attention_pb2.AttentionRow] | None = ...,
+        safe_to_emit: _builtins.bool | None = ...,
+        source: _attention_pb2.Axis | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_safe_to_emit", b"_safe_to_emit", "safe_to_emit", b"safe_to_emit", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_probability", b"log_probability", "text", b"text", "token_id", b"token_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_safe_to_emit", b"_safe_to_emit", "attention", b"attention", "log_probability", b"log_probability", "safe_to_emit", b"safe_to_emit", "source", b"source", "text", b"text", "token_id", b"token_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__safe_to_emit: _TypeAlias = _typing.Literal["safe_to_emit"]  # noqa: Y015
+    _WhichOneofArgType__safe_to_emit: _TypeAlias = _typing.Literal["_safe_to_emit", b"_safe_to_emit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__safe_to_emit) -> _WhichOneofReturnType__safe_to_emit | None: ...
 
 Global___TokenDelta: _TypeAlias = TokenDelta  # noqa: Y015
 

@@ -380,6 +380,7 @@ class StreamTranscribeRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    ALIGN_ATT_FRAMES_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one model of speech."""
     model_version: _builtins.str
@@ -392,6 +393,15 @@ class StreamTranscribeRequest(_message.Message):
     """Whether the model says when each segment begins and ends. Default: no; segments are then windows."""
     priority: _priority_pb2.Priority.ValueType
     """Whose turn comes first; each window of a sound has a turn of its own. Default: PRIORITY_NORMAL."""
+    align_att_frames: _builtins.int
+    """For simultaneous translation, the f of AlignAtt (Papi, Turchi and Negri 2023, "AlignAtt: Using
+    Attention-based Audio-Translation Alignments as a Guide for Simultaneous Speech Translation", section
+    3): a token that attends most to one of the last f frames of the sound is marked as not safe
+    to emit, since what follows may change it. The weights are the mean over the chosen layers and heads
+    of cross-attention at the step that makes the token; frames behind its end don't
+    count. From 1 to 1024. Default, if absent: tokens are not marked. Refused (INVALID_ARGUMENT) unless
+    attention asks for cross-attention, and for alignment heads that all tell one step later.
+    """
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___AudioInput]:
         """The sounds to transcribe, from 1 to the server's limit (by default 64)."""
@@ -404,7 +414,9 @@ class StreamTranscribeRequest(_message.Message):
 
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
-        """The attention to return with the last event of each sound. Default, if absent: none."""
+        """The attention to return with the last event of each sound, and row by row with its tokens. Default, if
+        absent: none.
+        """
 
     def __init__(
         self,
@@ -418,12 +430,15 @@ class StreamTranscribeRequest(_message.Message):
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        align_att_frames: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_align_att_frames", b"_align_att_frames", "align_att_frames", b"align_att_frames", "attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "inputs", b"inputs", "language", b"language", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "task", b"task", "timestamps", b"timestamps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_align_att_frames", b"_align_att_frames", "align_att_frames", b"align_att_frames", "attention", b"attention", "generation", b"generation", "inputs", b"inputs", "language", b"language", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "task", b"task", "timestamps", b"timestamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__align_att_frames: _TypeAlias = _typing.Literal["align_att_frames"]  # noqa: Y015
+    _WhichOneofArgType__align_att_frames: _TypeAlias = _typing.Literal["_align_att_frames", b"_align_att_frames"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__align_att_frames) -> _WhichOneofReturnType__align_att_frames | None: ...
 
 Global___StreamTranscribeRequest: _TypeAlias = StreamTranscribeRequest  # noqa: Y015
 

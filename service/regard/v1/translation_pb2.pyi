@@ -316,6 +316,7 @@ class StreamTranslateRequest(_message.Message):
     TRUNCATE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     ALIGNMENT_FIELD_NUMBER: _builtins.int
+    ALIGN_ATT_FRAMES_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
     GLOSSARY_FIELD_NUMBER: _builtins.int
     INTERVENTIONS_FIELD_NUMBER: _builtins.int
@@ -331,6 +332,15 @@ class StreamTranslateRequest(_message.Message):
     """Whether the last event of each text tells which words translate which. Default: no. A model whose
     package was not calibrated is refused (INVALID_ARGUMENT).
     """
+    align_att_frames: _builtins.int
+    """For simultaneous translation, the f of AlignAtt (Papi, Turchi and Negri 2023, "AlignAtt: Using
+    Attention-based Audio-Translation Alignments as a Guide for Simultaneous Speech Translation", section
+    3): a token that attends most to one of the last f tokens of the source is marked as not safe
+    to emit, since what follows may change it. The weights are the mean over the chosen layers and heads
+    of cross-attention at the step that makes the token; special tokens don't
+    count. From 1 to 1024. Default, if absent: tokens are not marked. Refused (INVALID_ARGUMENT) unless
+    attention asks for cross-attention, and for alignment heads that all tell one step later.
+    """
     quality: _builtins.bool
     """Whether the last event of each text tells how good its translation seems, with warnings of what may
     be wrong. Default: no. A model whose package was not calibrated is refused (INVALID_ARGUMENT).
@@ -345,7 +355,9 @@ class StreamTranslateRequest(_message.Message):
 
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:
-        """The attention to return with the last event of each text. Default, if absent: none."""
+        """The attention to return with the last event of each text, and row by row with its tokens. Default, if
+        absent: none.
+        """
 
     @_builtins.property
     def glossary(self) -> _containers.RepeatedCompositeFieldContainer[_glossary_pb2.GlossaryEntry]:
@@ -369,15 +381,18 @@ class StreamTranslateRequest(_message.Message):
         truncate: _builtins.bool = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
         alignment: _builtins.bool = ...,
+        align_att_frames: _builtins.int | None = ...,
         quality: _builtins.bool = ...,
         glossary: _abc.Iterable[_glossary_pb2.GlossaryEntry] | None = ...,
         interventions: _abc.Iterable[_intervention_pb2.Intervention] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_align_att_frames", b"_align_att_frames", "align_att_frames", b"align_att_frames", "attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alignment", b"alignment", "attention", b"attention", "generation", b"generation", "glossary", b"glossary", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "quality", b"quality", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_align_att_frames", b"_align_att_frames", "align_att_frames", b"align_att_frames", "alignment", b"alignment", "attention", b"attention", "generation", b"generation", "glossary", b"glossary", "interventions", b"interventions", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "quality", b"quality", "texts", b"texts", "truncate", b"truncate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__align_att_frames: _TypeAlias = _typing.Literal["align_att_frames"]  # noqa: Y015
+    _WhichOneofArgType__align_att_frames: _TypeAlias = _typing.Literal["_align_att_frames", b"_align_att_frames"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__align_att_frames) -> _WhichOneofReturnType__align_att_frames | None: ...
 
 Global___StreamTranslateRequest: _TypeAlias = StreamTranslateRequest  # noqa: Y015
 

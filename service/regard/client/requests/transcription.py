@@ -8,7 +8,7 @@ from typing import Literal
 from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Sound, read_sound
-from regard.client.requests.values import Priority, enum_value, priority_message
+from regard.client.requests.values import Priority, enum_value, priority_message, read_frames
 from regard.v1 import transcription_pb2
 
 
@@ -29,12 +29,15 @@ class TranscribeOptions(GenerationOptions, total=False):
     """The attention to return with each window. Default: none."""
     priority: Priority
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
+    align_att_frames: int
+    """Of a stream: a token that attends most to one of so many last frames of the sound isn't safe to emit."""
 
 
 def transcribe_request(
     sounds: Sequence[transcription_pb2.AudioInput], options: TranscribeOptions
 ) -> transcription_pb2.TranscribeRequest:
     """Return the message that asks for the transcriptions of `sounds`."""
+    read_frames(options.get("align_att_frames"), streaming=False)
     return transcription_pb2.TranscribeRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
@@ -60,6 +63,7 @@ def stream_transcribe_request(sound: Sound, options: TranscribeOptions) -> trans
         generation=generation_message(options),
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
+        align_att_frames=read_frames(options.get("align_att_frames")),
     )
 
 

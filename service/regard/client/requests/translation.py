@@ -9,7 +9,7 @@ from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Pair, read_text
 from regard.client.requests.interventions import Intervention, intervention_messages
-from regard.client.requests.values import Priority, enum_value, priority_message
+from regard.client.requests.values import Priority, enum_value, priority_message, read_frames
 from regard.errors import InvalidInputError
 from regard.v1 import glossary_pb2, translation_pb2
 
@@ -27,6 +27,8 @@ class TranslateOptions(GenerationOptions, total=False):
     """The attention to return. Default: none."""
     priority: Priority
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
+    align_att_frames: int
+    """Of a stream: a token that attends most to one of so many last tokens of the source isn't safe to emit."""
     truncate: bool
     """Whether a text longer than the model's positions is cut there. Default: it is refused."""
     alignment: bool
@@ -45,6 +47,7 @@ class TranslateOptions(GenerationOptions, total=False):
 
 def translate_request(texts: Sequence[str], options: TranslateOptions) -> translation_pb2.TranslateRequest:
     """Return the message that asks for the translation of `texts`."""
+    read_frames(options.get("align_att_frames"), streaming=False)
     return translation_pb2.TranslateRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
@@ -86,6 +89,7 @@ def stream_translate_request(text: str, options: TranslateOptions) -> translatio
         alignment=options.get("alignment", False),
         quality=options.get("quality", False),
         glossary=_glossary(options.get("glossary", ())),
+        align_att_frames=read_frames(options.get("align_att_frames")),
     )
 
 

@@ -21,6 +21,17 @@ def read_count(value: int | None, field: str, bits: int = 32) -> int:
     return value
 
 
+def read_frames(frames: int | None, *, streaming: bool = True) -> int | None:
+    """Return the f of AlignAtt, or None; raises `InvalidInputError` for what counts nothing, and for no stream."""
+    if frames is None:
+        return None
+    if not streaming:
+        raise InvalidInputError(
+            "align_att_frames marks tokens as they are made: ask for a stream", field="align_att_frames"
+        )
+    return read_count(frames, "align_att_frames")
+
+
 def read_indices(values: Iterable[int], field: str) -> list[int]:
     """Return indices that are counted from 0; raises `InvalidInputError` for any other."""
     indices = list(values)

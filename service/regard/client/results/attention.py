@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from regard.answers import Attention, AttentionMap, PatchGrid, Segment, SoundFrames
+from regard.answers import Attention, AttentionMap, AttentionRow, PatchGrid, Segment, SoundFrames
 from regard.client.results.names import read_name
 from regard.v1 import attention_pb2
 
@@ -42,6 +42,19 @@ def _read_map(sent: attention_pb2.AttentionMap, queries: attention_pb2.Axis, key
         key_indices=_read_indices(sent, len(keys.segments)),
         encoding=read_name(attention_pb2.AttentionEncoding.Name, sent.encoding, "ATTENTION_ENCODING_"),
         max_error=sent.max_error,
+    )
+
+
+def read_row(sent: attention_pb2.AttentionRow) -> AttentionRow:
+    """Read what one token attended to."""
+    return AttentionRow(
+        query=sent.query,
+        kind=read_kind(sent.kind),
+        layer=sent.layer,
+        heads=tuple(sent.heads),
+        reduction=read_name(attention_pb2.AttentionReduction.Name, sent.reduction, "ATTENTION_REDUCTION_"),
+        key_axis=_axis(sent.key_axis),
+        weights=np.frombuffer(sent.weights, "<f4").astype(np.float32, copy=False).reshape(tuple(sent.shape)),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from regard.answers import Alignment, GeneratedSequence, GeneratedToken, Link, TokenDelta, TokenLogprob
-from regard.client.results.attention import read_attention, read_segment
+from regard.client.results.attention import read_attention, read_row, read_segment
 from regard.client.results.names import read_name
 from regard.client.results.quality import read_glossary, read_quality
 from regard.v1 import alignment_pb2, generation_pb2
@@ -13,7 +13,14 @@ from regard.v1 import alignment_pb2, generation_pb2
 
 def read_delta(delta: generation_pb2.TokenDelta) -> TokenDelta:
     """Read what a stream adds by one token."""
-    return TokenDelta(token_id=delta.token_id, text=delta.text, log_probability=delta.log_probability)
+    return TokenDelta(
+        token_id=delta.token_id,
+        text=delta.text,
+        log_probability=delta.log_probability,
+        attention=tuple(map(read_row, delta.attention)),
+        safe_to_emit=delta.safe_to_emit if delta.HasField("safe_to_emit") else None,
+        source=tuple(map(read_segment, delta.source.segments)),
+    )
 
 
 def read_sequences(sequences: Iterable[generation_pb2.GeneratedSequence]) -> tuple[GeneratedSequence, ...]:

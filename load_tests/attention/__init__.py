@@ -1,0 +1,1 @@
+"""What attention costs: whoever asks for it, and whoever is served beside them."""

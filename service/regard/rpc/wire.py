@@ -1,0 +1,120 @@
+"""Responses as bytes, with the weights of attention written into them once.
+
+A message that is put into another is copied there, weights and all, and so is that into the next one around it:
+of one text's maps in a classification there would be nine copies. So weights wait in the call's `Weights`
+until its response is written; its messages hold tickets for them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from regard.v1 import attention_pb2
+
+Buffer: TypeAlias = bytes | memoryview
+_TICKET = struct.Struct("<QQ")
+_MAP = attention_pb2.AttentionMap.DESCRIPTOR
+_WEIGHTS = _MAP.fields_by_name["weights"]
+_LENGTH_DELIMITED = 2
+
+
+class Weights:
+    """What the maps of one call hold, until it is written into their place.
+
+    Threads may put something in at the same time; whoever takes something out has all of it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, Buffer] = {}
+        self._numbers = count()
+
+    @property
+    def num_bytes(self) -> int:
+        """The bytes that wait."""
+        return sum(map(_length, self._waiting.values()))
+
+    def put(self, weights: bytes | npt.NDArray[Any]) -> bytes:
+        """Return the ticket for some weights, to be the field `weights` of a map."""
+        number = next(self._numbers)
+        self._waiting[number] = waiting = weights if isinstance(weights, bytes) else _flat(weights)
+        return _TICKET.pack(number, _length(waiting))
+
+    def take(self, ticket: bytes) -> Buffer:
+        """Return the weights that a ticket is for, which then wait no longer."""
+        number, _ = _TICKET.unpack(ticket)
+        return self._waiting.pop(number)
+
+
+def bytes_behind(ticket: bytes) -> int:
+    """Return the bytes of the weights that a ticket is for."""
+    _, size = _TICKET.unpack(ticket)
+    return int(size)
+
+
+def serialize(message: Message, weights: Weights) -> bytes:
+    """Return the bytes of a message whose maps hold tickets; the maps are taken out of it.
+
+    The wire format: https://protobuf.dev/programming-guides/encoding/. Fields may come in any order.
+    """
+    return b"".join(_pieces(message, weights))
+
+
+def _pieces(message: Message, weights: Weights) -> list[Buffer]:
+    if message.DESCRIPTOR is _MAP:
+        long = weights.take(message.weights)  # type: ignore[attr-defined]
+        message.ClearField(_WEIGHTS.name)
+        return [message.SerializeToString(), _head(_WEIGHTS, _length(long)), long]
+    nested = list(_nested(message))
+    for field, _ in nested:
+        message.ClearField(field.name)
+    pieces: list[Buffer] = [message.SerializeToString()]
+    for field, one in nested:
+        inner = _pieces(one, weights)
+        pieces += [_head(field, sum(map(_length, inner))), *inner]
+    return pieces
+
+
+def _nested(message: Message) -> Iterator[tuple[FieldDescriptor, Message]]:
+    """Yield the messages in a message that may hold maps, in order, each with its field."""
+    for field in _fields(message.DESCRIPTOR):
+        if field.is_repeated:
+            yield from ((field, one) for one in getattr(message, field.name))
+        elif message.HasField(field.name):
+            yield field, getattr(message, field.name)
+
+
+@cache
+def _fields(descriptor: Descriptor) -> tuple[FieldDescriptor, ...]:
+    """Return the fields of a message through which a map can be reached."""
+    fields = (field for field in descriptor.fields if field.message_type is not None)
+    return tuple(field for field in fields if field.message_type is _MAP or _fields(field.message_type))
+
+
+def _head(field: FieldDescriptor, length: int) -> bytes:
+    return _varint(field.number << 3 | _LENGTH_DELIMITED) + _varint(length)
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    found.append(number)
+    return bytes(found)
+
+
+def _flat(array: npt.NDArray[Any]) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def _length(piece: Buffer) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece.nbytes
