@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnx_ir.tape import Tape
 
 from regard.manifest import Provider
 from regard_export.attention import DOMAIN
 from regard_export.errors import ExportError
-from regard_export.lowering import cpu, cuda, portable, tensorrt
+from regard_export.lowering import cpu, cuda, joined, portable, tensorrt
 from regard_export.lowering.residuals import fuse_residuals
 
 Rule = Callable[[ir.Node, Tape], Sequence[ir.Value]]
@@ -50,7 +51,7 @@ class Target:
 
 
 TARGETS: Mapping[str, Target] = {
-    "cpu": Target(cpu.RULES, ("cpu",), ("fp32", "int8"), fused=True),
+    "cpu": Target({**cpu.RULES, **joined.RULES}, ("cpu",), ("fp32", "int8"), fused=True),
     "portable": Target(portable.RULES, ("cuda", "cpu"), ("fp32", "fp16", "int8")),
     "cuda": Target(cuda.RULES, ("cuda",), ("fp16", "fp32"), fused=True, fused_residuals=True, separate_taps=True),
     "tensorrt": Target(
@@ -76,6 +77,8 @@ def target_of(name: str, precision: str) -> Target:
 
 def lower(model: ir.Model, target: Target) -> None:
     """Replace, in place, every placeholder of `model` by the operators of `target`."""
+    if "AttentionWithTaps" in target.rules:
+        joined.join_taps(model)
     for node in list(model.graph):
         if node.domain != DOMAIN:
             continue
@@ -86,7 +89,9 @@ def lower(model: ir.Model, target: Target) -> None:
         for value, name in zip(replacements, names, strict=True):
             value.name = name
     model.opset_imports.pop(DOMAIN, None)
-    model.opset_imports[""] = max([model.opset_imports[""], *(SINCE.get(node.op_type, 0) for node in model.graph)])
+    RemoveUnusedNodesPass()(model)
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    model.opset_imports[""] = max([model.opset_imports[""], *(SINCE.get(node.op_type, 0) for node in nodes)])
     if target.fused_residuals:
         fuse_residuals(model)
     if target.fused:

@@ -23,25 +23,39 @@ def _attributes(node: ir.Node) -> dict[str, int | float]:
 
 
 def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Give MultiHeadAttention the key lengths as its one-dimensional padding mask."""
-    query, key, value, length, bias = [*node.inputs, None, None][:5]
-    inputs = trimmed([query, key, value, None, length, bias])
+    """Attend within a source; up to a query's own place alone, if the node is causal."""
     attributes = _attributes(node) | ({"unidirectional": 1} if "causal" in node.attributes else {})
-    return [tape.op("MultiHeadAttention", inputs, attributes, domain=FUSED)]
+    return [attend(tape, node.inputs, attributes)]
 
 
 def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Attend from hypotheses to their request's source."""
+    return [attend_from_hypotheses(tape, node.inputs, _attributes(node))]
+
+
+def attend(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]) -> ir.Value:
+    """Give MultiHeadAttention the key lengths as its one-dimensional padding mask.
+
+    `inputs` are query [R, S, W], key and value [R, T, W] or [R, H, T, D], and, if there are any, key lengths [R]
+    and a bias.
+    """
+    query, key, value, length, bias = [*inputs, None, None][:5]
+    operands = trimmed([query, key, value, None, length, bias])
+    return tape.op("MultiHeadAttention", operands, attributes, domain=FUSED)
+
+
+def attend_from_hypotheses(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
+) -> ir.Value:
     """Make the k hypotheses of a request the queries of one row: [R * k, 1, W] as [R, k, W]."""
-    query, key, value, length, bias = [*node.inputs, None, None][:5]
-    assert query is not None and key is not None and query.shape is not None
+    query, key = inputs[:2]
+    assert query is not None and query.shape is not None
     width = query.shape[2]
     assert isinstance(width, int)
     requests = tape.op("Shape", [key], {"start": 0, "end": 1})
-    per_request = tape.op("Concat", [requests, int64(tape, [-1, width])], {"axis": 0})
-    grouped = tape.op("Reshape", [query, per_request])
-    inputs = trimmed([grouped, key, value, None, length, bias])
-    output = tape.op("MultiHeadAttention", inputs, _attributes(node), domain=FUSED)
-    return [tape.op("Reshape", [output, int64(tape, [-1, 1, width])])]
+    grouped = tape.op("Reshape", [query, tape.op("Concat", [requests, int64(tape, [-1, width])], {"axis": 0})])
+    output = attend(tape, [grouped, *inputs[1:]], attributes)
+    return tape.op("Reshape", [output, int64(tape, [-1, 1, width])])
 
 
 def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:

@@ -2,74 +2,162 @@
 
 The fused operators keep their weights to themselves, and asking them for the scores makes them
 write the scores of every row. So the weights are computed beside them, from the same query and
-key, inside an `If`: no row asked for, no node of it runs. Only the asking rows are gathered.
+key, inside an `If`: no row asked for, no node of it runs. Only the asking rows are gathered, and
+none where all rows ask.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from regard_export.lowering.operands import constant
+from regard_export.lowering.operands import constant, int64
 
 FLOAT = ir.DataType.FLOAT
+BY_HEAD = {"perm": [0, 2, 1, 3]}
+REDUCTIONS = {"mean": "ReduceMean", "max": "ReduceMax"}
 
 
 def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Lower `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])` to standard operators.
 
     query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T], or to
-    [A, 1, Q, T] if the node has a `reduction`.
+    [A, 1, Q, T] if the node has a `reduction`. `rows` ascend, and none is twice among them.
     `key_length` [R] counts the keys that may be attended; beside a `total_length` it counts those
     before this step, and only the first `total_length` keys are looked at. `bias` is added to the
     scores of every row, or is one for each. If the node has a `query_width`, the query is packed with
     key and value and comes first. Whatever the precision of query and key, their weights are computed
     in float32: they are those that a fused kernel, which accumulates in float32, multiplied with.
     """
-    rows = node.inputs[2]
-    assert rows is not None
-    asked = tape.op("Greater", [tape.op("Size", [rows]), constant(tape, np.int64(0))])
-    weights = tape.op("If", [asked], {"then_branch": _softmax_of_scores(node), "else_branch": _nothing(node)})
-    return [weights]
-
-
-def _softmax_of_scores(node: ir.Node) -> ir.Graph:
     query, key, rows, length, total, bias = [*node.inputs, None, None, None][:6]
-    assert query is not None
+    assert query is not None and key is not None and rows is not None
+    width = node.attributes["query_width"].as_int() if "query_width" in node.attributes else None
     heads, scale = node.attributes["num_heads"].as_int(), node.attributes["scale"].as_float()
-    tape = Tape()
-    queries = tape.op("Gather", [query, rows], {"axis": 0})
-    if "query_width" in node.attributes:
-        end = constant(tape, np.array([node.attributes["query_width"].as_int()]))
-        queries = tape.op("Slice", [queries, constant(tape, np.array([0])), end, constant(tape, np.array([2]))])
-    queries = tape.op("Reshape", [queries, constant(tape, np.array([0, 0, heads, -1]))])
-    queries = tape.op("Transpose", [queries], {"perm": [0, 2, 1, 3]})
-    requests = tape.op("Div", [rows, _rows_per_request(tape, query, key)])
-    keys = tape.op("Gather", [key, requests], {"axis": 0})
-    if total is not None:
-        keys = first_keys(tape, keys, total, axis=2)
-    if bias is not None:
-        shared = bias.shape is not None and bias.shape[0] == 1
-        bias = bias if shared else tape.op("Gather", [bias, rows], {"axis": 0})
-        bias = bias if total is None else first_keys(tape, bias, total)
-    attended = None
-    if length is not None:
-        lengths = tape.op("Gather", [length, requests], {"axis": 0})
-        attended = attended_keys(tape, keys, lengths, of_cache=total is not None)
-    if "causal" in node.attributes:
-        attended = causal_keys(tape, keys, attended)
-    if query.dtype != ir.DataType.FLOAT:
-        queries, keys = (tape.op("Cast", [value], {"to": FLOAT}) for value in (queries, keys))
-        bias = bias and tape.op("Cast", [bias], {"to": FLOAT})
-    weights = masked_softmax(tape, queries, keys, bias, attended, np.float32(scale))
-    if "reduction" in node.attributes:
-        operator = {"mean": "ReduceMean", "max": "ReduceMax"}[node.attributes["reduction"].as_string()]
-        weights = tape.op(operator, [weights, constant(tape, np.array([1]))], {"keepdims": 1})
-    return _branch(tape, weights, f"{node.outputs[0].name}.weights")
+    scores = Scores(query, key, length, bias, heads, scale, total, "causal" in node.attributes, width)
+    reduction = node.attributes["reduction"].as_string() if "reduction" in node.attributes else None
+    return [weights_of_asking(tape, scores, rows, reduction, f"{node.outputs[0].name}.")]
+
+
+def weights_of_asking(tape: Tape, scores: Scores, rows: ir.Value, reduction: str | None, name: str) -> ir.Value:
+    """Return the weights of the rows that ask; the branches that it takes have names that begin with `name`."""
+
+    def gathered(tape: Tape) -> Sequence[ir.Value]:
+        return [reduce_heads(tape, scores.of_rows(tape, rows), reduction)]
+
+    def some(tape: Tape) -> Sequence[ir.Value]:
+        if scores.of_hypotheses and scores.bias is not None:
+            return gathered(tape)
+        return choose(tape, all_ask(tape, rows, scores.query), (of_all, gathered), (f"{name}all", f"{name}gathered"))
+
+    def of_all(tape: Tape) -> Sequence[ir.Value]:
+        return [reduce_heads(tape, scores.of_all(tape), reduction)]
+
+    def nothing(tape: Tape) -> Sequence[ir.Value]:
+        return [constant(tape, np.zeros((0, 1 if reduction else scores.heads, 0, 0), np.float32))]
+
+    asked = tape.op("Greater", [tape.op("Size", [rows]), constant(tape, np.int64(0))])
+    return choose(tape, asked, (some, nothing), (f"{name}weights", f"{name}nothing"))[0]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the weights of one attention are computed from, as `attention_weights` tells."""
+
+    query: ir.Value
+    key: ir.Value
+    """[R, H, T, D], or [R, T, W] where its heads are not split yet."""
+    length: ir.Value | None
+    bias: ir.Value | None
+    heads: int
+    scale: float
+    total: ir.Value | None = None
+    causal: bool = False
+    query_width: int | None = None
+
+    @property
+    def of_hypotheses(self) -> bool:
+        """Whether several queries, each a row of its own, may share the keys of a request."""
+        return self.total is None and self.query.shape is not None and self.query.shape[1] == 1
+
+    def of_rows(self, tape: Tape, rows: ir.Value) -> ir.Value:
+        """Return the weights [A, H, Q, T] of some rows."""
+        requests = tape.op("Div", [rows, _rows_per_request(tape, self.query, self.key)])
+        length, bias = self.length, self.bias
+        if bias is not None and not (bias.shape is not None and bias.shape[0] == 1):
+            bias = tape.op("Gather", [bias, rows], {"axis": 0})
+        if length is not None:
+            length = tape.op("Gather", [length, requests], {"axis": 0})
+        queries, keys = (
+            tape.op("Gather", [value, of], {"axis": 0}) for value, of in ((self.query, rows), (self.key, requests))
+        )
+        return self._weights(tape, self._queries(tape, queries), self.key_heads(tape, keys), length, bias)
+
+    def of_all(self, tape: Tape) -> ir.Value:
+        """Return the weights [N, H, Q, T] of all rows; with hypotheses there may be no bias."""
+        if not self.of_hypotheses:
+            queries, keys = self._queries(tape, self.query), self.key_heads(tape, self.key)
+            return self._weights(tape, queries, keys, self.length, self.bias)
+        return of_each_hypothesis(tape, self.of_requests(tape), self.heads)
+
+    def of_requests(self, tape: Tape) -> ir.Value:
+        """Return the weights [R, H, k, T] of all hypotheses, by request."""
+        assert self.bias is None
+        requests = tape.op("Shape", [self.key], {"start": 0, "end": 1})
+        shape = tape.op("Concat", [requests, int64(tape, [-1, self.heads]), self._head_size(tape)], {"axis": 0})
+        queries = tape.op("Transpose", [tape.op("Reshape", [self._unpacked(tape, self.query), shape])], BY_HEAD)
+        return self._weights(tape, queries, self.key_heads(tape, self.key), self.length, None)
+
+    def key_heads(self, tape: Tape, value: ir.Value) -> ir.Value:
+        """Return keys, or values, as [R, H, T, D]."""
+        if self.key.shape is not None and len(self.key.shape) == 4:
+            return value
+        return split_heads(tape, value, self.heads)
+
+    def _queries(self, tape: Tape, query: ir.Value) -> ir.Value:
+        return split_heads(tape, self._unpacked(tape, query), self.heads)
+
+    def _unpacked(self, tape: Tape, query: ir.Value) -> ir.Value:
+        if self.query_width is None:
+            return query
+        return tape.op("Slice", [query, int64(tape, [0]), int64(tape, [self.query_width]), int64(tape, [2])])
+
+    def _head_size(self, tape: Tape) -> ir.Value:
+        return tape.op("Shape", [self.key], {"start": 3, "end": 4})
+
+    def _weights(
+        self, tape: Tape, queries: ir.Value, keys: ir.Value, length: ir.Value | None, bias: ir.Value | None
+    ) -> ir.Value:
+        attended = None
+        if length is not None:
+            attended = attended_keys(tape, keys, length, of_cache=self.total is not None)
+        if self.causal:
+            attended = causal_keys(tape, keys, attended)
+        if self.query.dtype != FLOAT:
+            queries, keys = (tape.op("Cast", [value], {"to": FLOAT}) for value in (queries, keys))
+            bias = bias and tape.op("Cast", [bias], {"to": FLOAT})
+        return masked_softmax(tape, queries, keys, bias, attended, np.float32(self.scale), self.total)
+
+
+def reduce_heads(tape: Tape, weights: ir.Value, reduction: str | None) -> ir.Value:
+    """Return the mean or the maximum [A, 1, Q, T] of the heads of [A, H, Q, T], or all of them."""
+    if reduction is None:
+        return weights
+    return tape.op(REDUCTIONS[reduction], [weights, int64(tape, [1])], {"keepdims": 1})
+
+
+def of_each_hypothesis(tape: Tape, weights: ir.Value, heads: int) -> ir.Value:
+    """Return the weights [R, H, k, T] of requests as those of their rows, [R * k, H, 1, T]."""
+    return tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), int64(tape, [-1, heads, 1, 0])])
+
+
+def split_heads(tape: Tape, value: ir.Value, heads: int) -> ir.Value:
+    """Return [R, S, W] as [R, H, S, D]."""
+    return tape.op("Transpose", [tape.op("Reshape", [value, int64(tape, [0, 0, heads, -1])])], BY_HEAD)
 
 
 def masked_softmax(
@@ -79,14 +167,19 @@ def masked_softmax(
     bias: ir.Value | None,
     attended: ir.Value | None,
     scale: np.floating[Any],
+    total: ir.Value | None = None,
 ) -> ir.Value:
     """Return the weights [A, H, Q, T] of queries [A, H, Q, D] over keys [A, H, T, D], all of `scale`'s dtype.
 
-    `attended`, which must broadcast to the weights, is false for the keys whose weight is 0.
+    `attended`, which must broadcast to the weights, is false for the keys whose weight is 0. Of a cache, only
+    the first `total` [] keys are looked at: scores are cut, which are fewer than what keys are made of.
     """
     scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
     if scale != 1:
         scores = tape.op("Mul", [scores, constant(tape, scale)])
+    if total is not None:
+        scores = first_keys(tape, scores, total)
+        attended, bias = (value and first_keys(tape, value, total) for value in (attended, bias))
     if bias is not None:
         scores = tape.op("Add", [scores, bias])
     if attended is not None:
@@ -94,10 +187,10 @@ def masked_softmax(
     return tape.op("Softmax", [scores], {"axis": -1})
 
 
-def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None, axis: int = 3) -> ir.Value:
-    """Cut the first `total` [] positions out of those of a cache."""
-    end = tape.op("Reshape", [tape.op("Cast", [total], {"to": ir.DataType.INT64}), constant(tape, np.array([1]))])
-    return tape.op("Slice", [value, constant(tape, np.array([0])), end, constant(tape, np.array([axis]))])
+def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None) -> ir.Value:
+    """Cut what belongs to the first `total` [] positions of a cache out of [.., .., .., P]."""
+    end = tape.op("Reshape", [tape.op("Cast", [total], {"to": ir.DataType.INT64}), int64(tape, [1])])
+    return tape.op("Slice", [value, int64(tape, [0]), end, int64(tape, [3])])
 
 
 def attended_keys(tape: Tape, keys: ir.Value, lengths: ir.Value, *, of_cache: bool = False) -> ir.Value:
@@ -128,20 +221,34 @@ def _places(tape: Tape, keys: ir.Value) -> ir.Value:
     return tape.op("Range", [constant(tape, np.int64(0)), count, constant(tape, np.int64(1))])
 
 
-def _rows_per_request(tape: Tape, query: ir.Value | None, key: ir.Value | None) -> ir.Value:
+def _rows_per_request(tape: Tape, query: ir.Value, key: ir.Value) -> ir.Value:
     rows, requests = (tape.op("Shape", [value], {"start": 0, "end": 1}) for value in (query, key))
     return tape.op("Div", [rows, requests])
 
 
-def _nothing(node: ir.Node) -> ir.Graph:
-    heads = 1 if "reduction" in node.attributes else node.attributes["num_heads"].as_int()
+def all_ask(tape: Tape, rows: ir.Value, query: ir.Value) -> ir.Value:
+    """Return whether `rows`, ascending, are all rows of `query` [N, Q, W]."""
+    count = tape.op("Shape", [query], {"start": 0, "end": 1})
+    return tape.op("Equal", [tape.op("Size", [rows]), tape.op("Reshape", [count, int64(tape, [])])])
+
+
+Branch = Callable[[Tape], Sequence[ir.Value]]
+
+
+def choose(tape: Tape, condition: ir.Value, branches: tuple[Branch, Branch], names: tuple[str, str]) -> list[ir.Value]:
+    """Return what the first branch gives if `condition` holds, and else what the second does; `names` name them."""
+    first, second = (_graph(branch, name) for branch, name in zip(branches, names, strict=True))
+    outputs = tape.op_multi_out(
+        "If", [condition], {"then_branch": first, "else_branch": second}, num_outputs=len(first.outputs)
+    )
+    return list(outputs)
+
+
+def _graph(branch: Branch, name: str) -> ir.Graph:
+    """Write one branch of an `If`. A graph and its branches share one space of names."""
     tape = Tape()
-    empty = constant(tape, np.zeros((0, heads, 0, 0), np.float32))
-    return _branch(tape, empty, f"{node.outputs[0].name}.nothing")
-
-
-def _branch(tape: Tape, output: ir.Value, name: str) -> ir.Graph:
-    """Close a branch of an `If`. A graph and its branches share one space of names."""
+    outputs = branch(tape)
     for index, value in enumerate(value for node in tape.nodes for value in node.outputs):
-        value.name = f"{name}.{index}"
-    return ir.Graph([], [output], nodes=tape.nodes, name=name)
+        if value.name != "":  # an output that nobody wants has no name
+            value.name = f"{name}.{index}"
+    return ir.Graph([], outputs, nodes=tape.nodes, name=name)
