@@ -59,9 +59,10 @@ def names(*kinds: str) -> set[str]:
 
 
 def check(report: dict[str, Any], compared: set[str]) -> None:
-    """Everything was compared, nothing by less than it differs, and all of it is equal."""
+    """Everything was compared, heads that the graph puts together as well, and all of it is equal."""
     differences = report["max_abs_difference"]
-    assert differences.keys() == compared
+    reduced = {f"{tap}.{word}" for tap in compared if "encoder.self" in tap for word in ("mean", "max")}
+    assert differences.keys() == compared | reduced
     assert 0 < max(differences.values()) < 1e-4
     assert report["greedy_tokens_different"] == 0
 
