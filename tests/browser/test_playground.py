@@ -3,11 +3,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
-from playwright.sync_api import Locator, Page, Request, expect
+from playwright.sync_api import Locator, Page, Request, Route, expect
 
 from regard.cli.demo.server import ServerProcess
 from regard.client import AttentionOptions, Client
@@ -88,6 +89,38 @@ def test_a_translation_streams_and_is_looked_at(open_playground, server):
     page.get_by_role("group", name="Output", exact=True).get_by_role("button").nth(2).hover()
     assert figures(page, "Source") == written(plane(answer, "cross", "decoder", 1)[2])
     assert page.locator(".head").count() == 2 * (1 + 4)
+
+
+@pytest.mark.parametrize("task", ["Translate", "Caption"])
+def test_what_has_come_is_looked_at_before_the_end(open_playground, server, task):
+    """While tokens still come, the map has a row for each that is there, and the last one's is shown."""
+    page = open_playground()
+    page.route("**/Stream*", lambda route: fulfill_in_part(route, events=5))
+    choose(page, task)
+    page.get_by_role("group", name="Examples").get_by_role("button").first.click()
+    page.locator("article").wait_for()
+    with client_of(server) as client:
+        if task == "Translate":
+            given = page.get_by_label("Text", exact=True).input_value()
+            answer = client.translate(given, attention=AttentionOptions())
+        else:
+            image = page.locator(".drop img").get_attribute("src").partition(",")[2]
+            answer = client.caption(b64decode(image), attention=AttentionOptions())
+
+    expect(page.locator(".live .token")).to_have_count(5)
+    expect(page.get_by_role("group", name="Output", exact=True).get_by_role("button")).to_have_count(5)
+    row = plane(answer, "cross", "decoder", 1)[4]
+    if task == "Translate":
+        assert figures(page, "Source") == written(row)
+        assert page.locator(".rows .label").count() == 5
+    else:
+        assert f"{row.max():.3f}" in reading(page)
+
+
+def fulfill_in_part(route: Route, events: int) -> None:
+    """Answer a request with the first events of its stream alone."""
+    whole = route.fetch()
+    route.fulfill(response=whole, body=b"".join(whole.body().splitlines(keepends=True)[:events]))
 
 
 def test_a_classification_has_its_bars(open_playground, server):
