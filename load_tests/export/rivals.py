@@ -2,7 +2,7 @@
 
 The eager one gives every attention weight as outputs, as Optimum exports a model whose configuration asks
 for them. Both do the work of Regard's graphs and no more: an encoder goes on to the cross-attention's keys
-and values, a step appends to a cache that it is given, and takes no best tokens.
+and values, a step appends to a cache that it is given and takes the likeliest token.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class Encoder(torch.nn.Module):
 
 
 class Step(torch.nn.Module):
-    """A translator's decoder over one token: logits [N, 1, V], the caches one longer, and weights [N, H, 1, keys]."""
+    """A translator's decoder over one token.
+
+    It gives the next one and its log-probability, both [N, 1], the caches one longer, and weights [N, H, 1, keys].
+    """
 
     def __init__(self, model: PreTrainedModel, *, weights: bool) -> None:
         super().__init__()
@@ -73,7 +76,7 @@ class Step(torch.nn.Module):
     def forward(
         self, token_ids: torch.Tensor, attention_mask: torch.Tensor, past: list[torch.Tensor], cross: list[torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
-        """Return the logits, each layer's key and value, then its self- and its cross-attention."""
+        """Return the likeliest token, each layer's key and value, then its self- and its cross-attention."""
         cache = EncoderDecoderCache(_filled(past), _filled(cross))
         cache.is_updated = dict.fromkeys(range(len(past) // 2), True)
         hidden = torch.zeros(*attention_mask.shape, self._model.config.d_model)
@@ -88,7 +91,8 @@ class Step(torch.nn.Module):
         layers = output.past_key_values.self_attention_cache.layers
         state = [tensor for layer in layers for tensor in (layer.keys, layer.values)]
         weights = (*output.decoder_attentions, *output.cross_attentions) if self._weights else ()
-        return (output.logits, *state, *weights)
+        best = output.logits[:, -1].log_softmax(-1).topk(1)
+        return (best.indices, best.values, *state, *weights)
 
 
 def _filled(tensors: list[torch.Tensor]) -> DynamicCache:
