@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from regard.config import EngineSettings
 from regard.engine.request import ClassifyRequest, GenerateRequest, Priority
 from regard.engine.scheduler import Scheduler
-from regard.engine.search.options import GenerationOptions
+from regard.engine.search.options import GenerationOptions, scoring
 from regard.engine.source import Tokens
 from regard.engine.ticket import Ticket
 from regard.errors import DeadlineExceededError, QueueFullError
@@ -288,3 +289,16 @@ def test_work_is_foreseen_from_the_steps_that_others_took() -> None:
     assert greedy.work_s == pytest.approx(20 * step_s, rel=0.1)
     assert beams.work_s == pytest.approx(80 * step_s, rel=0.1)
     assert short.work_s == pytest.approx(5 * step_s, rel=0.3)
+
+
+def test_outputs_that_are_given_teach_nothing_of_how_long_others_are() -> None:
+    """After many scored outputs of ninety tokens, a text of ten is still expected to take as many steps as tokens."""
+    scheduler = scheduler_of(max_rows=1)
+    scheduler.stepped(1, 1.0)
+    for _ in range(100):
+        scored = generation(10, **asdict(scoring(range(90))))
+        scheduler.submit(scored)
+        scheduler.ended(*take(scheduler), steps=90)
+    searched = generation(10)
+    scheduler.submit(searched)
+    assert searched.work_s == pytest.approx(10, rel=0.1)

@@ -69,7 +69,9 @@ class Forecast:
         self._step.saw(rows, seconds)
 
     def saw_output(self, request: Request, steps: int) -> None:
-        """Note how many steps a request took."""
+        """Note how many steps a request took; those of an output that was given tell nothing of what a model writes."""
+        if isinstance(request, GenerateRequest) and request.options.target_token_ids:
+            return
         self._source_tokens = FADING * self._source_tokens + request.source.length
         self._steps = FADING * self._steps + steps
 
