@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 import grpc
 import pytest
+from tests.serving import serving_in_thread
 
 from regard.catalog import Catalog, load_catalog
+from regard.client import AsyncClient
 from regard.config import ServerSettings
 from regard.manifest import ClassificationSpec, ImageSpec, Package, Task
 from regard.metrics import Metrics
@@ -139,3 +141,17 @@ def serve(models: Path) -> Serve:
             await server.stop()
 
     return serving
+
+
+@pytest.fixture(scope="module")
+def address(packages: Path) -> Iterator[str]:
+    """Yield where a server of the demonstration packages listens, for all tests of a module."""
+    with serving_in_thread(packages) as address:
+        yield address
+
+
+@pytest.fixture
+async def client(address: str) -> AsyncIterator[AsyncClient]:
+    """Yield a client of that server."""
+    async with AsyncClient(address) as opened:
+        yield opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,34 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regard.catalog import load_catalog
 from regard.client import AsyncClient, Attention, AttentionOptions, Caption, RequestFailed, TokenDelta, Translation
-from regard.config import EngineSettings, ServerSettings
 from regard.errors import InvalidInputError
-from regard.manifest import Package, load_package
-from regard.metrics import Metrics
-from regard.rpc.server import Server
-from regard.worker import Worker
+from regard.manifest import load_package
 
 TEXTS = ("They grow oranges in California.", "Hi", "She said that she would come to the station with her brother.")
-
-
-@pytest.fixture
-async def client(packages: Path) -> AsyncIterator[AsyncClient]:
-    """A client of a server of the demonstration packages."""
-    metrics = Metrics()
-    settings = ServerSettings(grpc_port=0, http_port=0, engine=EngineSettings())
-
-    def worker_of(package: Package) -> Worker:
-        return Worker(package, settings.engine, metrics.observer(package.manifest.name, package.manifest.version))
-
-    server = Server(settings, load_catalog([packages], worker_of), metrics)
-    await server.start()
-    try:
-        async with AsyncClient(f"127.0.0.1:{server.grpc_port}") as opened:
-            yield opened
-    finally:
-        await server.stop()
 
 
 async def told(client: AsyncClient, text: str, **options: Any) -> tuple[list[TokenDelta], Translation]:
