@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import grpc
 import pytest
-from tests.serving import serving
 
 from regard.client import AsyncClient, Failure, RequestFailed, Translation
 from regard.errors import InvalidInputError
 from regard.v1 import translation_pb2
 
 from .conftest import Serve
-
-
-@pytest.fixture
-async def client(packages: Path) -> AsyncIterator[AsyncClient]:
-    """A client of a server of the demonstration packages."""
-    async with serving(packages) as target, AsyncClient(target) as opened:
-        yield opened
 
 
 async def test_tags_go_with_their_words(client: AsyncClient) -> None:
