@@ -42,8 +42,11 @@ def serving_in_thread(models: Path) -> Iterator[str]:
     thread.start()
     server = serving(models)
     try:
-        yield asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
+        address = asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result()
+        try:
+            yield address
+        finally:
+            asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
