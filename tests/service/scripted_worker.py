@@ -52,6 +52,7 @@ class ScriptedWorker:
         self.capacity = 1000
         self.fail: Callable[[Request], Exception | None] = lambda request: None
         self.seen: list[Request] = []
+        self.foreseen: list[Request] = []
         self.expected = 0
         self.inside = 0
         self.left_early = 0
@@ -81,6 +82,7 @@ class ScriptedWorker:
     def expecting(self, foreseen: Request) -> Iterator[None]:
         """Hold room for one more."""
         self._check_room()
+        self.foreseen.append(foreseen)
         self.expected += 1
         try:
             yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
+from regard.engine.request import GenerateRequest
 from regard.v1 import translation_pb2
 
 from .conftest import Serve
@@ -31,6 +32,16 @@ async def test_every_pair_has_the_scores_of_its_tokens(serve: Serve) -> None:
         assert [token.token_id for token in result.score.tokens] == token_ids == [*request.options.target_token_ids]
         assert result.score.log_probability == pytest.approx(-0.5 * len(token_ids))
         assert result.score.source_tokens == request.source.length
+
+
+async def test_steps_are_foreseen_before_a_pair_is_read(serve: Serve) -> None:
+    """What is expected of a text that is being read is a generation of one row, not an answer in one step."""
+    async with serve() as running:
+        await running.translation.ScoreTranslation(request_of((CAT, CAT)))
+        (foreseen,) = running.worker("echo").foreseen
+
+    assert isinstance(foreseen, GenerateRequest)
+    assert foreseen.options.width == 1 and foreseen.options.max_new_tokens > 1
 
 
 @pytest.mark.parametrize(

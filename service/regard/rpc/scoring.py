@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from regard.engine.request import GenerateRequest, Generation
-from regard.engine.search.options import scoring
+from regard.engine.search.options import GenerationOptions, scoring
+from regard.engine.source import Source, Unread
 from regard.errors import EngineError, InvalidInputError
 from regard.manifest import GenerationSpec, Task
 from regard.rpc import convert
@@ -21,6 +22,15 @@ class _ScoreOrder(Order):
     codec: TextCodec
     spec: GenerationSpec
     language: int | None
+
+    def foreseen(self, positions: int) -> GenerateRequest:
+        """Return what the engine will be asked for, the given translation taken for as long as its own."""
+        return self.request(Unread(positions), GenerationOptions(max_new_tokens=self.spec.max_target_tokens))
+
+    def request(self, source: Source, options: GenerationOptions) -> GenerateRequest:
+        """Return what the engine is asked for."""
+        call = self.call
+        return GenerateRequest(source, options, deadline=call.deadline, client=call.client, priority=call.priority)
 
 
 class Scores:
@@ -51,11 +61,7 @@ class Scores:
             token_ids = await self._resources.offload(
                 output_tokens, order.codec, order.spec, order.language, pair.target, f"{field}.target"
             )
-            call = order.call
-            request = GenerateRequest(
-                reading.source, scoring(token_ids), deadline=call.deadline, client=call.client, priority=call.priority
-            )
-            generation = await order.model.worker.run(request)
+            generation = await order.model.worker.run(order.request(reading.source, scoring(token_ids)))
             if not isinstance(generation, Generation):
                 raise EngineError("the model gave something else than text")
             self._resources.metrics.input_served(order.model.labels, reading.source.length, generation.phases)
