@@ -67,6 +67,8 @@ async def test_a_given_output_is_scored_and_not_searched_for(serve: Serve) -> No
     ("fields", "field"),
     [
         ({"generation": {"num_return_sequences": 2, "num_beams": 2}}, "generation.num_return_sequences"),
+        ({"generation": {"stop_strings": ["cat"]}}, "generation.stop_strings"),
+        ({"generation": {"top_logprobs": 2}}, "generation.top_logprobs"),
         ({"generation": {"num_beams": 1000}}, "generation.num_beams"),
         ({"attribution": {"methods": [7]}}, "attribution.methods[0]"),
         ({"model_name": "sorter"}, "ClassificationService"),

@@ -27,7 +27,7 @@ from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.resources import Resources
 from regard.rpc.scoring import output_tokens
 from regard.text.words import Word
-from regard.v1 import attribution_pb2
+from regard.v1 import attribution_pb2, generation_pb2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,7 @@ class OutputAttributions:
     ) -> OutputOrder:
         """Check what concerns all inputs of a request; raises what `Generations.order` and `wish_of` do."""
         inputs = len(request.inputs)
-        if request.generation.num_return_sequences > 1:
-            raise InvalidInputError(
-                f"generation.num_return_sequences is {request.generation.num_return_sequences}; an attribution "
-                "explains one output",
-                field="generation.num_return_sequences",
-            )
+        _check_options(request.generation)
         order = self._generations.order(
             request, task, inputs=inputs, field="inputs", streaming=False, truncate=truncate
         )
@@ -146,6 +141,20 @@ class OutputAttributions:
         if not isinstance(generation, Generation):
             raise EngineError("the model gave something else than text")
         return generation.best
+
+
+def _check_options(asked: generation_pb2.GenerationOptions) -> None:
+    """Raise `InvalidInputError` for what an explanation would leave out."""
+    for name, refused, reason in (
+        ("num_return_sequences", asked.num_return_sequences > 1, "explains one output"),
+        ("stop_strings", asked.stop_strings, "explains an output to its end, and cuts none"),
+        ("top_logprobs", asked.top_logprobs, "tells of no other tokens than those that it explains"),
+    ):
+        if refused:
+            raise InvalidInputError(
+                f"generation.{name} can't be had of an attribution, which {reason}; leave it out",
+                field=f"generation.{name}",
+            )
 
 
 def _output_of(order: OutputOrder, token_ids: Sequence[int]) -> _Output:

@@ -48,7 +48,10 @@ class AttributeClassOptions(AttributionOptions, total=False):
 
 
 class AttributeOutputOptions(AttributionOptions, GenerationOptions, total=False):
-    """The options of the attribution of a translation or a caption, all optional, and those of its search."""
+    """The options of the attribution of a translation or a caption, all optional, and those of its search.
+
+    num_return_sequences, stop_strings and top_logprobs are refused: one output is explained, to its end.
+    """
 
 
 class AttributeTranslationOptions(AttributeOutputOptions, total=False):
