@@ -128,6 +128,7 @@ async def test_a_stream_ends_with_quality_and_glossary(client: AsyncClient) -> N
     ("entries", "problem"),
     [
         ([("a", "b")] * 1025, "glossary has 1025 entries; at most 1024"),
+        ([("a", "b")] * 9, r"glossary\[8\]\.source: a term has at most 8 entries"),
         ([("car", "auto"), (" ", "b")], r"glossary\[1\]\.source is empty"),
         ([("car", "")], r"glossary\[0\]\.target is empty"),
         ([("car", "o" * 201)], r"glossary\[0\]\.target has 201 characters; a term has at most 200"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import pytest
+
 from regard.attention.alignment import Alignment, Link
 from regard.attention.glossary import Glossary, Match, Verdict
 from regard.text.segment import Segment
-from regard.text.terms import parts_of, read_term
+from regard.text.terms import Part, Term, parts_of, read_term
 
 
 def aligned(source: str, target: str, links: str) -> Alignment:
@@ -63,6 +67,23 @@ def test_any_of_several_expected_terms_will_do() -> None:
     (match,) = check(entries, "my car", "auto de voitures", "1-2")
 
     assert (match.entry, match.verdict, match.target) == (1, Verdict.KEPT, (8, 16))
+
+
+def test_a_translation_is_searched_once_for_each_expected_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often their source term occurs."""
+    searched: list[str] = []
+    places = Term.places
+
+    def counted(term: Term, parts: Sequence[Part]) -> Iterator[tuple[int, int]]:
+        searched.append(term.text)
+        return places(term, parts)
+
+    monkeypatch.setattr(Term, "places", counted)
+
+    matches = check([("car", "auto"), ("car", "voiture")], "car car car", "voiture", "0-0")
+
+    assert [match.verdict for match in matches] == [Verdict.KEPT, Verdict.UNLINKED, Verdict.UNLINKED]
+    assert sorted(searched) == ["auto", "car", "voiture"]
 
 
 def test_a_term_of_several_words_is_kept_by_a_link_of_one_of_them() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from regard.attention.alignment import Alignment
 from regard.text.segment import Segment
-from regard.text.terms import Part, Term, parts_of
+from regard.text.terms import Term, parts_of
 
 Span = tuple[int, int]
 
@@ -55,19 +56,26 @@ class Glossary:
         """
         sources, targets = parts_of(source), parts_of(target)
         keys = {part.key for part in sources}
+
+        @cache
+        def standing(term: Term) -> list[Span]:
+            return list(term.places(targets))
+
         matches = [
-            self._match(entries, span, targets, alignment)
+            self._match(entries, span, standing, alignment)
             for term, entries in self._entries.items()
             if term.may_stand_among(keys)
             for span in term.places(sources)
         ]
         return sorted(matches, key=lambda match: match.source)
 
-    def _match(self, entries: Sequence[int], span: Span, targets: Sequence[Part], alignment: Alignment) -> Match:
+    def _match(
+        self, entries: Sequence[int], span: Span, standing: Callable[[Term], list[Span]], alignment: Alignment
+    ) -> Match:
         linked = tuple(_linked(span, alignment))
         somewhere: tuple[int, Span] | None = None
         for entry in entries:
-            for place in self._targets[entry].places(targets):
+            for place in standing(self._targets[entry]):
                 if any(_overlap(place, (word.start, word.end)) for word in linked):
                     return self._told(entry, Verdict.KEPT, span, place, linked)
                 somewhere = somewhere or (entry, place)

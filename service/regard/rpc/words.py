@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ from regard.text.terms import Term, read_term
 from regard.v1 import glossary_pb2, quality_pb2, translation_pb2
 
 MAX_ENTRIES = 1024
+MAX_ALTERNATIVES = 8
 MAX_TERM_CHARACTERS = 200
 
 WARNINGS = {
@@ -110,12 +112,20 @@ def _glossary(entries: Sequence[glossary_pb2.GlossaryEntry]) -> Glossary:
             f"glossary has {len(entries)} entries; at most {MAX_ENTRIES} are checked: send those that the texts need",
             field="glossary",
         )
-    return Glossary(
-        [
-            (_term(entry.source, f"glossary[{index}].source"), _term(entry.target, f"glossary[{index}].target"))
-            for index, entry in enumerate(entries)
-        ]
-    )
+    given: Counter[Term] = Counter()
+    terms: list[tuple[Term, Term]] = []
+    for index, entry in enumerate(entries):
+        field = f"glossary[{index}].source"
+        source, target = _term(entry.source, field), _term(entry.target, f"glossary[{index}].target")
+        given[source] += 1
+        if given[source] > MAX_ALTERNATIVES:
+            raise InvalidInputError(
+                f"{field}: a term has at most {MAX_ALTERNATIVES} entries; a word that ends in * stands for all that "
+                "begin with it",
+                field=field,
+            )
+        terms.append((source, target))
+    return Glossary(terms)
 
 
 def _term(text: str, field: str) -> Term:
