@@ -11,16 +11,13 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 from itertools import count
-from typing import Any, TypeAlias
+from threading import Lock
 
-import numpy as np
-import numpy.typing as npt
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from regard.v1 import attention_pb2
 
-Buffer: TypeAlias = bytes | memoryview
 _TICKET = struct.Struct("<QQ")
 _MAP = attention_pb2.AttentionMap.DESCRIPTOR
 _WEIGHTS = _MAP.fields_by_name["weights"]
@@ -30,28 +27,34 @@ _LENGTH_DELIMITED = 2
 class Weights:
     """What the maps of one call hold, until it is written into their place.
 
-    Threads may put something in at the same time; whoever takes something out has all of it.
+    Threads may put in, take out and ask how much there is at the same time.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[int, Buffer] = {}
+        self._waiting: dict[int, bytes] = {}
         self._numbers = count()
+        self._num_bytes = 0
+        self._changing = Lock()
 
     @property
     def num_bytes(self) -> int:
         """The bytes that wait."""
-        return sum(map(_length, self._waiting.values()))
+        return self._num_bytes
 
-    def put(self, weights: bytes | npt.NDArray[Any]) -> bytes:
+    def put(self, weights: bytes) -> bytes:
         """Return the ticket for some weights, to be the field `weights` of a map."""
-        number = next(self._numbers)
-        self._waiting[number] = waiting = weights if isinstance(weights, bytes) else _flat(weights)
-        return _TICKET.pack(number, _length(waiting))
+        with self._changing:
+            number = next(self._numbers)
+            self._waiting[number] = weights
+            self._num_bytes += len(weights)
+        return _TICKET.pack(number, len(weights))
 
-    def take(self, ticket: bytes) -> Buffer:
+    def take(self, ticket: bytes) -> bytes:
         """Return the weights that a ticket is for, which then wait no longer."""
-        number, _ = _TICKET.unpack(ticket)
-        return self._waiting.pop(number)
+        number, size = _TICKET.unpack(ticket)
+        with self._changing:
+            self._num_bytes -= size
+            return self._waiting.pop(number)
 
 
 def bytes_behind(ticket: bytes) -> int:
@@ -68,18 +71,18 @@ def serialize(message: Message, weights: Weights) -> bytes:
     return b"".join(_pieces(message, weights))
 
 
-def _pieces(message: Message, weights: Weights) -> list[Buffer]:
+def _pieces(message: Message, weights: Weights) -> list[bytes]:
     if message.DESCRIPTOR is _MAP:
         long = weights.take(message.weights)  # type: ignore[attr-defined]
         message.ClearField(_WEIGHTS.name)
-        return [message.SerializeToString(), _head(_WEIGHTS, _length(long)), long]
+        return [message.SerializeToString(), _head(_WEIGHTS, len(long)), long]
     nested = list(_nested(message))
     for field, _ in nested:
         message.ClearField(field.name)
-    pieces: list[Buffer] = [message.SerializeToString()]
+    pieces: list[bytes] = [message.SerializeToString()]
     for field, one in nested:
         inner = _pieces(one, weights)
-        pieces += [_head(field, sum(map(_length, inner))), *inner]
+        pieces += [_head(field, sum(map(len, inner))), *inner]
     return pieces
 
 
@@ -110,11 +113,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     found.append(number)
     return bytes(found)
-
-
-def _flat(array: npt.NDArray[Any]) -> memoryview:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-def _length(piece: Buffer) -> int:
-    return len(piece) if isinstance(piece, bytes) else piece.nbytes
