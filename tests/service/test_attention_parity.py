@@ -193,15 +193,15 @@ def address(models: Path) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=FAMILIES)
-def family(request: pytest.FixtureRequest, models: Path) -> Iterator[Family]:
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest, models: Path) -> Family:
     """Return a family, with its eager model."""
     make, name = FAMILIES[request.param]
     checkpoint = CHECKPOINTS / name if name.startswith("demo") else models.parent / "checkpoints" / name
     kind = getattr(transformers, load_package(models / name / "1").manifest.source.architecture)
     model = kind.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation="eager").eval()
-    with torch.no_grad():
-        yield make(model, checkpoint)
+    made = make(model, checkpoint)
+    return replace(made, attend=torch.no_grad()(made.attend))
 
 
 def place_of(one: AttentionMap) -> Place:
