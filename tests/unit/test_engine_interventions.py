@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event as ThreadEvent
 from types import MappingProxyType
 
 import numpy as np
@@ -101,18 +102,26 @@ def test_requests_that_intervene_run_apart_and_only_in_the_graphs_that_they_chan
 
 
 def test_a_graph_on_first_use_is_loaded_once() -> None:
-    """However many threads come for it at the same time, and not before."""
+    """A thread that comes for it while another loads it gets the same graph; before, nobody has loaded it."""
     loaded: list[Session] = []
+    loading, asked = ThreadEvent(), ThreadEvent()
 
     def load() -> Session:
         loaded.append(echo_encoder())
-        return loaded[0]
+        loading.set()
+        assert asked.wait(timeout=30)
+        return loaded[-1]
 
     graph = OnFirstUse(load)
-    assert loaded == []
-    with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda _: graph.load(), range(8)))
 
+    def ask_too() -> Session:
+        assert loading.wait(timeout=30)
+        asked.set()
+        return graph.load()
+
+    assert loaded == []
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.submit(graph.load), threads.submit(ask_too)
     assert len(loaded) == 1
-    assert all(one is loaded[0] for one in found)
+    assert first.result() is second.result() is loaded[0]
     assert graph.inputs == echo_encoder().inputs
