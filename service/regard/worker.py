@@ -107,6 +107,7 @@ class Worker:
         self.engines: list[Engine] = []
         """One for each instance, once started; each belongs to its own thread."""
         self._intervened: dict[str, OnFirstUse] = {}
+        self._loading: dict[str, asyncio.Task[Session]] = {}
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._outstanding: set[Ticket] = set()
@@ -234,10 +235,19 @@ class Worker:
         return [Classifier(manifest, sessions, *shared, self._intervened) for _ in range(settings.instances)]
 
     async def _load_twins(self, request: Request) -> None:
-        """Have the graphs that a request intervenes in at hand, so that no engine has to wait for them."""
+        """Have the graphs that a request intervenes in at hand, so that no engine has to wait for them.
+
+        However many requests wait for a graph, one thread loads it; one that leaves leaves it to the others.
+        """
         for graph, twin in self._intervened.items() if request.interventions else ():
-            if concerns(self.package.manifest, graph, request.interventions):
-                await asyncio.to_thread(twin.load)
+            if concerns(self.package.manifest, graph, request.interventions) and not twin.loaded:
+                await asyncio.shield(self._loading_of(graph, twin))
+
+    def _loading_of(self, graph: str, twin: OnFirstUse) -> asyncio.Task[Session]:
+        if graph not in self._loading:
+            self._loading[graph] = loading = asyncio.create_task(asyncio.to_thread(twin.load))
+            loading.add_done_callback(lambda _: self._loading.pop(graph))
+        return self._loading[graph]
 
     def _submit(self, request: Request, listener: Callable[[Event | RegardError], None]) -> Ticket:
         self._check_accepting()

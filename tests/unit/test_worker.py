@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Event as ThreadEvent
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from regard.config import EngineSettings
+from regard.engine.interventions import knocked_out
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation, TokenEvent
 from regard.engine.search.options import GenerationOptions
@@ -20,6 +22,8 @@ from regard.errors import EngineError, PackageError, QueueFullError, Unavailable
 from regard.manifest import Package
 from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step
 from regard.worker import Worker
+
+from .test_engine_interventions import twin
 
 
 class Gate(FakeSession):
@@ -183,6 +187,37 @@ async def test_an_unexpected_fault_ends_the_batch_and_not_the_thread(worker: Wor
     gate._compute = sound
     result = await worker.run(request(6))
     assert isinstance(result, Generation)
+
+
+async def test_one_thread_loads_a_graph_whoever_waits_for_it() -> None:
+    """Requests that intervene for the first time leave threads to others, and one that leaves fails none of them."""
+    package = echo_package()
+    graphs = package.manifest.graphs
+    encoder = graphs["encoder"].model_copy(update={"intervened_graph": "twin"})
+    manifest = package.manifest.model_copy(update={"graphs": {**graphs, "encoder": encoder, "twin": encoder}})
+    loading, load = ThreadEvent(), ThreadEvent()
+
+    def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
+        if graph == "twin":
+            loading.set()
+            assert load.wait(10)
+            return twin(echo_encoder())
+        return echo_encoder() if graph == "encoder" else echo_step()
+
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    worker = Worker(replace(package, manifest=manifest), EngineSettings(), SilentObserver(), open_session=open_session)
+    worker.start()
+    intervening = replace(request(5), interventions=knocked_out(manifest.taps[:1]))
+    try:
+        calls = [asyncio.create_task(worker.run(intervening)) for _ in range(4)]
+        await asyncio.to_thread(loading.wait, 10)
+        calls.pop(0).cancel()
+        assert await asyncio.to_thread(lambda: "a thread is free") == "a thread is free"
+        load.set()
+        assert all(isinstance(result, Generation) for result in await asyncio.gather(*calls))
+    finally:
+        load.set()
+        worker.stop()
 
 
 def test_a_package_without_its_graphs_is_refused_by_name() -> None:

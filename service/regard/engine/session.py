@@ -204,6 +204,11 @@ class OnFirstUse:
         self._loading = threading.Lock()
         self._loaded: Session | None = None
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the graph is ready to run."""
+        return self._loaded is not None
+
     def load(self) -> Session:
         """Return the graph, ready to run. Raises what loading it raises."""
         with self._loading:
