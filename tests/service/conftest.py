@@ -76,14 +76,16 @@ class Running:
 Serve = Callable[..., AbstractAsyncContextManager[Running]]
 
 
-def write_package(models: Path, name: str, version: str, task: Task, image: ImageSpec | None = None) -> Path:
-    """Write a package without graphs, as an export would, and return its directory."""
+def write_package(
+    models: Path, name: str, version: str, task: Task, image: ImageSpec | None = None, **fields: Any
+) -> Path:
+    """Write a package without graphs, as an export would, and return its directory; `fields` are its manifest's."""
     directory = models / name / version
     directory.mkdir(parents=True)
     tokenizer = word_piece() if task is Task.CLASSIFICATION else unigram()
     tokenizer.save(str(directory / "tokenizer.json"))
     manifest = manifest_of(task, image=image)
-    fields: dict[str, Any] = {"name": name, "version": version}
+    fields |= {"name": name, "version": version}
     fields["files"] = {"tokenizer.json": hashlib.sha256((directory / "tokenizer.json").read_bytes()).hexdigest()}
     if task is Task.CLASSIFICATION:
         fields["classification"] = ClassificationSpec(

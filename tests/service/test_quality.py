@@ -12,9 +12,10 @@ from tests.serving import serving
 
 from regard.client import AsyncClient, AttentionOptions, RequestFailed, Translation
 from regard.errors import InvalidInputError
+from regard.manifest import GraphSpec, Task
 from regard.v1 import translation_pb2
 
-from .conftest import Serve
+from .conftest import Serve, write_package
 from .test_translation import CAT, request_of
 
 ORANGES = "They grow oranges in California."
@@ -177,3 +178,15 @@ async def test_a_share_of_the_requests_is_measured(serve: Serve) -> None:
                 assert running.metric(f"regard_attention_{name}_ratio_count", **labels) == count
             assert bool(running.worker().seen[0].taps) is (share > 0)
             assert not response.results[0].translation.HasField("attention")
+
+
+async def test_what_a_request_changes_is_not_the_models_health(serve: Serve, tmp_path: Path) -> None:
+    """A request with interventions is never sampled."""
+    graph = GraphSpec(file="none", inputs=(), outputs=(), operators={}, optimized_operators={}, intervened_graph="twin")
+    write_package(tmp_path, "echo", "1", Task.TRANSLATION, graphs={"encoder": graph, "step": graph})
+    async with serve(tmp_path, attention_health_share=1.0) as running:
+        for interventions in ((), ({"knock_out": {}},)):
+            await running.translation.Translate(request_of(CAT, interventions=interventions))
+
+        assert [bool(seen.taps) for seen in running.worker().seen] == [True, False]
+        assert running.metric("regard_attention_entropy_ratio_count", model="echo", version="1") == 1

@@ -283,6 +283,21 @@ async def test_attention_that_is_sure_to_be_over_the_budget_never_runs(serve: Se
     assert seen == []
 
 
+async def test_the_inputs_of_a_stream_share_what_is_read(serve: Serve) -> None:
+    """Each is sent with the whole budget, but all of their layers and heads are there at the same time."""
+    options = attention_pb2.AttentionOptions(reduction=attention_pb2.ATTENTION_REDUCTION_ROLLOUT)
+    refusals = []
+    async with serve(max_attention_bytes=1024) as running:
+        for inputs in (1, 16):
+            request = translation_pb2.StreamTranslateRequest(texts=[CAT] * inputs, attention=options)
+            events = [event async for event in running.translation.StreamTranslate(request)]
+            refusals.append([event.failure.message for event in events if event.HasField("failure")])
+
+    assert refusals[0] == []
+    assert len(refusals[1]) == 16
+    assert all("the server reads at most 2.0 KiB for it" in message for message in refusals[1])
+
+
 async def test_a_full_queue_fails_the_inputs_that_find_no_place(serve: Serve) -> None:
     """Where some inputs find a place, the others fail with RESOURCE_EXHAUSTED beside them."""
     async with serve() as running:

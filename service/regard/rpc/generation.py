@@ -173,7 +173,7 @@ class Generations:
             asked.token_logprobs or asked.top_logprobs > 0,
             options if task is Task.COMPLETION else None,
             told,
-            draw_sample(manifest, settings.attention_health_share, tapped=tapped),
+            None if interventions else draw_sample(manifest, settings.attention_health_share, tapped=tapped),
             intervention_order(interventions, order.model.manifest),
             None if align_att_frames is None else align_att(align_att_frames, order.attention),
         )

@@ -43,7 +43,7 @@ from regard.v1 import (
 from regard.vision.picture import ImageLimits
 
 READ_FOR_EACH_BYTE = 32
-"""How many bytes of weights are read at most for each byte of attention that a response may have."""
+"""How many bytes of weights are read at most, over a request, for each byte of attention in a response."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -114,9 +114,10 @@ class Resources:
     ) -> Order:
         """Check what concerns all inputs of a request, and note its model as the running call's.
 
-        `field` names the inputs; `sharing` of them share one response and its budget of attention, and
-        the `sequences` of each input share the input's. Raises what `Catalog.resolve` and `select` do,
-        `UnavailableError` while the model loads and `InvalidInputError` for no inputs or too many.
+        `field` names the inputs; `sharing` of them share one response and its budget of attention, all of them
+        what may be read for it, and the `sequences` of each input share the input's. Raises what
+        `Catalog.resolve` and `select` do, `UnavailableError` while the model loads and `InvalidInputError` for no
+        inputs or too many.
         """
         call = current_call.get()
         call.inputs = inputs
@@ -135,7 +136,8 @@ class Resources:
             selection = select(convert.choice_of(request.attention), model.manifest)
             allowed = self.settings.max_attention_bytes // sharing
             max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences
-            attention = AttentionOrder(selection, max_bytes, READ_FOR_EACH_BYTE * allowed // sequences, call.weights)
+            max_read_bytes = READ_FOR_EACH_BYTE * self.settings.max_attention_bytes // (inputs * sequences)
+            attention = AttentionOrder(selection, max_bytes, max_read_bytes, call.weights)
         return Order(model, call, truncate, attention)
 
     @contextmanager
