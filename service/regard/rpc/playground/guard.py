@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import time
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -11,6 +13,10 @@ import grpc
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
+
+BODY_TIMEOUT_S = 10.0
+"""How long a whole body may take to arrive; a place for calls is held meanwhile."""
+_PIECE_BYTES = 1 << 16
 
 
 class Refusal(Exception):  # noqa: N818 (it is an answer)
@@ -45,8 +51,11 @@ def check_origin(environ: WSGIEnvironment, host: str) -> None:
         raise Refusal(HTTPStatus.FORBIDDEN, grpc.StatusCode.PERMISSION_DENIED, "only the playground's own page may ask")
 
 
-def read_body(environ: WSGIEnvironment, most_bytes: int) -> bytes:
-    """Return the body, which must be JSON: a form of another site can't send that. Raises `Refusal`."""
+def read_body(environ: WSGIEnvironment, most_bytes: int, clock: Callable[[], float] = time.monotonic) -> bytes:
+    """Return the body, which must be JSON: a form of another site can't send that.
+
+    Raises `Refusal`, also if the whole has not arrived within `BODY_TIMEOUT_S`, even where some of it still comes.
+    """
     if environ.get("CONTENT_TYPE", "").partition(";")[0].strip().lower() != "application/json":
         raise _invalid(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body's type must be application/json")
     given = environ.get("CONTENT_LENGTH", "")
@@ -58,10 +67,31 @@ def read_body(environ: WSGIEnvironment, most_bytes: int) -> bytes:
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request is of {length} bytes; at most {most_bytes} are taken"
         )
     try:
-        body: bytes = environ["wsgi.input"].read(length)
+        return _arrived(environ, length, clock)
     except OSError as error:
-        raise _invalid(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from error
-    return body
+        raise _invalid(
+            HTTPStatus.REQUEST_TIMEOUT, f"the body did not arrive within {BODY_TIMEOUT_S:g} seconds; send it at once"
+        ) from error
+
+
+def _arrived(environ: WSGIEnvironment, length: int, clock: Callable[[], float]) -> bytes:
+    """Return the next `length` bytes, fewer if the other side has left; raises `TimeoutError`."""
+    body, connection = environ["wsgi.input"], environ["regard.connection"]
+    patience, deadline = connection.gettimeout(), clock() + BODY_TIMEOUT_S
+    found = bytearray()
+    try:
+        while len(found) < length:
+            remaining_s = deadline - clock()
+            if remaining_s <= 0:
+                raise TimeoutError
+            connection.settimeout(remaining_s)
+            piece = body.read1(min(length - len(found), _PIECE_BYTES))
+            if not piece:
+                break
+            found += piece
+    finally:
+        connection.settimeout(patience)
+    return bytes(found)
 
 
 def _invalid(status: HTTPStatus, message: str) -> Refusal:
