@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,28 +11,30 @@ from regard.attention.heads import mean_of_heads, tap_name
 from regard.attention.parts import Parts
 from regard.attention.saliency import last_crossing, last_layer, rolled_out, rolled_out_crossing
 from regard.engine.request import FloatArray
+from regard.errors import InvalidInputError
 from regard.manifest import AlignmentSpec, Manifest, TapSpec
+from regard.rpc.attention import sized
 from regard.rpc.explaining import Floats, Method, Wish
 
 Taps = Mapping[str, FloatArray]
+Needed = Mapping[Method, Sequence[TapSpec]]
+"""What each method reads; nothing, if the model can't give it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelfAttention:
     """The self-attention of a classifier's layers, the first one first, as far as a request needs it."""
 
-    layers: tuple[TapSpec, ...]
+    layers: Sequence[TapSpec]
     methods: tuple[Method, ...]
 
     @classmethod
-    def of(cls, wish: Wish, manifest: Manifest, length: int, max_bytes: int) -> SelfAttention:
-        """Return what is needed of an input of `length` positions; nothing that comes to more than `max_bytes`."""
+    def of(cls, wish: Wish, manifest: Manifest, length: int, max_bytes: int, field: str) -> SelfAttention:
+        """Return what is needed of an input of `length` positions, at most `max_bytes`; raises what `_fitting` does."""
         layers = _stack(manifest, "classifier", "self")
         needed = {Method.LAST_LAYER: layers[-1:], Method.ROLLOUT: layers}
-        methods = tuple(
-            method for method, taps in needed.items() if wish.wants(method) and _fit(taps, length, length, max_bytes)
-        )
-        return cls(max((needed[method] for method in methods), key=len, default=()), methods)
+        fitting = _fitting(needed, wish, lambda tap: tap.heads * length * length, max_bytes, field)
+        return cls(max(fitting.values(), key=len, default=()), tuple(fitting))
 
     @property
     def taps(self) -> frozenset[str]:
@@ -50,42 +52,40 @@ class SelfAttention:
 class CrossAttention:
     """The attention of a generation from its encoder to its output, as far as a request needs it."""
 
-    encoder: tuple[TapSpec, ...]
-    own: tuple[TapSpec, ...]
-    crossing: tuple[TapSpec, ...]
+    encoder: Sequence[TapSpec]
+    own: Sequence[TapSpec]
+    crossing: Sequence[TapSpec]
     alignment: AlignmentSpec | None
-    methods: tuple[Method, ...]
+    needed: Needed
 
     @classmethod
-    def of(cls, wish: Wish, manifest: Manifest, source: int, target: int, max_bytes: int) -> CrossAttention:
-        """Return what is needed of so many source and target positions; nothing that is more than `max_bytes`."""
+    def of(cls, wish: Wish, manifest: Manifest, source: int, target: int, max_bytes: int, field: str) -> CrossAttention:
+        """Return what is needed of so many positions, at most `max_bytes`; raises what `_fitting` does."""
         encoder, own, crossing = (
             _stack(manifest, graph, kind) for graph, kind in (("encoder", "self"), ("step", "self"), ("step", "cross"))
         )
-        methods = []
-        if wish.wants(Method.LAST_LAYER) and _fit(crossing, target, source, max_bytes):
-            methods.append(Method.LAST_LAYER)
-        whole = bool(encoder and own) and _fit(encoder, source, source, max_bytes)
-        if wish.wants(Method.ROLLOUT) and whole and _fit(crossing, target, source + target, max_bytes):
-            methods.append(Method.ROLLOUT)
-        if wish.wants(Method.ALIGNMENT_HEADS) and manifest.alignment and _fit(crossing, target, source, max_bytes):
-            methods.append(Method.ALIGNMENT_HEADS)
-        return cls(encoder, own, crossing, manifest.alignment, tuple(methods))
+        aligning = {tap_name(head) for head in manifest.alignment.heads} if manifest.alignment else set()
+        needed = {
+            Method.LAST_LAYER: crossing[-1:],
+            Method.ALIGNMENT_HEADS: [tap for tap in manifest.taps if tap.name in aligning],
+            Method.ROLLOUT: [*encoder, *own, *crossing] if encoder and own and crossing else [],
+        }
+
+        def weights(tap: TapSpec) -> int:
+            queries = source if tap.graph == "encoder" else target
+            return tap.heads * queries * (queries if tap.kind == "self" else source)
+
+        return cls(encoder, own, crossing, manifest.alignment, _fitting(needed, wish, weights, max_bytes, field))
 
     @property
     def taps(self) -> frozenset[str]:
         """The taps to ask the engine for."""
-        needed = [tap.name for tap in self.crossing[-1:] if Method.LAST_LAYER in self.methods]
-        if Method.ROLLOUT in self.methods:
-            needed += [tap.name for tap in (*self.encoder, *self.own, *self.crossing)]
-        if Method.ALIGNMENT_HEADS in self.methods and self.alignment:
-            needed += map(tap_name, self.alignment.heads)
-        return frozenset(needed)
+        return frozenset(tap.name for taps in self.needed.values() for tap in taps)
 
     def read(self, taps: Taps, parts: Parts, targets: Sequence[Sequence[int]]) -> dict[Method, Floats]:
         """Return what parts are worth by each method to each target, the mean of its tokens, [targets, parts]."""
         found = {}
-        for method in self.methods:
+        for method in self.needed:
             weights = parts.sums(self._flow(method, taps)).astype(np.float64)
             found[method] = np.array([weights[list(tokens)].mean(axis=0) for tokens in targets])
         return found
@@ -101,12 +101,34 @@ class CrossAttention:
         return last_crossing(crossing)
 
 
-def _stack(manifest: Manifest, graph: str, kind: str) -> tuple[TapSpec, ...]:
-    taps = (tap for tap in manifest.taps if (tap.graph, tap.kind) == (graph, kind))
-    return tuple(sorted(taps, key=lambda tap: tap.layer))
+def _stack(manifest: Manifest, graph: str, kind: str) -> list[TapSpec]:
+    """Return the taps of a stack's layers, the first one first: of all heads' mean, where the graph gives it."""
+    layers = {tap.layer: tap for tap in manifest.taps if (tap.graph, tap.kind) == (graph, kind)}
+    means = [tap for tap in manifest.reduced_taps if (tap.graph, tap.kind, tap.reduction) == (graph, kind, "mean")]
+    layers |= {tap.layer: tap for tap in means}
+    return [layers[layer] for layer in sorted(layers)]
 
 
-def _fit(taps: Sequence[TapSpec], queries: int, keys: int, max_bytes: int) -> bool:
-    """Tell whether there are such taps, and their weights come to no more than `max_bytes`."""
-    heads = sum(tap.heads for tap in taps)
-    return 0 < heads * queries * keys * np.dtype(np.float32).itemsize <= max_bytes
+def _fitting(needed: Needed, wish: Wish, weights: Callable[[TapSpec], int], max_bytes: int, field: str) -> Needed:
+    """Return what is read for each method that a request wants and that fits into `max_bytes` with those before it.
+
+    `weights` tells how many a tap has. Raises `InvalidInputError`, naming `field`, if a method doesn't fit that the
+    request names.
+    """
+    fitting: dict[Method, Sequence[TapSpec]] = {}
+    sizes: dict[str, int] = {}
+    for method, taps in needed.items():
+        if not taps or not wish.wants(method):
+            continue
+        together = sizes | {tap.name: weights(tap) * np.dtype(np.float32).itemsize for tap in taps}
+        size = sum(together.values())
+        if size <= max_bytes:
+            fitting[method], sizes = taps, together
+        elif wish.methods:
+            raise InvalidInputError(
+                f"{field}: with {method}, what is read of its attention comes to {sized(size)}, and the server "
+                f"reads at most {sized(max_bytes)} for it; ask for other methods, shorten the input, or send "
+                "fewer inputs at once",
+                field=field,
+            )
+    return fitting

@@ -82,8 +82,8 @@ class AttentionOrder:
             raise self._over(size, fitting, "" if lengths_known else "at least ", field)
         if read > self.max_read_bytes:
             raise InvalidInputError(
-                f"{field}: its attention is made of {_bytes(read)} of weights, with all heads of every layer that goes "
-                f"in, and the server reads at most {_bytes(self.max_read_bytes)} for it; ask for fewer layers, shorten "
+                f"{field}: its attention is made of {sized(read)} of weights, with all heads of every layer that goes "
+                f"in, and the server reads at most {sized(self.max_read_bytes)} for it; ask for fewer layers, shorten "
                 "the input, or send fewer inputs at once",
                 field=field,
             )
@@ -91,10 +91,10 @@ class AttentionOrder:
 
     def _over(self, size: int, fitting: Sequence[Alternative], bound: str, field: str) -> InvalidInputError:
         """Return the refusal of what would be sent; `bound` stands before figures that an output may raise."""
-        options = [f"{one.options} ({bound}{_bytes(one.size)})" for one in fitting]
+        options = [f"{one.options} ({bound}{sized(one.size)})" for one in fitting]
         advice = f"ask for {', or '.join(options)}, " if options else ""
         return InvalidInputError(
-            f"{field}: its attention comes to {bound}{_bytes(size)}, and it may have {_bytes(self.max_bytes)} of the "
+            f"{field}: its attention comes to {bound}{sized(size)}, and it may have {sized(self.max_bytes)} of the "
             f"request's; {advice}shorten the input, or send fewer inputs at once",
             field=field,
         )
@@ -105,7 +105,8 @@ def bytes_of(attention: attention_pb2.Attention) -> int:
     return sum(bytes_behind(one.weights) + len(one.key_indices) + len(one.row_scales) for one in attention.maps)
 
 
-def _bytes(count: int) -> str:
+def sized(count: int) -> str:
+    """Return a number of bytes for people to read, such as `1.5 MiB`."""
     size, unit = float(count), 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1

@@ -66,7 +66,7 @@ class ClassAttributions:
             assert isinstance(reading, TextReading | ImageReading)
             wish, most = order.explainer.wish, order.explainer.max_attention_bytes
             parts = parts_of(reading.passage, wish.granularity, field)
-            attention = SelfAttention.of(wish, order.model.manifest, reading.source.length, most)
+            attention = SelfAttention.of(wish, order.model.manifest, reading.source.length, most, field)
             result = await resources.answer(order, reading.source, attention.taps)
             probabilities = convert.softmax(result.output)
             explained = int(probabilities.argmax()) if order.explained is None else order.explained

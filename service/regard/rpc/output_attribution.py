@@ -90,7 +90,7 @@ class OutputAttributions:
             parts = parts_of(reading.passage, wish.granularity, field)
             output = await self._output(order, reading, given, field)
             attention = CrossAttention.of(
-                wish, manifest, reading.source.length, len(output.token_ids), order.explainer.max_attention_bytes
+                wish, manifest, reading.source.length, len(output.token_ids), order.explainer.max_attention_bytes, field
             )
             options = scoring(output.token_ids)
             whole = await self._generate(order, reading.source, options, attention.taps)

@@ -50,8 +50,7 @@ class _AttributionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Att
     ATTRIBUTION_METHOD_ROLLOUT: _AttributionMethod.ValueType  # 4
     """The same of the attention rollout: the product of all layers' attention, each half identity (Abnar &
     Zuidema 2020, Quantifying attention flow in transformers); of an output, through the decoder into the
-    encoder. It reads all of it, so it is refused for an input whose attention would be over the server's
-    limit of bytes (by default 32 MiB).
+    encoder. It reads all of them, and so the most.
     """
     ATTRIBUTION_METHOD_ALIGNMENT_HEADS: _AttributionMethod.ValueType  # 5
     """The heads that tell which word translates which, as ATTENTION_REDUCTION_ALIGNMENT_HEADS has them; for
@@ -61,6 +60,10 @@ class _AttributionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Att
 class AttributionMethod(_AttributionMethod, metaclass=_AttributionMethodEnumTypeWrapper):
     """How it is told what a part of the input is worth. A weight is signed where parts are taken away: below
     0, the answer is likelier without the part.
+
+    The last three read the model's attention: all that they read of it for one input is at most the server's limit
+    of bytes (by default 32 MiB), divided by the request's inputs. A method beyond it is refused
+    (INVALID_ARGUMENT) with the size and the limit, or, if the request names no methods, left out.
     """
 
 ATTRIBUTION_METHOD_UNSPECIFIED: AttributionMethod.ValueType  # 0
@@ -83,8 +86,7 @@ output: the decoder's cross-attention, at the step that makes the token.
 ATTRIBUTION_METHOD_ROLLOUT: AttributionMethod.ValueType  # 4
 """The same of the attention rollout: the product of all layers' attention, each half identity (Abnar &
 Zuidema 2020, Quantifying attention flow in transformers); of an output, through the decoder into the
-encoder. It reads all of it, so it is refused for an input whose attention would be over the server's
-limit of bytes (by default 32 MiB).
+encoder. It reads all of them, and so the most.
 """
 ATTRIBUTION_METHOD_ALIGNMENT_HEADS: AttributionMethod.ValueType  # 5
 """The heads that tell which word translates which, as ATTENTION_REDUCTION_ALIGNMENT_HEADS has them; for
@@ -123,7 +125,7 @@ class AttributionOptions(_message.Message):
     """Whether each method's weights come drawn over the image as well. Default: no. Texts have none."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[Global___AttributionMethod.ValueType]:
-        """The methods, each once. Default, if empty: every one that the model and the input allow."""
+        """The methods, each once. Default, if empty: every one that the model, the input and the limit allow."""
 
     def __init__(
         self,
