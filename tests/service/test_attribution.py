@@ -67,7 +67,7 @@ async def test_faithfulness_comes_when_it_is_asked_for(serve: Serve) -> None:
         ({"methods": [2, 2]}, "attribution.methods"),
         ({"granularity": 7}, "attribution.granularity"),
         ({"occlusion_window": 2, "occlusion_stride": 3}, "attribution.occlusion_stride"),
-        ({"occlusion_stride": 2}, "attribution.occlusion_stride"),
+        ({"occlusion_stride": 3}, "attribution.occlusion_window, 2 by default"),
         ({"model_name": "echo"}, "TranslationService"),
     ],
 )
@@ -79,6 +79,14 @@ async def test_what_cannot_be_asked_is_refused_by_its_name(serve: Serve, fields:
 
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert field in details
+
+
+async def test_a_stride_alone_is_that_of_the_default_window(serve: Serve) -> None:
+    """Four words are covered two by two."""
+    async with serve() as running:
+        response = await stub_of(running).AttributeClass(request_of(HELLO, methods=[2], occlusion_stride=2))
+
+    assert response.results[0].attribution.attributions.runs == 1 + 2
 
 
 async def test_too_many_runs_are_refused_with_their_number(serve: Serve) -> None:

@@ -9,9 +9,9 @@ from regard.attention.axes import Axis, AxisName
 from regard.attention.faithfulness import Faithfulness
 from regard.attention.selection import Granularity
 from regard.errors import InvalidInputError
-from regard.manifest import Package
+from regard.manifest import ImageSpec, Package
 from regard.rpc import convert
-from regard.rpc.explaining import Explanation, Method, Subject, Wish
+from regard.rpc.explaining import Explanation, Method, Subject, Wish, default_window
 from regard.v1 import attribution_pb2
 
 METHODS = {
@@ -24,26 +24,25 @@ METHODS = {
 GRANULARITIES = {one: convert.GRANULARITIES[one] for one in (Granularity.TOKEN, Granularity.WORD)}
 
 
-def wish_of(options: attribution_pb2.AttributionOptions) -> Wish:
-    """Return what to tell. Raises `InvalidInputError` for a value that no enum has and a stride that leaves gaps."""
+def wish_of(options: attribution_pb2.AttributionOptions, image: ImageSpec | None) -> Wish:
+    """Return what to tell of inputs that are texts, or images like `image`.
+
+    Raises `InvalidInputError` for a value that no enum has and a stride that leaves gaps.
+    """
     methods = convert.several(options.methods, METHODS, "attribution.methods")
     if len(set(methods)) < len(methods):
         raise InvalidInputError("attribution.methods names a method twice; name each once", field="attribution.methods")
-    stride = options.occlusion_stride or 1
-    if options.occlusion_window and stride > options.occlusion_window:
+    window, stride = options.occlusion_window or default_window(image), options.occlusion_stride or 1
+    if stride > window:
         raise InvalidInputError(
             f"attribution.occlusion_stride is {stride}; it must be at most attribution.occlusion_window, "
-            f"{options.occlusion_window}, or some parts would never be covered",
+            f"{window}{'' if options.occlusion_window else ' by default'}, or some parts would never be covered",
             field="attribution.occlusion_stride",
-        )
-    if not options.occlusion_window and stride > 1:
-        raise InvalidInputError(
-            "attribution.occlusion_stride needs attribution.occlusion_window", field="attribution.occlusion_stride"
         )
     granularity = Granularity.WORD
     if options.granularity:
         granularity = convert.one_of(options.granularity, GRANULARITIES, "attribution.granularity")
-    return Wish(methods, granularity, options.occlusion_window, stride, options.faithfulness, options.overlay)
+    return Wish(methods, granularity, window, stride, options.faithfulness, options.overlay)
 
 
 def attributions(

@@ -53,7 +53,9 @@ class ClassAttributions:
                     field="label",
                 )
             explained = spec.labels.index(request.label)
-        explainer = explainer_of(wish_of(request.attribution), self._resources.settings, inputs)
+        explainer = explainer_of(
+            wish_of(request.attribution, order.model.manifest.image), self._resources.settings, inputs
+        )
         return ClassOrder(order.model, order.call, order.truncate, None, spec, explained, explainer)
 
     async def run(

@@ -26,6 +26,7 @@ from regard.attention.parts import Erasure, Manner, Parts
 from regard.attention.selection import Granularity
 from regard.config import ServerSettings
 from regard.errors import InvalidInputError
+from regard.manifest import ImageSpec
 from regard.rpc.erasing import Eraser
 from regard.rpc.trials import Score, Trials
 
@@ -48,7 +49,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a request asks to be told of each input; no methods are all that there are, a window of 0 the default."""
+    """What a request asks to be told of each input; no methods are all that there are."""
 
     methods: tuple[Method, ...]
     granularity: Granularity
@@ -154,9 +155,8 @@ class Explainer:
             return []
         size, stride = self.wish.window, self.wish.stride
         if parts.grid is None:
-            return windows(parts.count, size or TEXT_WINDOW, stride)
-        rows, columns = parts.grid.rows, parts.grid.columns
-        return squares(rows, columns, size or max(round(min(rows, columns) / SQUARES_A_SIDE), 1), stride)
+            return windows(parts.count, size, stride)
+        return squares(parts.grid.rows, parts.grid.columns, size, stride)
 
     def _check_runs(self, subject: Subject, taken: int, methods: int, field: str) -> None:
         runs = 1 + taken
@@ -170,6 +170,11 @@ class Explainer:
                 "faithfulness, or shorten the input",
                 field=field,
             )
+
+
+def default_window(image: ImageSpec | None) -> int:
+    """Return how many parts of a text occlusion covers at once, or how many patches of a side of `image`."""
+    return max(round(min(image.patch_rows, image.patch_columns) / SQUARES_A_SIDE), 1) if image else TEXT_WINDOW
 
 
 def explainer_of(wish: Wish, settings: ServerSettings, inputs: int) -> Explainer:

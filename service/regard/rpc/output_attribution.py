@@ -77,7 +77,8 @@ class OutputAttributions:
             request, task, inputs=inputs, field="inputs", streaming=False, truncate=truncate
         )
         order.call.labels = replace(order.model.labels, task="attribution")
-        return OutputOrder(order, explainer_of(wish_of(request.attribution), self._resources.settings, inputs))
+        wish = wish_of(request.attribution, order.model.manifest.image)
+        return OutputOrder(order, explainer_of(wish, self._resources.settings, inputs))
 
     async def run(
         self, order: OutputOrder, read: Awaitable[Reading], given: str | None, field: str, image: bytes = b""

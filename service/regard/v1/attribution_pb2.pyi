@@ -115,7 +115,7 @@ class AttributionOptions(_message.Message):
     """
     occlusion_stride: _builtins.int
     """By how many parts, or patches, such windows are apart; the last one ends where the input does. From 1
-    to occlusion_window. Default, if 0: 1.
+    to occlusion_window, or to its default where that is 0. Default, if 0: 1.
     """
     faithfulness: _builtins.bool
     """Whether the faithfulness of every method is measured, and of random orders beside. Default: no. It takes

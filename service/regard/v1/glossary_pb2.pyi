@@ -65,7 +65,7 @@ class GlossaryEntry(_message.Message):
     """The term in the source: 1 to 200 characters."""
     target: _builtins.str
     """The term that is expected in its place: 1 to 200 characters. Entries of one source term are
-    alternatives: any of them will do.
+    alternatives: any of them will do. At most 8 of one term.
     """
     def __init__(
         self,
