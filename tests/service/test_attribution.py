@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from PIL import Image
 
 from regard.errors import OutOfMemoryError
+from regard.rpc import class_attribution, erasing, explaining
 from regard.v1 import attribution_pb2, attribution_pb2_grpc, classification_pb2
 
 from .conftest import Running, Serve
@@ -25,6 +28,13 @@ def request_of(*texts: str, **fields: object) -> attribution_pb2.AttributeClassR
     own = {name: fields.pop(name) for name in ("label", "model_name") if name in fields}
     inputs = [classification_pb2.ClassificationInput(text=text) for text in texts]
     return attribution_pb2.AttributeClassRequest(inputs=inputs, attribution=fields, **own)
+
+
+def picture() -> bytes:
+    """Return a PNG file."""
+    written = io.BytesIO()
+    Image.new("RGB", (9, 6), "red").save(written, "PNG")
+    return written.getvalue()
 
 
 def stub_of(running: Running) -> attribution_pb2_grpc.AttributionServiceAsyncStub:
@@ -137,12 +147,41 @@ async def test_a_caller_who_leaves_takes_every_run_along(serve: Serve) -> None:
     assert worker.left_early == 12 + 11
 
 
+async def test_an_image_is_erased_and_measured_beside_the_event_loop(
+    serve: Serve, galleries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regions, altered pixels, credit and curves are all made in the threads."""
+    seen: dict[str, set[int]] = {}
+
+    def watch(owner: object, name: str) -> None:
+        watched = getattr(owner, name)
+
+        def noting(*args: Any) -> Any:
+            seen.setdefault(name, set()).add(threading.get_ident())
+            return watched(*args)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    watch(class_attribution, "eraser_of")
+    watch(erasing.ImageEraser, "without")
+    for name in ("squares", "regions_of", "credit", "faithfulness"):
+        watch(explaining, name)
+    request = attribution_pb2.AttributeClassRequest(
+        inputs=[classification_pb2.ClassificationInput(image=picture())],
+        attribution={"methods": [2], "faithfulness": True},
+    )
+    async with serve(galleries) as running:
+        response = await stub_of(running).AttributeClass(request)
+
+    assert response.results[0].HasField("attribution")
+    assert set(seen) == {"eraser_of", "without", "squares", "regions_of", "credit", "faithfulness"}
+    assert all(threading.get_ident() not in threads for threads in seen.values())
+
+
 async def test_an_image_has_no_part_that_can_be_left_out(serve: Serve, galleries: Path) -> None:
     """Leave-one-out is refused for its patches, with the methods that there are."""
-    written = io.BytesIO()
-    Image.new("RGB", (8, 8), "red").save(written, "PNG")
     request = attribution_pb2.AttributeClassRequest(
-        inputs=[classification_pb2.ClassificationInput(image=written.getvalue())], attribution={"methods": [1]}
+        inputs=[classification_pb2.ClassificationInput(image=picture())], attribution={"methods": [1]}
     )
     async with serve(galleries) as running:
         response = await stub_of(running).AttributeClass(request)

@@ -13,7 +13,7 @@ from PIL import Image
 from regard.v1 import attribution_pb2
 
 from .conftest import Serve
-from .test_attribution import stub_of
+from .test_attribution import picture, stub_of
 from .test_translation import refusal
 
 CAT = "the cat"
@@ -23,13 +23,6 @@ def request_of(*texts: str, target: str | None = None, **fields: object) -> attr
     """Return a request for the only translator."""
     inputs = [attribution_pb2.TranslatedText(text=text, target=target) for text in texts]
     return attribution_pb2.AttributeTranslationRequest(inputs=inputs, **fields)
-
-
-def picture() -> bytes:
-    """Return a PNG file."""
-    written = io.BytesIO()
-    Image.new("RGB", (9, 6), "red").save(written, "PNG")
-    return written.getvalue()
 
 
 async def test_every_word_of_the_output_has_weights(serve: Serve) -> None:

@@ -53,9 +53,7 @@ class ClassAttributions:
                     field="label",
                 )
             explained = spec.labels.index(request.label)
-        explainer = explainer_of(
-            wish_of(request.attribution, order.model.manifest.image), self._resources.settings, inputs
-        )
+        explainer = explainer_of(wish_of(request.attribution, order.model.manifest.image), self._resources, inputs)
         return ClassOrder(order.model, order.call, order.truncate, None, spec, explained, explainer)
 
     async def run(
@@ -78,7 +76,7 @@ class ClassAttributions:
                 return convert.softmax(answered.output)[[explained]]
 
             attended = await resources.offload(attention.read, result.taps, parts)
-            eraser = eraser_of(reading, parts, order.model.text)
+            eraser = await resources.offload(eraser_of, reading, parts, order.model.text)
             subject = Subject(parts, eraser, probabilities[[explained]], score, _only, attended)
             explanation = await order.explainer.explain(subject, field)
             overlays = await draw(resources, wish, one.image, subject, explanation, f"{field}.image")

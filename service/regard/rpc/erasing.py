@@ -52,10 +52,11 @@ class TextEraser:
 
 @dataclass(frozen=True, slots=True)
 class ImageEraser:
-    """Covers patches of an image with the mean colour of what the model sees of it."""
+    """Covers patches of an image with a colour, [C]: the mean of what the model sees of it."""
 
     source: Pixels
     parts: Parts
+    colour: npt.NDArray[np.float32]
     closes_up = False
     cover = ""
 
@@ -65,10 +66,10 @@ class ImageEraser:
         assert grid is not None
         down = _edges(pixels.shape[1], grid.rows)
         across = _edges(pixels.shape[2], grid.columns)
-        mean, covered = pixels.mean(axis=(1, 2)), pixels.copy()
+        covered = pixels.copy()
         for part in erasure.parts:
             row, column = divmod(part, grid.columns)
-            covered[:, down[row] : down[row + 1], across[column] : across[column + 1]] = mean[:, None, None]
+            covered[:, down[row] : down[row + 1], across[column] : across[column + 1]] = self.colour[:, None, None]
         return Pixels(covered, self.source.length)
 
 
@@ -76,7 +77,7 @@ def eraser_of(reading: TextReading | ImageReading, parts: Parts, codec: TextCode
     """Return what takes `parts` away from an input; `codec` is that of a text."""
     source = reading.source
     if isinstance(source, Pixels):
-        return ImageEraser(source, parts)
+        return ImageEraser(source, parts, source.pixel_values.mean(axis=(1, 2)))
     assert isinstance(source, Tokens) and codec is not None
     return TextEraser(source, parts, codec.cover_token_id, codec.spelling(codec.cover_token_id))
 

@@ -24,10 +24,11 @@ from regard.attention.faithfulness import (
 from regard.attention.occlusion import Region, credit, squares, windows
 from regard.attention.parts import Erasure, Manner, Parts
 from regard.attention.selection import Granularity
-from regard.config import ServerSettings
+from regard.engine.source import Source
 from regard.errors import InvalidInputError
 from regard.manifest import ImageSpec
 from regard.rpc.erasing import Eraser
+from regard.rpc.resources import Resources
 from regard.rpc.trials import Score, Trials
 
 Floats = npt.NDArray[np.float64]
@@ -110,30 +111,28 @@ class Explainer:
     """
 
     wish: Wish
-    max_runs: int
+    resources: Resources
     max_attention_bytes: int
     places: asyncio.Semaphore
 
     async def explain(self, subject: Subject, field: str) -> Explanation:
         """Return what the parts of one input are worth. Raises `InvalidInputError` if it takes too many runs."""
-        methods = self._methods(subject)
-        regions = {method: self._regions(method, subject.parts) for method in methods}
-        self._check_runs(subject, sum(map(len, regions.values())), len(methods), field)
-        trials = Trials(subject.eraser, subject.score, self.places, subject.whole)
+        offload, methods = self.resources.offload, self._methods(subject)
+        regions = await offload(self._regions, methods, subject.parts, field)
+
+        async def erase(erasure: Erasure) -> Source:
+            return await offload(subject.eraser.without, erasure)
+
+        trials = Trials(erase, subject.score, self.places, subject.whole)
         await trials.run(_erasure(method, region) for method in methods for region in regions[method])
-        weights = {
-            method: _credit(trials, method, regions[method], subject) if regions[method] else subject.attended[method]
-            for method in methods
-        }
+        weights = await offload(_weights, trials, regions, subject)
         if not self.wish.faithfulness:
             return Explanation(weights, {}, None, trials.runs)
         orders = {method: order_of(one.sum(axis=0)) for method, one in weights.items()}
         drawn = random_orders(subject.parts.count)
-        await trials.run(
-            Erasure(region, subject.manner) for order in (*orders.values(), *drawn) for region in regions_of(order)
-        )
-        measured = {method: _measured(trials, order, subject) for method, order in orders.items()}
-        chance = mean([_measured(trials, order, subject) for order in drawn])
+        await trials.run(await offload(_erasures, [*orders.values(), *drawn], subject.manner))
+        measured = {method: await offload(_measured, trials, order, subject) for method, order in orders.items()}
+        chance = mean([await offload(_measured, trials, order, subject) for order in drawn])
         return Explanation(weights, measured, chance, trials.runs)
 
     def _methods(self, subject: Subject) -> Sequence[Method]:
@@ -147,7 +146,13 @@ class Explainer:
                 )
         return self.wish.methods or there
 
-    def _regions(self, method: Method, parts: Parts) -> list[Region]:
+    def _regions(self, methods: Sequence[Method], parts: Parts, field: str) -> dict[Method, list[Region]]:
+        """Return what each method takes away, one after the other. Raises `InvalidInputError` for too much."""
+        regions = {method: self._regions_of(method, parts) for method in methods}
+        self._check_runs(parts, sum(map(len, regions.values())), len(methods), field)
+        return regions
+
+    def _regions_of(self, method: Method, parts: Parts) -> list[Region]:
         """Return what a method takes away, one after the other; nothing for one that doesn't."""
         if method is Method.LEAVE_ONE_OUT:
             return windows(parts.count, 1, 1)
@@ -158,15 +163,15 @@ class Explainer:
             return windows(parts.count, size, stride)
         return squares(parts.grid.rows, parts.grid.columns, size, stride)
 
-    def _check_runs(self, subject: Subject, taken: int, methods: int, field: str) -> None:
-        runs = 1 + taken
+    def _check_runs(self, parts: Parts, taken: int, methods: int, field: str) -> None:
+        runs, most = 1 + taken, self.resources.settings.max_attribution_runs
         if self.wish.faithfulness:
-            one = len(regions_of(range(subject.parts.count))) - 2
+            one = len(regions_of(range(parts.count))) - 2
             runs += 1 + one * (methods + RANDOM_ORDERS)
-        if runs > self.max_runs:
+        if runs > most:
             raise InvalidInputError(
-                f"{field}: its {subject.parts.count} parts take {runs} runs of the model; the most for one input is "
-                f"{self.max_runs}; ask for fewer methods, for words, for a greater occlusion_stride or without "
+                f"{field}: its {parts.count} parts take {runs} runs of the model; the most for one input is "
+                f"{most}; ask for fewer methods, for words, for a greater occlusion_stride or without "
                 "faithfulness, or shorten the input",
                 field=field,
             )
@@ -177,15 +182,28 @@ def default_window(image: ImageSpec | None) -> int:
     return max(round(min(image.patch_rows, image.patch_columns) / SQUARES_A_SIDE), 1) if image else TEXT_WINDOW
 
 
-def explainer_of(wish: Wish, settings: ServerSettings, inputs: int) -> Explainer:
+def explainer_of(wish: Wish, resources: Resources, inputs: int) -> Explainer:
     """Return what explains a request's inputs: with places enough to fill every instance, and never the queue."""
-    engine = settings.engine
+    settings, engine = resources.settings, resources.settings.engine
     places = asyncio.Semaphore(min(RUNS_AHEAD * engine.instances * engine.max_rows, engine.max_queue))
-    return Explainer(wish, settings.max_attribution_runs, settings.max_attention_bytes // inputs, places)
+    return Explainer(wish, resources, settings.max_attention_bytes // inputs, places)
 
 
 def _erasure(method: Method, region: Region) -> Erasure:
     return Erasure(region, Manner.LEFT_OUT if method is Method.LEAVE_ONE_OUT else Manner.COVERED)
+
+
+def _erasures(orders: Sequence[Order], manner: Manner) -> set[Erasure]:
+    """Return all that must be taken away to measure some orders."""
+    return {Erasure(region, manner) for order in orders for region in regions_of(order)}
+
+
+def _weights(trials: Trials, regions: Mapping[Method, Sequence[Region]], subject: Subject) -> dict[Method, Floats]:
+    """Return what each method says: of what it took away, or of what it was told."""
+    return {
+        method: _credit(trials, method, taken, subject) if taken else subject.attended[method]
+        for method, taken in regions.items()
+    }
 
 
 def _credit(trials: Trials, method: Method, regions: Sequence[Region], subject: Subject) -> Floats:

@@ -78,7 +78,7 @@ class OutputAttributions:
         )
         order.call.labels = replace(order.model.labels, task="attribution")
         wish = wish_of(request.attribution, order.model.manifest.image)
-        return OutputOrder(order, explainer_of(wish, self._resources.settings, inputs))
+        return OutputOrder(order, explainer_of(wish, self._resources, inputs))
 
     async def run(
         self, order: OutputOrder, read: Awaitable[Reading], given: str | None, field: str, image: bytes = b""
@@ -100,7 +100,7 @@ class OutputAttributions:
                 return output.scores(await self._generate(order, source, options))
 
             attended = await resources.offload(attention.read, whole.taps, parts, output.words)
-            eraser = eraser_of(reading, parts, order.generate.codec)
+            eraser = await resources.offload(eraser_of, reading, parts, order.generate.codec)
             subject = Subject(parts, eraser, output.scores(whole), score, output.likelihood, attended, output.axis)
             explanation = await order.explainer.explain(subject, field)
             overlays = await draw(resources, wish, image, subject, explanation, f"{field}.image")

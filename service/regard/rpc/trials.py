@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from regard.attention.parts import Erasure
 from regard.engine.source import Source
-from regard.rpc.erasing import Eraser
 
 Floats = npt.NDArray[np.float64]
+Erase = Callable[[Erasure], Awaitable[Source]]
+"""Takes parts away from an input."""
 Score = Callable[[Source], Awaitable[Floats]]
 """Runs a model: what each outcome scores, [outcomes]."""
 
@@ -20,11 +21,12 @@ Score = Callable[[Source], Awaitable[Floats]]
 class Trials:
     """What the outcomes of one input score without some of its parts. Each such run is done once.
 
-    `places` bounds how many runs are under way at once, so that a request fills batches and not the queue.
+    `erase` makes the input of each; `places` bounds how many runs are under way at once, so that a request fills
+    batches and not the queue.
     """
 
-    def __init__(self, eraser: Eraser, score: Score, places: asyncio.Semaphore, whole: Floats) -> None:
-        self._eraser = eraser
+    def __init__(self, erase: Erase, score: Score, places: asyncio.Semaphore, whole: Floats) -> None:
+        self._erase = erase
         self._score = score
         self._places = places
         self._whole = whole
@@ -51,4 +53,4 @@ class Trials:
 
     async def _run(self, erasure: Erasure) -> Floats:
         async with self._places:
-            return await self._score(self._eraser.without(erasure))
+            return await self._score(await self._erase(erasure))
