@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from regard.attention import interventions as interventions_module
 from regard.attention.axes import Passage, Patches
 from regard.attention.interventions import (
     MAX_BIASES,
@@ -16,13 +17,10 @@ from regard.attention.interventions import (
     KnockOut,
     LayerChange,
     LocalWindow,
-    Places,
-    Rectangle,
-    Source,
-    Span,
     changes,
     intervene,
 )
+from regard.attention.places import Places, Rectangle, Source, Span, marked
 from regard.attention.selection import AttentionChoice, AttentionKind, AttentionStack
 from regard.errors import InvalidInputError
 from regard.manifest import GraphSpec, Manifest, Task
@@ -52,7 +50,7 @@ def intervenable(task: Task = Task.CLASSIFICATION) -> Manifest:
 
 
 def come_to(
-    source: Source, *actions: Action, manifest: Manifest | None = None, **layers: Any
+    source: Source, *actions: Action, manifest: Manifest | None = None, max_bytes: int = 1 << 20, **layers: Any
 ) -> dict[str, LayerChange]:
     """Return what actions, all in the same layers and heads, come to for a source."""
     manifest = manifest or intervenable()
@@ -60,7 +58,7 @@ def come_to(
         InterventionChoice(f"interventions[{index}]", AttentionChoice(**layers), action)
         for index, action in enumerate(actions)
     ]
-    return changes(intervene(choices, manifest), manifest, source, "text")
+    return changes(intervene(choices, manifest), manifest, source, "text", max_bytes)
 
 
 def banning(*, positions: tuple[int, ...] = (), **places: Any) -> Bias:
@@ -186,3 +184,38 @@ def test_more_biases_than_are_taken_are_refused_with_their_number() -> None:
         InvalidInputError, match=f"in {MAX_BIASES + 2} ways, over heads and layers; at most {MAX_BIASES}"
     ):
         intervene(choices, intervenable(Task.TRANSLATION))
+
+
+def test_what_is_added_may_be_so_many_bytes() -> None:
+    """A float32 for every query and key of each array, or for every key across; the refusal has size and limit."""
+    action = Bias(1.0, Places("a", positions=(0,)))
+    heads: dict[str, Any] = {"manifest": intervenable(Task.TRANSLATION), "heads": (0,)}
+    within, across = {"kinds": (AttentionKind.SELF,), "stacks": (AttentionStack.ENCODER,)}, {}
+
+    for layers, size in ((within, 4 * 3 * 3), (across, 4 * 3)):
+        assert come_to(CAT, action, max_bytes=size, **heads, **layers)
+        with pytest.raises(InvalidInputError, match=f"text: .* comes to {size} bytes, and it may have {size - 1};"):
+            come_to(CAT, action, max_bytes=size - 1, **heads, **layers)
+
+
+def test_places_are_looked_up_once_however_many_heads_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An intervention that is alone in one head and beside another in the next looks for its keys and queries once."""
+    looked: list[str] = []
+
+    def counted(places: Places, source: Source, field: str) -> np.ndarray:
+        looked.append(places.field)
+        return marked(places, source, field)
+
+    monkeypatch.setattr(interventions_module, "marked", counted)
+    manifest = intervenable()
+    choices = [
+        InterventionChoice(
+            "all", AttentionChoice(), Bias(1.0, Places("keys", (Span(0, 3),)), Places("queries", (Span(4, 7),)))
+        ),
+        InterventionChoice("first", AttentionChoice(heads=(0,)), Bias(1.0, Places("first", positions=(0,)))),
+    ]
+
+    found = changes(intervene(choices, manifest), manifest, CAT, "text", 1 << 20)
+
+    assert found["encoder.self.0"].biases[0] is not found["encoder.self.0"].biases[1]
+    assert sorted(looked) == ["first", "keys", "queries"]

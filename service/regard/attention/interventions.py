@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from regard.attention.axes import Passage, Patches
+from regard.attention.axes import Patches
+from regard.attention.places import BoolArray, Places, Source, marked
 from regard.attention.selection import AttentionChoice, select
 from regard.errors import InvalidInputError
 from regard.manifest import Manifest, TapSpec
@@ -18,35 +20,6 @@ MAX_BIASES = 16
 """The most different biases of one request: each is a number for every query and key."""
 
 FloatArray = npt.NDArray[np.float32]
-BoolArray = npt.NDArray[np.bool_]
-Source = Passage | Patches
-
-
-class Span(NamedTuple):
-    """Part of a text, in Unicode code points; of the first of two texts, or of the second."""
-
-    start: int
-    end: int
-    part: int = 0
-
-
-class Rectangle(NamedTuple):
-    """Patches of an image."""
-
-    row: int
-    column: int
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Positions of a source: the tokens that spans of its text touch, patches, and any by their index."""
-
-    field: str
-    spans: tuple[Span, ...] = ()
-    patches: tuple[Rectangle, ...] = ()
-    positions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +147,17 @@ def _biasing(interventions: Sequence[Intervention], tap: TapSpec) -> list[tuple[
 
 
 def changes(
-    interventions: Sequence[Intervention], manifest: Manifest, source: Source, field: str
+    interventions: Sequence[Intervention], manifest: Manifest, source: Source, field: str, max_bytes: int
 ) -> dict[str, LayerChange]:
     """Return what `interventions` come to for one source, by the taps of the layers that they change.
 
     Heads that are biased alike share one array. Raises `InvalidInputError`, naming the input's `field`,
-    for places that the source lacks and where a query would be left without any key.
+    for arrays of more than `max_bytes`, for places that the source lacks and where a query would be left
+    without any key.
     """
     found: dict[str, LayerChange] = {}
     added = _Added(interventions, source, field)
+    added.check_size(manifest, max_bytes)
     for tap in manifest.taps:
         own = [one for one in interventions if tap in one.taps]
         if own:
@@ -199,11 +174,29 @@ class _Added:
     """What is added to scores of a source, by the interventions that add it, each made once."""
 
     def __init__(self, interventions: Sequence[Intervention], source: Source, field: str) -> None:
-        self._actions = [intervention.action for intervention in interventions]
-        self._fields = [intervention.field for intervention in interventions]
+        self._interventions = interventions
         self._source = source
         self._field = field
+        self._size = len(source.segments)
         self._made: dict[tuple[bool, tuple[int, ...]], FloatArray] = {}
+        self._named: dict[int, tuple[BoolArray, BoolArray | None]] = {}
+
+    def check_size(self, manifest: Manifest, max_bytes: int) -> None:
+        """Raise `InvalidInputError` if all that is added comes to more than `max_bytes`."""
+        ways = {
+            (tap.graph == "step", indices)
+            for tap in manifest.taps
+            for indices in _biasing(self._interventions, tap)
+            if indices
+        }
+        size = sum(math.prod(self._shape(of_steps)) for of_steps, _ in ways) * np.dtype(np.float32).itemsize
+        if size > max_bytes:
+            raise InvalidInputError(
+                f"{self._field}: what its interventions add to scores, in {len(ways)} ways over heads and layers, "
+                f"comes to {size} bytes, and it may have {max_bytes}; shorten the input, send fewer inputs at once, "
+                "or choose the same heads and layers for more interventions",
+                field=self._field,
+            )
 
     def bias(self, indices: tuple[int, ...], *, of_steps: bool) -> FloatArray | None:
         """Return the sum of some of them, [S, S], or [1, S] of a decoder's steps; None of none."""
@@ -211,27 +204,34 @@ class _Added:
             return None
         key = (of_steps, indices)
         if key not in self._made:
-            size = len(self._source.segments)
-            total = np.zeros((1 if of_steps else size, size), np.float32)
+            total = np.zeros(self._shape(of_steps), np.float32)
             for index in indices:
-                total += self._of(self._actions[index], total.shape)
+                total += self._of(index, total.shape)
             self._require_keys(total, indices)
             self._made[key] = total
         return self._made[key]
 
-    def _of(self, action: Action, shape: tuple[int, int]) -> FloatArray:
+    def _shape(self, of_steps: bool) -> tuple[int, int]:
+        return (1 if of_steps else self._size, self._size)
+
+    def _of(self, index: int, shape: tuple[int, int]) -> FloatArray:
+        action = self._interventions[index].action
         if isinstance(action, LocalWindow):
             return np.where(_near(action, self._source), np.float32(0), np.float32(-np.inf))
         assert isinstance(action, Bias)
-        edges = np.broadcast_to(_marked(action.keys, self._source, self._field), shape)
-        if action.queries is not None:
-            edges = edges & _marked(action.queries, self._source, self._field)[:, np.newaxis]
+        if index not in self._named:
+            queries = None if action.queries is None else marked(action.queries, self._source, self._field)
+            self._named[index] = marked(action.keys, self._source, self._field), queries
+        keys, queries = self._named[index]
+        edges = np.broadcast_to(keys, shape)
+        if queries is not None:
+            edges = edges & queries[:, np.newaxis]
         return np.where(edges, np.float32(action.value), np.float32(0))
 
     def _require_keys(self, total: FloatArray, indices: tuple[int, ...]) -> None:
         lost = np.flatnonzero(np.isneginf(total).all(axis=1))
         if lost.size:
-            names = " and ".join(self._fields[index] for index in indices)
+            names = " and ".join(self._interventions[index].field for index in indices)
             who = "the output's tokens" if len(total) == 1 else f"position {lost[0]} of the source"
             raise InvalidInputError(
                 f"{self._field}: {names} would leave {who} no key to attend to; ban fewer, or knock the heads out",
@@ -254,56 +254,3 @@ def _near(window: LocalWindow, source: Source) -> BoolArray:
             special = np.array([segment.special for segment in segments])
             distances[special] = distances[:, special] = 0
     return distances <= window.radius
-
-
-def _marked(places: Places, source: Source, field: str) -> BoolArray:
-    """Return which positions [S] of a source `places` name."""
-    segments = source.segments
-    marked = np.zeros(len(segments), np.bool_)
-    for index, position in enumerate(places.positions):
-        if position >= len(segments):
-            raise _lacking(field, f"{places.field}.positions[{index}]", f"is {position}", f"{len(segments)} positions")
-        marked[position] = True
-    for index, span in enumerate(places.spans):
-        marked[_touched(span, source, field, f"{places.field}.spans[{index}]")] = True
-    for index, rectangle in enumerate(places.patches):
-        marked[_covered(rectangle, source, field, f"{places.field}.patches[{index}]")] = True
-    return marked
-
-
-def _touched(span: Span, source: Source, field: str, name: str) -> list[int]:
-    if not isinstance(source, Passage):
-        raise _lacking(field, name, "is part of a text", "none: name patches or positions")
-    texts: Mapping[int, str | None] = {0: source.text, 1: source.pair}
-    text = texts.get(span.part)
-    if text is None:
-        raise _lacking(field, name, f"is in part {span.part}", "one text" if source.pair is None else "parts 0 and 1")
-    if span.end > len(text):
-        raise _lacking(field, name, f"ends at {span.end}", f"{len(text)} code points")
-    touched = [
-        index
-        for index, segment in enumerate(source.segments)
-        if segment.part == span.part and max(segment.start, span.start) < min(segment.end, span.end)
-    ]
-    if not touched:
-        raise _lacking(field, name, f"is {span.start} to {span.end}", "no token there")
-    return touched
-
-
-def _covered(rectangle: Rectangle, source: Source, field: str, name: str) -> list[int]:
-    if not isinstance(source, Patches):
-        raise _lacking(field, name, "is part of an image", "no patches: name spans or positions")
-    bottom, right = rectangle.row + rectangle.rows, rectangle.column + rectangle.columns
-    grid = source.grid
-    if bottom > grid.rows or right > grid.columns:
-        reach = f"reaches row {bottom - 1} and column {right - 1}"
-        raise _lacking(field, name, reach, f"{grid.rows} rows and {grid.columns} columns of patches")
-    return [
-        len(source.leading) + row * grid.columns + column
-        for row in range(rectangle.row, bottom)
-        for column in range(rectangle.column, right)
-    ]
-
-
-def _lacking(field: str, name: str, asked: str, there: str) -> InvalidInputError:
-    return InvalidInputError(f"{field}: {name} {asked}; it has {there}", field=field)

@@ -63,7 +63,8 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
         )
         spec = classes_of(order)
         top_k = top_k_of(request.top_k, order, spec) or min(DEFAULT_TOP_K, len(spec.labels))
-        interventions = intervention_order(request.interventions, order.model.manifest)
+        max_bytes = self._resources.settings.max_attention_bytes // inputs
+        interventions = intervention_order(request.interventions, order.model.manifest, max_bytes)
         return _ClassifyOrder(order.model, order.call, order.truncate, order.attention, spec, top_k, interventions)
 
     async def _classify(

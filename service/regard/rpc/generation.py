@@ -174,7 +174,7 @@ class Generations:
             options if task is Task.COMPLETION else None,
             told,
             None if interventions else draw_sample(manifest, settings.attention_health_share, tapped=tapped),
-            intervention_order(interventions, order.model.manifest),
+            intervention_order(interventions, order.model.manifest, settings.max_attention_bytes // inputs),
             None if align_att_frames is None else align_att(align_att_frames, order.attention),
         )
 

@@ -14,12 +14,10 @@ from regard.attention.interventions import (
     InterventionChoice,
     KnockOut,
     LocalWindow,
-    Places,
-    Rectangle,
-    Span,
     changes,
     intervene,
 )
+from regard.attention.places import Places, Rectangle, Span
 from regard.attention.selection import AttentionChoice
 from regard.engine.interventions import Interventions, LayerIntervention
 from regard.errors import InvalidInputError
@@ -39,19 +37,21 @@ class InterventionOrder:
 
     manifest: Manifest
     interventions: tuple[Intervention, ...]
+    max_bytes: int
+    """What they may add to the scores of one input comes to at most so much."""
 
     def of(self, reading: Reading, field: str) -> Interventions:
         """Return what the engine is asked to change for one input. Raises `InvalidInputError` as `changes` does."""
         source = reading.passage
         assert isinstance(source, Passage | Patches), "no model of sound takes interventions"
-        found = changes(self.interventions, self.manifest, source, field)
+        found = changes(self.interventions, self.manifest, source, field, self.max_bytes)
         return {name: LayerIntervention(change.gates, change.biases) for name, change in found.items()}
 
 
 def intervention_order(
-    messages: Sequence[intervention_pb2.Intervention], manifest: Manifest
+    messages: Sequence[intervention_pb2.Intervention], manifest: Manifest, max_bytes: int
 ) -> InterventionOrder | None:
-    """Return what the messages ask for, if there are any.
+    """Return what the messages ask for, if there are any; `max_bytes` is for what is added to each input's scores.
 
     Raises `InvalidInputError`, naming the field, for what can't be done.
     """
@@ -62,7 +62,17 @@ def intervention_order(
             f"interventions: {len(messages)} given; a request takes at most {MAX_INTERVENTIONS}", field="interventions"
         )
     choices = [_choice(message, f"interventions[{index}]") for index, message in enumerate(messages)]
-    return InterventionOrder(manifest, intervene(choices, manifest))
+    places = sum(_places_of(choice.action) for choice in choices)
+    if places > MAX_PLACES:
+        raise _refused(
+            "interventions", f"they name {places} spans, patches and positions; at most {MAX_PLACES} are taken"
+        )
+    return InterventionOrder(manifest, intervene(choices, manifest), max_bytes)
+
+
+def _places_of(action: Action) -> int:
+    named = (action.keys, action.queries) if isinstance(action, Bias) else ()
+    return sum(places.count for places in named if places is not None)
 
 
 def _choice(message: intervention_pb2.Intervention, field: str) -> InterventionChoice:
@@ -102,10 +112,6 @@ def _edges(message: intervention_pb2.Ban | intervention_pb2.Bias, field: str) ->
 
 
 def _places(message: intervention_pb2.SourcePlaces, field: str) -> Places:
-    for name in ("spans", "patches", "positions"):
-        count = len(getattr(message, name))
-        if count > MAX_PLACES:
-            raise _refused(f"{field}.{name}", f"{count} given; at most {MAX_PLACES} are taken")
     if not (message.spans or message.patches or message.positions):
         raise _refused(field, "names nothing; give spans, patches or positions")
     for index, span in enumerate(message.spans):

@@ -75,7 +75,9 @@ class TokenClassifications:
             top_k_of(request.top_k, order, spec) or 1,
             aggregation,
             tuple(request.ignored_labels) or OUTSIDE,
-            intervention_order(request.interventions, order.model.manifest),
+            intervention_order(
+                request.interventions, order.model.manifest, self._resources.settings.max_attention_bytes // texts
+            ),
         )
 
     async def _classify(self, order: _TokensOrder, field: str, text: str) -> classification_pb2.TokenClassification:
