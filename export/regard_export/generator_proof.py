@@ -43,18 +43,19 @@ class GeneratorProof:
             self._compare_tokens(step, source, state)
 
     def compare_encoder(self, encoder: ort.InferenceSession, source: Source) -> Feeds:
-        """Compare the encoder's maps; return the cross-attention state that it gives."""
+        """Compare the encoder's maps, whoever asks; return the cross-attention state that it gives at last."""
         model, family = self.checkpoint.model, self.checkpoint.family
         expected = family.encode(model, source.arguments, output_attentions=True)
-        got = run(encoder, source.feeds)
-        for tap in (tap for tap in self.taps if tap.graph == "encoder"):
-            assert expected.attentions is not None
-            weights = expected_weights(tap, expected.attentions)
-            compare_maps(tap.name, got[tap.output], weights, source.lengths, self.parity)
+        for rows, feeds in source.askings():
+            got = run(encoder, feeds)
+            for tap in (tap for tap in self.taps if tap.graph == "encoder"):
+                assert expected.attentions is not None
+                weights = expected_weights(tap, expected.attentions)
+                compare_maps(tap.name, got[tap.output], weights, rows, source.lengths, self.parity)
         return {name: array for name, array in got.items() if name.startswith("cross_")}
 
     def compare_steps(self, step: ort.InferenceSession, source: Source, state: Feeds, hypotheses: int) -> None:
-        """Teacher-force random tokens; row n starts n steps after the first."""
+        """Teacher-force random tokens; row n starts n steps after the first. All ask for maps, none, or every other."""
         rows = len(source.lengths) * hypotheses
         expected = self.checkpoint.family.decode(
             self.checkpoint.model,
@@ -65,18 +66,23 @@ class GeneratorProof:
         stepper = Stepper(step, rows, source.lengths, state)
         for tick in range(SAMPLE_TOKENS + min(rows, 4) - 1):
             position = np.clip(tick - np.arange(rows) % 4, 0, SAMPLE_TOKENS - 1).astype(np.int32)
-            got = stepper.step(tokens[np.arange(rows), position], position)
+            asking = (np.arange(rows), np.arange(0), np.arange(0, rows, 2))[tick % 3]
+            got = stepper.step(tokens[np.arange(rows), position], position, asking)
             for row, at in enumerate(position):
-                self._compare_row(row, int(at), hypotheses, got, expected)
+                self._compare_logits(row, int(at), got, expected)
+            for place, row in enumerate(asking.tolist()):
+                self._compare_maps(place, row, int(position[row]), got, expected)
 
-    def _compare_row(self, row: int, at: int, hypotheses: int, got: dict[str, Array], expected: Any) -> None:
+    def _compare_logits(self, row: int, at: int, got: dict[str, Array], expected: Any) -> None:
         self.parity.note("logits", got["logits"][row], expected.logits[row, at])
         total = torch.logsumexp(expected.logits[row, at], -1, keepdim=True)
         self.parity.note("log_sum_exp", got["log_sum_exp"][row], total)
+
+    def _compare_maps(self, place: int, row: int, at: int, got: dict[str, Array], expected: Any) -> None:
         for tap in (tap for tap in self.taps if tap.graph == "step"):
             maps = expected.cross_attentions if tap.kind == "cross" else expected.decoder_attentions
             keys = maps[tap.layer].shape[3] if tap.kind == "cross" else at + 1
-            self.parity.note(tap.name, got[tap.output][row, :, 0, :keys], maps[tap.layer][row, :, at, :keys])
+            self.parity.note(tap.name, got[tap.output][place, :, 0, :keys], maps[tap.layer][row, :, at, :keys])
 
     def _compare_tokens(self, step: ort.InferenceSession, source: Source, state: Feeds) -> None:
         """Decode greedily beside `generate()`; a difference counts unless eager saw a tie."""
@@ -97,7 +103,7 @@ class GeneratorProof:
         sequences = expected.sequences.numpy()
         open_rows = set(range(rows))
         for at in range(sequences.shape[1] - 1):
-            got = stepper.step(sequences[:, at], np.full(rows, at, np.int32))
+            got = stepper.step(sequences[:, at], np.full(rows, at, np.int32), np.arange(0))
             free = at + 1 - len(prompt)
             if free < 0:
                 continue

@@ -44,16 +44,16 @@ class PromptProof:
 
     def _compare_prefill(self) -> Feeds:
         """Compare the maps of the source's own queries; return the state that rows begin with."""
-        got = run(self.sessions["prefill"], self.source.feeds)
-        rows = range(len(self.source.lengths))
         reading = [tap for tap in self.taps if tap.graph == "prefill"]
-        for row in rows if reading else ():
-            length = int(self.source.lengths[row])
-            maps = source_maps(self.checkpoint, self.source.alone(row))
-            for tap in reading:
-                ours = got[tap.output][row, :, :length, :length]
-                expected = expected_weights(tap, maps[tap.stack])
-                self.parity.note(tap.name, ours, expected[0, :, :length, :length])
+        for rows, feeds in self.source.askings():
+            got = run(self.sessions["prefill"], feeds)
+            for place, row in enumerate(rows) if reading else ():
+                length = int(self.source.lengths[row])
+                maps = source_maps(self.checkpoint, self.source.alone(row))
+                for tap in reading:
+                    ours = got[tap.output][place, :, :length, :length]
+                    expected = expected_weights(tap, maps[tap.stack])
+                    self.parity.note(tap.name, ours, expected[0, :, :length, :length])
         return {name.replace("first_", "past_"): got[name] for name in got if name.startswith("first_")}
 
     def _compare_steps(self, state: Feeds, hypotheses: int) -> None:
@@ -70,7 +70,7 @@ class PromptProof:
             stepper.begin(row, own, int(cached[row]))
         for tick in range(SAMPLE_TOKENS + min(rows, 4) - 1):
             at = np.clip(tick - np.arange(rows) % 4, 0, SAMPLE_TOKENS - 1)
-            got = stepper.step(tokens[np.arange(rows), at], (cached + at).astype(np.int32))
+            got = stepper.step(tokens[np.arange(rows), at], (cached + at).astype(np.int32), np.arange(rows))
             for row in range(rows):
                 self._compare_row(row, int(at[row]), int(cached[row]), got, expected[row])
 
@@ -102,7 +102,7 @@ class PromptProof:
         stepper = Stepper(self.sessions["step"], 1, self.source.lengths[[request]], {}, cached)
         stepper.begin(0, {name: value[request] for name, value in state.items()}, cached)
         for at, (fed, token) in enumerate(zip([last, *written[:-1]], written, strict=True)):
-            got = stepper.step(np.array([fed]), np.array([cached + at], np.int32))
+            got = stepper.step(np.array([fed]), np.array([cached + at], np.int32), np.arange(0))
             chosen = int(greedy(got["logits"], spec, at, steps)[0])
             self.parity.tokens_compared += 1
             if chosen != token and not self.parity.tied(answer.logits[at][0].numpy(), chosen, token):

@@ -12,10 +12,10 @@ from regard_export.samples import Source, answer_of, expected_weights
 from regard_export.stepping import Array, run
 
 
-def compare_maps(name: str, ours: Array, reference: torch.Tensor, lengths: Array, parity: Parity) -> None:
-    """Compare [R, H, S, S] where queries and keys are real; beyond, a map means nothing."""
-    for row, length in enumerate(lengths):
-        parity.note(name, ours[row, :, :length], reference[row, :, :length])
+def compare_maps(name: str, ours: Array, reference: torch.Tensor, rows: Array, lengths: Array, parity: Parity) -> None:
+    """Compare the maps [A, H, S, S] of the `rows` [A] that ask with [R, H, S, S], where queries are real."""
+    for own, row in zip(ours, rows, strict=True):
+        parity.note(name, own[:, : lengths[row]], reference[row, :, : lengths[row]])
 
 
 def compare_reader(
@@ -35,10 +35,12 @@ def compare_answer(
     taps: tuple[TapSpec, ...],
     parity: Parity,
 ) -> None:
-    """Note every difference of the answer of `graph` to one batch, and of its maps."""
+    """Note every difference of the answer of `graph` to one batch, and of its maps, whoever asks for them."""
     answer = answer_of(checkpoint, source)
-    got = run(session, source.feeds)
-    for ours, expected in zip(source.real(got[answer.name]), source.real(answer.tensor), strict=True):
-        parity.note(answer.name, ours, expected)
-    for tap in (tap for tap in taps if tap.graph == graph):
-        compare_maps(tap.name, got[tap.output], expected_weights(tap, answer.attentions), source.lengths, parity)
+    for rows, feeds in source.askings():
+        got = run(session, feeds)
+        for ours, expected in zip(source.real(got[answer.name]), source.real(answer.tensor), strict=True):
+            parity.note(answer.name, ours, expected)
+        for tap in (tap for tap in taps if tap.graph == graph):
+            weights = expected_weights(tap, answer.attentions)
+            compare_maps(tap.name, got[tap.output], weights, rows, source.lengths, parity)

@@ -16,6 +16,8 @@ from regard_export.families import logits_of
 from regard_export.inputs import Inputs
 from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds
 
+ROWS_INPUTS = ("self_tap_rows", "self_mean_rows", "self_max_rows")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -30,10 +32,16 @@ class Source:
         """Make one of a graph's inputs."""
         tensors = {name: torch.from_numpy(array) for name, array in sample.items()}
         lengths = inputs.lengths(sample)
-        feeds = sample | {
-            name: np.arange(len(lengths)) for name in ("self_tap_rows", "self_mean_rows", "self_max_rows")
-        }
-        return cls(feeds, inputs.arguments(tensors), lengths)
+        return cls(sample, inputs.arguments(tensors), lengths)
+
+    def askings(self) -> Iterator[tuple[Array, Feeds]]:
+        """Yield what graphs are fed where all rows ask for every map, none does, or the last alone; and those rows.
+
+        Each is a way of its own through a graph.
+        """
+        count = len(self.lengths)
+        for rows in (np.arange(count), np.arange(0), np.arange(count - 1, count)):
+            yield rows, self.feeds | dict.fromkeys(ROWS_INPUTS, rows)
 
     def real(self, answers: Any) -> Iterator[Any]:
         """Yield each row of answers, [R, ...]; of one for every token, [R, S, C], without its padding."""

@@ -78,7 +78,7 @@ def greedy(logits: Array, spec: GenerationSpec, at: int, steps: int) -> Array:
 
 
 class Stepper:
-    """Runs the step graph with its cache bound in place, all taps asked for."""
+    """Runs the step graph with its cache bound in place."""
 
     def __init__(self, session: ort.InferenceSession, rows: int, lengths: Array, cross: Feeds, before: int = 0) -> None:
         """Make room for `before` positions and the samples' tokens behind them."""
@@ -88,7 +88,6 @@ class Stepper:
         self._rows = rows
         positions = before + 2 * SAMPLE_TOKENS + 4
         self._fixed: Feeds = {"source_length": lengths, "num_candidates": np.array([4]), **cross}
-        self._fixed |= {name: np.arange(rows) for name in ("self_tap_rows", "cross_tap_rows")}
         sources = [state.shape[2] for name, state in cross.items() if name.startswith("cross_key.")]
         self._fixed = open_gates(session, rows, max(sources, default=0)) | self._fixed
         self._cache = {
@@ -104,12 +103,17 @@ class Stepper:
         for name, value in state.items():
             self._cache[name].numpy()[row, :, :positions] = value[:, :positions]
 
-    def step(self, tokens: Array, position: Array) -> dict[str, Array]:
-        """Feed every row its token [N] at its position [N]; return what the graph gives beside the cache."""
+    def step(self, tokens: Array, position: Array, asking: Array) -> dict[str, Array]:
+        """Feed every row its token [N] at its position [N]; return what the graph gives beside the cache.
+
+        The rows `asking` [A], ascending, get every tap.
+        """
         feeds = self._fixed | {
             "token_ids": tokens.reshape(self._rows, 1),
             "row_length": position,
             "total_length": np.array(position.max() + 1, np.int32),
+            "self_tap_rows": asking,
+            "cross_tap_rows": asking,
         }
         binding = self._session.io_binding()
         for name in self._inputs.keys() - self._cache.keys():

