@@ -26,6 +26,9 @@ class Intervention(_message.Message):
     request come together: gates multiply, biases add up. Only packages that were exported for it can
     (regard-export --interventions), of translators, captioners with an encoder, and classifiers; others
     refuse (INVALID_ARGUMENT). Requests with interventions run apart from those without, which pay nothing.
+    What is added to the scores of an input, a float32 for every query and key and for every way in which
+    interventions come together in a head, may take the server's budget of attention (max_attention_bytes),
+    divided by the request's inputs; an input of more fails (INVALID_ARGUMENT).
 
     Attention that is returned beside is what the changed model computed. A head that is knocked out has
     weights all the same: those that it would have used.
@@ -222,7 +225,8 @@ Global___Bias: _TypeAlias = Bias  # noqa: Y015
 @_typing.final
 class SourcePlaces(_message.Message):
     """Positions of the source: all that any of the following names. They must be there in every input of the
-    request; an input that lacks one fails (INVALID_ARGUMENT). At most 1024 of each.
+    request; an input that lacks one fails (INVALID_ARGUMENT). At most 1024 in all of a request's
+    interventions together.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
