@@ -89,3 +89,13 @@ def test_weights_may_be_put_in_while_they_are_counted() -> None:
 def test_a_message_without_maps_is_written_as_ever(message: Message) -> None:
     """Events of a stream that has maps to come, and empty answers."""
     assert serialize(message, Weights()) == message.SerializeToString()
+
+
+def test_a_map_of_no_keys_waits_to_be_written() -> None:
+    """Weights of no bytes have a ticket, too, which must not be sent in their place."""
+    weights = Weights()
+    assert not weights
+    ticket = weights.put(b"")
+    assert weights
+    assert weights.take(ticket) == b""
+    assert not weights

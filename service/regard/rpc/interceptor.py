@@ -167,7 +167,7 @@ def _writer(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:
 async def _written(response: Any) -> object:
     """Return a response as it is, or as bytes if weights belong in it; many are written away from the event loop."""
     weights = current_call.get().weights
-    if not weights.num_bytes:
+    if not weights:
         return response
     if weights.num_bytes < LONG_BYTES:
         return wire.serialize(response, weights)

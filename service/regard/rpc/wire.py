@@ -36,6 +36,10 @@ class Weights:
         self._num_bytes = 0
         self._changing = Lock()
 
+    def __bool__(self) -> bool:
+        """Whether any wait, be they weights of no keys, which are no bytes."""
+        return bool(self._waiting)
+
     @property
     def num_bytes(self) -> int:
         """The bytes that wait."""
