@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,10 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     from .export.speech import save_whisper
 
-    at = tmp_path_factory.mktemp("whisper")
-    export(save_whisper(at / "checkpoint"), at / "models", Options(name="tiny"))
+    def make(at: Path) -> None:
+        export(save_whisper(at / "checkpoint"), at / "models", Options(name="tiny"))
+
+    at = _made_once(tmp_path_factory, "whisper", make)
     return at / "checkpoint", at / "models"
 
 
@@ -64,14 +67,26 @@ def intervenable(tmp_path_factory: pytest.TempPathFactory) -> Intervenable:
 
     from .export.checkpoints import save_classifier, save_image_classifier, save_translator
 
-    at = tmp_path_factory.mktemp("intervenable")
-    found = Intervenable(at / "models", at / "sorter", at / "looker", at / "translator")
-    save_classifier(found.sorter)
-    save_image_classifier(found.looker)
-    save_translator(found.translator)
-    for checkpoint in (found.sorter, found.looker, found.translator):
-        export(checkpoint, found.models, Options(name=checkpoint.name, interventions=True))
-    return found
+    saves = {"sorter": save_classifier, "looker": save_image_classifier, "translator": save_translator}
+
+    def make(at: Path) -> None:
+        for name, save in saves.items():
+            export(save(at / name), at / "models", Options(name=name, interventions=True))
+
+    at = _made_once(tmp_path_factory, "intervenable", make)
+    return Intervenable(at / "models", *(at / name for name in saves))
+
+
+def _made_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return the directory that `make` fills, once for all processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    at = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    at.mkdir(exist_ok=True)
+    with _locked(at / ".lock"):
+        if not (at / ".made").exists():
+            make(at)
+            (at / ".made").touch()
+    return at
 
 
 def _export_if_changed(name: str) -> None:
@@ -110,7 +125,7 @@ def _sha256_of_origin(checkpoint: Path) -> str:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Keep other test runs of the same working tree out until the block ends."""
+    """Keep other processes that come to the same lock out until the block ends."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
