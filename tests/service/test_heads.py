@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
-from regard.catalog import load_catalog
 from regard.cli.app import app
 from regard.client import AsyncClient, AttentionOptions, ComparedImage, ComparedText, Failure, RequestFailed
-from regard.config import EngineSettings, ServerSettings
-from regard.metrics import Metrics
-from regard.rpc.server import Server
-from regard.worker import Worker
 from regard_export.package import Options, export
 
 from ..export.checkpoints import save_classifier, save_clip  # noqa: TID252 - tests are no package of sys.path
+from ..serving import serving_in_thread  # noqa: TID252 - tests are no package of sys.path
 
 TOLERANCE = 1e-5
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -84,27 +80,11 @@ def heads(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return models
 
 
-@pytest.fixture
-async def address(heads: Path) -> AsyncIterator[str]:
+@pytest.fixture(scope="module")
+def address(heads: Path) -> Iterator[str]:
     """Yield where a server of all three listens."""
-    metrics = Metrics()
-    catalog = load_catalog(
-        [heads],
-        lambda package: Worker(package, EngineSettings(instances=1), metrics.observer(package.manifest.name, "1")),
-    )
-    server = Server(ServerSettings(grpc_port=0, http_port=0), catalog, metrics)
-    try:
-        await server.start()
-        yield f"127.0.0.1:{server.grpc_port}"
-    finally:
-        await server.stop()
-
-
-@pytest.fixture
-async def client(address: str) -> AsyncIterator[AsyncClient]:
-    """Yield a client of that server."""
-    async with AsyncClient(address) as client:
-        yield client
+    with serving_in_thread(heads) as address:
+        yield address
 
 
 @pytest.mark.parametrize("strategy", ["simple", "first", "average", "max"])
