@@ -80,7 +80,7 @@ def test_what_can_not_be_intervened_in_is_refused_by_name(tmp_path: Path) -> Non
     """A completion model by its task; layers that are unlike one another by what they lack."""
     with pytest.raises(ExportError, match=r"GPT2LMHeadModel takes no interventions.*leave --interventions out"):
         export(save_completer(tmp_path / "gpt2"), tmp_path, Options(name="a", interventions=True))
-    swin = save_image_classifier(tmp_path / "swin", "Swin")
+    swin = save_image_classifier(tmp_path / "swin", "Swin", depths=[1], num_heads=[2])
     with pytest.raises(ExportError, match="none of its layers has attention between all positions"):
         export(swin, tmp_path, Options(name="b", interventions=True))
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
