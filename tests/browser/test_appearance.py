@@ -65,7 +65,8 @@ def test_text_stands_out(open_report, name, theme, width):
 
 def test_the_theme_is_the_system_s_until_it_is_chosen(open_report):
     """The page follows the system's theme; its button changes to the other, and the words are shaded anew."""
-    look = "document.querySelector('.word bdi').checkVisibility() && getComputedStyle(document.body).backgroundColor"
+    look = """document.querySelector(".word bdi").checkVisibility()
+        && getComputedStyle(document.documentElement).backgroundColor"""
     page = open_report(translation(), theme="dark")
     dark = page.evaluate(look)
 

@@ -157,6 +157,7 @@ async def test_reflection_lists_every_service(serve: Serve) -> None:
         "regard.v1.SimilarityService",
         "regard.v1.TranscriptionService",
         "regard.v1.CompletionService",
+        "regard.v1.AttributionService",
         "regard.v1.ModelService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
