@@ -111,7 +111,7 @@ bench-peers: env ## Compare with CTranslate2 and Transformers in every respect (
 	@$(PIP_INSTALL) --group bench
 	@$(BIN)/python -m load_tests.peers.compare $(PEERS)
 
-bench-attention: env ## Measure what attention costs those who ask and those beside them (20 minutes; ATTENTION=--quick to rehearse)
+bench-attention: env ## Measure what attention costs those who ask and those beside them (ATTENTION=--quick to rehearse)
 	@$(PIP_INSTALL) --group bench
 	@$(BIN)/python -m load_tests.attention.bench $(ATTENTION)
 

@@ -13,10 +13,11 @@ import torch
 from regard.manifest import GenerationSpec, TapSpec, Task
 from regard_export.checkpoint import Checkpoint
 from regard_export.families import logits_of
+from regard_export.graphs import REDUCED_ROWS, TAP_ROWS
 from regard_export.inputs import Inputs
 from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds
 
-ROWS_INPUTS = ("self_tap_rows", "self_mean_rows", "self_max_rows")
+ROWS_INPUTS = (TAP_ROWS["self"], *REDUCED_ROWS.values())
 
 
 @dataclass(frozen=True)

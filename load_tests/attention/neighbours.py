@@ -4,26 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from load_tests.attention.classification import texts
 from load_tests.attention.service import EVERY_HEAD, Question, Service, classifier, classify, translate, translator
 from load_tests.attention.setting import SEED, Setting, asking
-from load_tests.peers.loads import OK
+from load_tests.peers.loads import OK, Load
+from load_tests.peers.rates import ratios
 from load_tests.peers.results import Figure
 from regard.manifest import load_package
 
 TITLE = "neighbours"
 SHARE, LOAD = 0.1, 0.5
 """The requests that ask, of all; and all of them, of those that saturate the service."""
-QUANTILES = (0.5, 0.99)
+MEDIAN, TAIL = 0.5, 0.99
 BAR = 1.1
 """The most that the 99th percentile may be over what it is when nobody asks."""
 SOURCES, CALLERS = 120, 64
 SECONDS, REHEARSED_SECONDS = 6.0, 1.0
 """How long each load lasts."""
-Latencies = dict[float, float]
-"""Milliseconds, by quantile."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +35,37 @@ class Neighbourhood:
 
 
 def measure(setting: Setting) -> list[Figure]:
-    """Return latencies of requests without attention, in both cases, and their ratios."""
+    """Return latencies of requests without attention, in both cases, and their ratios.
+
+    The 99th percentile is of all rounds together: one round has too few requests for it.
+    """
     return [figure for open_one in (_translations, _classifications) for figure in _measure(setting, open_one)]
 
 
 def _measure(setting: Setting, open_one: Callable[[Setting], Neighbourhood]) -> Iterator[Figure]:
     seconds = REHEARSED_SECONDS if setting.quick else SECONDS
     asked = open_one(setting)
-    waits: dict[str, list[Latencies]] = {"nobody asks": [], "1 in 10 asks": []}
+    loads: dict[str, list[Load]] = {"nobody asks": [], "1 in 10 asks": []}
     with asked.service as service:
         rate_per_s = LOAD * service.rate(asked.plain, CALLERS)
-        cases = list(zip(waits, (asked.plain, asked.mixed), strict=True))
+        cases = list(zip(loads, (asked.plain, asked.mixed), strict=True))
         for number in range(setting.rounds):
             setting.say(f"{TITLE}, {asked.name}: round {number + 1} of {setting.rounds}")
             for case, questions in cases if number % 2 else reversed(cases):
-                load = service.offer(questions, rate_per_s, seconds, SEED + number)
-                waits[case].append({quantile: load.latency_ms(quantile, OK) for quantile in QUANTILES})
+                loads[case].append(service.offer(questions, rate_per_s, seconds, SEED + number))
     title = f"{TITLE}, {asked.name}"
-    for (case, measured), quantile in product(waits.items(), QUANTILES):
-        yield Figure(f"{title}, {case}: p{100 * quantile:g}", "ms", [one[quantile] for one in measured])
-    for quantile in QUANTILES:
-        pairs = zip(*waits.values(), strict=True)
-        growth = [mixed[quantile] / plain[quantile] for plain, mixed in pairs]
-        bar = BAR if quantile == QUANTILES[-1] else None
-        yield Figure(f"{title}, 1 in 10 asks / nobody asks: p{100 * quantile:g}", "ratio", growth, bar, limits=True)
+    medians = [[load.latency_ms(MEDIAN, OK) for load in own] for own in loads.values()]
+    tails = [_together(own).latency_ms(TAIL, OK) for own in loads.values()]
+    for case, measured, tail in zip(loads, medians, tails, strict=True):
+        yield Figure(f"{title}, {case}: median", "ms", measured)
+        yield Figure(f"{title}, {case}: p99 of all rounds", "ms", [tail])
+    (plain, mixed), both = medians, f"{title}, 1 in 10 asks / nobody asks"
+    yield Figure(f"{both}: median", "ratio", ratios(mixed, plain), limits=True)
+    yield Figure(f"{both}: p99 of all rounds", "ratio", [tails[1] / tails[0]], BAR, limits=True)
+
+
+def _together(loads: Sequence[Load]) -> Load:
+    return Load(sum(load.seconds for load in loads), [one for load in loads for one in load.asked])
 
 
 def _translations(setting: Setting) -> Neighbourhood:

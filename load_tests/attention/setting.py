@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from random import Random
 
 from load_tests.gpu.shapes import save_bert
 from load_tests.peers.course import Course
-from load_tests.peers.rates import rotated
 from load_tests.peers.sources import Source, random_sources, uniform_lengths
 from regard.manifest import AlignmentHead, AlignmentSpec, load_package
 from regard_export.alignment.sealing import reseal
@@ -83,7 +83,7 @@ class Setting:
         measured: dict[str, list[float]] = {name: [] for name in runs}
         for number in range(self.rounds):
             self.say(f"{title}: round {number + 1} of {self.rounds}")
-            for name in rotated(list(runs), number):
+            for name in Random(number).sample(list(runs), len(runs)):  # so that none always follows the same other
                 time.sleep(SETTLE_S)
                 measured[name].append(runs[name]())
         return measured

@@ -39,7 +39,7 @@ def measure(setting: Setting) -> list[Figure]:
             **{_asked(share): partial(_rate, service, _questions(sources, share)) for share in SHARES},
             WITHOUT_TAPS: partial(_rate, without_taps, _questions(sources, 0.0)),
         }
-        for warm_up in (runs[_asked(1.0)], runs[WITHOUT_TAPS]):
+        for warm_up in (runs[PLAIN], runs[_asked(1.0)], runs[WITHOUT_TAPS]):
             warm_up()
         for name, make in _rivals(setting).items():
             rival = Apart(make)

@@ -15,16 +15,14 @@ from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN, trimmed
 from regard_export.lowering import cpu
-from regard_export.lowering.operands import int64
+from regard_export.lowering.operands import BY_HEAD, int64, join_heads, split_heads
 from regard_export.lowering.weights import (
-    BY_HEAD,
     Branch,
     Scores,
     all_ask,
     choose,
     of_each_hypothesis,
     reduce_heads,
-    split_heads,
     weights_of_asking,
 )
 
@@ -138,7 +136,7 @@ class _Site:
         nobody = [ir.Value(name=""), ir.Value(name="")]  # keys and values as a cache would have them
         tape.op_multi_out("Attention", inputs, attributes, outputs=[output, *nobody, weights])
         if not whole:
-            output = tape.op("Reshape", [tape.op("Transpose", [output], BY_HEAD), int64(tape, [0, 0, -1])])
+            output = join_heads(tape, output)
         return output, weights
 
     def _of_hypotheses(self, tape: Tape) -> tuple[ir.Value, ir.Value]:

@@ -8,10 +8,23 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+BY_HEAD = {"perm": [0, 2, 1, 3]}
+"""What exchanges the positions and the heads of [R, S, H, D], and of [R, H, S, D]."""
+
 
 def int64(tape: Tape, values: Sequence[int]) -> ir.Value:
     """Return a constant vector."""
     return constant(tape, np.array(values, dtype=np.int64))
+
+
+def split_heads(tape: Tape, value: ir.Value | None, heads: int) -> ir.Value:
+    """Return [R, S, W] as [R, H, S, D]."""
+    return tape.op("Transpose", [tape.op("Reshape", [value, int64(tape, [0, 0, heads, -1])])], BY_HEAD)
+
+
+def join_heads(tape: Tape, value: ir.Value) -> ir.Value:
+    """Return [R, H, S, D] as [R, S, W]."""
+    return tape.op("Reshape", [tape.op("Transpose", [value], BY_HEAD), int64(tape, [0, 0, -1])])
 
 
 def constant(tape: Tape, value: np.ndarray | np.generic) -> ir.Value:

@@ -12,14 +12,14 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.lowering.candidates import candidates, log_sum_exp
-from regard_export.lowering.operands import int64
+from regard_export.lowering.operands import int64, join_heads, split_heads
 from regard_export.lowering.weights import attention_weights
 
 
 def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Attend from query [R, S, W], split into heads, to key and value [R, H, T, D]."""
     query, key, value, length, bias = [*node.inputs, None, None][:5]
-    output = _attend(node, tape, [split_heads(node, tape, query), key, value], length, bias)
+    output = _attend(node, tape, [split_heads(tape, query, _heads(node)), key, value], length, bias)
     return [join_heads(tape, output)]
 
 
@@ -31,7 +31,7 @@ def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     width = query.shape[2]
     assert isinstance(width, int)
     grouped = tape.op("Reshape", [query, tape.op("Concat", [requests, int64(tape, [-1, width])], {"axis": 0})])
-    output = _attend(node, tape, [split_heads(node, tape, grouped), key, value], length, bias)
+    output = _attend(node, tape, [split_heads(tape, grouped, _heads(node)), key, value], length, bias)
     return [tape.op("Reshape", [join_heads(tape, output), int64(tape, [-1, 1, width])])]
 
 
@@ -63,15 +63,8 @@ def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     return [tape.op("RMSNormalization", node.inputs, {"epsilon": node.attributes["epsilon"].as_float(), "axis": -1})]
 
 
-def split_heads(node: ir.Node, tape: Tape, value: ir.Value | None) -> ir.Value:
-    """[R, S, W] as [R, H, S, D]."""
-    heads = node.attributes["num_heads"].as_int()
-    return tape.op("Transpose", [tape.op("Reshape", [value, int64(tape, [0, 0, heads, -1])])], {"perm": [0, 2, 1, 3]})
-
-
-def join_heads(tape: Tape, value: ir.Value) -> ir.Value:
-    """[R, H, S, D] as [R, S, W]."""
-    return tape.op("Reshape", [tape.op("Transpose", [value], {"perm": [0, 2, 1, 3]}), int64(tape, [0, 0, -1])])
+def _heads(node: ir.Node) -> int:
+    return node.attributes["num_heads"].as_int()
 
 
 def _attend(

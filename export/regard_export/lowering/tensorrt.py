@@ -15,7 +15,7 @@ from onnx_ir.tape import Tape
 
 from regard.manifest import ProfileSpec, TensorSpec
 from regard_export.lowering import portable
-from regard_export.lowering.operands import constant, int64
+from regard_export.lowering.operands import constant, int64, join_heads, split_heads
 from regard_export.lowering.weights import attended_keys, causal_keys, masked_softmax
 
 BATCH = ProfileSpec(min=1, opt=8, max=64)
@@ -30,8 +30,10 @@ def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     if "causal" in node.attributes:
         attended = causal_keys(tape, key, attended)
     scale = key.dtype.numpy().type(node.attributes["scale"].as_float())
-    weights = masked_softmax(tape, portable.split_heads(node, tape, query), key, bias, attended, scale)
-    return [portable.join_heads(tape, tape.op("MatMul", [weights, value]))]
+    weights = masked_softmax(
+        tape, split_heads(tape, query, node.attributes["num_heads"].as_int()), key, bias, attended, scale
+    )
+    return [join_heads(tape, tape.op("MatMul", [weights, value]))]
 
 
 def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:

@@ -16,10 +16,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from regard_export.lowering.operands import constant, int64
+from regard_export.lowering.operands import BY_HEAD, constant, int64, split_heads
 
 FLOAT = ir.DataType.FLOAT
-BY_HEAD = {"perm": [0, 2, 1, 3]}
 REDUCTIONS = {"mean": "ReduceMean", "max": "ReduceMax"}
 
 
@@ -153,11 +152,6 @@ def reduce_heads(tape: Tape, weights: ir.Value, reduction: str | None) -> ir.Val
 def of_each_hypothesis(tape: Tape, weights: ir.Value, heads: int) -> ir.Value:
     """Return the weights [R, H, k, T] of requests as those of their rows, [R * k, H, 1, T]."""
     return tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), int64(tape, [-1, heads, 1, 0])])
-
-
-def split_heads(tape: Tape, value: ir.Value, heads: int) -> ir.Value:
-    """Return [R, S, W] as [R, H, S, D]."""
-    return tape.op("Transpose", [tape.op("Reshape", [value, int64(tape, [0, 0, heads, -1])])], BY_HEAD)
 
 
 def masked_softmax(
