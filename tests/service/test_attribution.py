@@ -78,6 +78,10 @@ async def test_faithfulness_comes_when_it_is_asked_for(serve: Serve) -> None:
         ({"granularity": 7}, "attribution.granularity"),
         ({"occlusion_window": 2, "occlusion_stride": 3}, "attribution.occlusion_stride"),
         ({"occlusion_stride": 3}, "attribution.occlusion_window, 2 by default"),
+        ({"methods": [6]}, "export it again with regard-export --interventions"),
+        ({"methods": [6], "heads": {"kinds": [2]}}, "attribution.heads.kinds: the model gives no cross attention"),
+        ({"methods": [6], "heads": {"layers": [7]}}, "attribution.heads.layers: there is no layer 7"),
+        ({"heads": {"layers": [0]}}, "attribution.heads chooses what head_knock_out takes away"),
         ({"model_name": "echo"}, "TranslationService"),
     ],
 )

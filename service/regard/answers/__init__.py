@@ -2,7 +2,16 @@
 
 from regard.answers.alignment import Alignment, GlossaryMatch, GlossarySpan, Link, Quality
 from regard.answers.attention import Attention, AttentionMap, AttentionRow, PatchGrid, Segment, SoundFrames
-from regard.answers.attribution import Attribution, Attributions, ClassAttribution, Faithfulness, OutputAttribution
+from regard.answers.attribution import (
+    Attribution,
+    Attributions,
+    ClassAttribution,
+    Faithfulness,
+    Head,
+    HeadAttribution,
+    HeadWeights,
+    OutputAttribution,
+)
 from regard.answers.generation import (
     Caption,
     Completion,
@@ -55,6 +64,9 @@ __all__ = [
     "GeneratedToken",
     "GlossaryMatch",
     "GlossarySpan",
+    "Head",
+    "HeadAttribution",
+    "HeadWeights",
     "Link",
     "Model",
     "ModelVersion",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,12 +42,67 @@ class Attribution:
     target_weights: npt.NDArray[np.float64] | None = None
 
 
+class Head(NamedTuple):
+    """A head of a model, of a layer of its stack; both are counted from 0."""
+
+    stack: str
+    kind: str
+    layer: int
+    head: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeadWeights:
+    """What each head of one kind of attention in one stack is worth: the fall of the score without it.
+
+    `weights` are float64 [layers, heads]; `target_weights` tell it of each word of an output, [targets, layers, heads],
+    whose sums are the weights.
+    """
+
+    kind: str
+    stack: str
+    layers: tuple[int, ...]
+    weights: npt.NDArray[np.float64]
+    target_weights: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadAttribution:
+    """What each head is worth to an answer, by knocking it out, and how faithful the order of all of them is.
+
+    `random` is the faithfulness of orders drawn at random.
+    """
+
+    maps: tuple[HeadWeights, ...]
+    faithfulness: Faithfulness | None
+    random: Faithfulness | None
+
+    def __getitem__(self, place: tuple[str, str]) -> HeadWeights:
+        """Return what the heads of a stack and kind, as of `("decoder", "cross")`, are worth, or raise `KeyError`."""
+        for one in self.maps:
+            if (one.stack, one.kind) == place:
+                return one
+        there = ", ".join(f"{one.stack} {one.kind}" for one in self.maps)
+        raise KeyError(f"no heads of {' '.join(place)} were knocked out; there are {there}")
+
+    def ranked(self) -> list[tuple[Head, float]]:
+        """Return all heads with what they are worth, the most first."""
+        every = [
+            (Head(one.stack, one.kind, layer, head), float(weight))
+            for one in self.maps
+            for layer, row in zip(one.layers, one.weights, strict=True)
+            for head, weight in enumerate(row)
+        ]
+        return sorted(every, key=lambda one: -one[1])
+
+
 @dataclass(frozen=True, slots=True)
 class Attributions:
     """What several methods say of one input: of its words or tokens, or its patches, which a `grid` places.
 
     `random` is the faithfulness of orders drawn at random, which a method must surpass to tell anything. `cover` is
-    what covers a word under occlusion; `runs` is how often the model was run.
+    what covers a word under occlusion; `runs` is how often the model was run. `heads` is there if head knock-out was
+    asked for.
     """
 
     parts: tuple[Segment, ...]
@@ -57,6 +113,7 @@ class Attributions:
     runs: int
     package_sha256: str
     precision: str
+    heads: HeadAttribution | None = None
 
     def __getitem__(self, method: str) -> Attribution:
         """Return what a method says; raises `KeyError` for one that was not asked for."""

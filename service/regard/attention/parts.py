@@ -20,15 +20,19 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class Manner(StrEnum):
-    """How parts are taken away: the text closes up where they stood, or something without meaning covers them."""
+    """How parts are taken away: the text closes up where they stood, or something without meaning covers them.
+
+    Or they are no parts of the input but heads of the model, which give nothing.
+    """
 
     LEFT_OUT = "left_out"
     COVERED = "covered"
+    KNOCKED_OUT = "knocked_out"
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """The parts of an input that are taken away, by their indices, and how."""
+    """The parts of an input, or the heads, that are taken away, by their indices, and how."""
 
     parts: frozenset[int]
     manner: Manner

@@ -77,34 +77,46 @@ class Label:
 class AlignmentGrid:
     """Weights [rows, columns] as a grid: one row for each target word, one column for each source word.
 
-    The largest weight of a row bears its figure, a percentage. Cells are shaded between 0 and the grid's weight
-    furthest from it, which may be below. Column labels stand on one line if they fit and on stairs if they
-    don't; columns that don't fit even so follow in a second grid.
+    The largest weight of a row bears its figure, a percentage, or `every` one does. Cells are shaded between 0 and
+    `most`, by default the grid's weight furthest from it, which may be below. Column labels stand on one line if
+    they fit and on stairs if they don't; columns that don't fit even so follow in a second grid.
     """
 
     rows: Sequence[Label]
     columns: Sequence[Label]
     weights: Weights
     figure: Callable[[float], str] = percent
+    every: bool = False
+    most: float | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        shade = Shader.of(console, options, float(np.abs(self.weights).max(initial=0.0)))
+        most = float(np.abs(self.weights).max(initial=0.0)) if self.most is None else self.most
+        shade = Shader.of(console, options, most)
         widest_label = min(_WIDEST_LABEL, options.max_width // 3)
         margin = min(max((row.width for row in self.rows), default=0), widest_label) + 1
         room = options.max_width - margin
         for padding in (2, 1):
-            widths = [max(column.width + padding, 4) for column in self.columns]
+            widths = [max(column.width + padding, self._narrowest(4)) for column in self.columns]
             if sum(widths) <= room:
                 yield self._header(margin, widths)
                 yield from self._body(shade, margin, range(len(widths)), widths)
                 return
         width = 4 if self._fitting(0, 4, room) == len(self.columns) else _NARROWEST_CELL
+        width = self._narrowest(width)
         start = 0
         while start < len(self.columns):
             columns = range(start, start + self._fitting(start, width, room))
             yield from self._stairs(margin, columns, width, room)
             yield from self._body(shade, margin, columns, [width] * len(columns))
             start = columns.stop
+
+    def _narrowest(self, width: int) -> int:
+        """Return how wide a cell must be: as wide as said, or as the widest figure if each has one."""
+        return (
+            max([width, *(len(self.figure(weight)) + 1 for weight in map(float, self.weights.flat))])
+            if self.every
+            else width
+        )
 
     def _fitting(self, start: int, width: int, room: int) -> int:
         """Return how many columns from `start` on fit into `room` as stairs, at least one."""
@@ -138,7 +150,8 @@ class AlignmentGrid:
             best = int(weights.argmax())
             for column, width in zip(columns, widths, strict=True):
                 weight = float(weights[column])
-                line.append_text(shade.cell(weight, width, figure=self.figure(weight) if column == best else ""))
+                figure = self.figure(weight) if self.every or column == best else ""
+                line.append_text(shade.cell(weight, width, figure))
             yield line
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from regard.cli import options
+from regard.cli.attribution import (
+    KNOCKED_OUT,
+    FaithfulnessOption,
+    GranularityOption,
+    LanguageOption,
+    MethodOption,
+    OverlayOption,
+    StrideOption,
+    WindowOption,
+    attribution_options,
+)
+from regard.cli.flags import taking
 from regard.cli.screen import refuse
 
 if TYPE_CHECKING:
-    from regard.client import Attributions
-    from regard.client.requests.attribution import AttributionOptions
+    from regard.client import Attributions, HeadChoice
 
 explain = typer.Typer(
     name="explain",
@@ -23,56 +33,8 @@ explain = typer.Typer(
 )
 
 
-class Method(StrEnum):
-    """The ways to tell what a part is worth."""
-
-    LEAVE_ONE_OUT = "leave_one_out"
-    OCCLUSION = "occlusion"
-    LAST_LAYER = "last_layer"
-    ROLLOUT = "rollout"
-    ALIGNMENT_HEADS = "alignment_heads"
-
-
-GranularityOption = Annotated[
-    Literal["token", "word"] | None,
-    typer.Option("--granularity", help="What a part of a text is. Default: word.", show_default=False),
-]
-MethodOption = Annotated[
-    list[Method] | None,
-    typer.Option(
-        "--method", "-m", help="How to tell; may be repeated. Default: every way that there is.", show_default=False
-    ),
-]
-FaithfulnessOption = Annotated[
-    bool,
-    typer.Option("--faithfulness", "-F", help="Measure how faithful each method is, and random orders beside."),
-]
-OverlayOption = Annotated[
-    Path | None,
-    typer.Option("--overlay", metavar="FILE.png", help="Write the image under each method's weights, side by side."),
-]
-WindowOption = Annotated[
-    int | None,
-    typer.Option(
-        "--window",
-        min=1,
-        metavar="N",
-        help="How many words, or patches of a square's side, occlusion covers. Default: 2 words, a fifth of a side.",
-        show_default=False,
-    ),
-]
-StrideOption = Annotated[
-    int | None,
-    typer.Option(
-        "--stride", min=1, metavar="N", help="By how many such windows are apart. Default: 1.", show_default=False
-    ),
-]
-LanguageOption = Annotated[
-    str, typer.Option("--target-language", metavar="TOKEN", help="The language to write, for a model of several.")
-]
-
-
 @explain.command(name="class")
+@taking(KNOCKED_OUT)
 def explain_class(
     text: Annotated[str | None, typer.Argument(help="The text; or give an image with --image.")] = None,
     pair: Annotated[
@@ -94,6 +56,8 @@ def explain_class(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
+    *,
+    heads: HeadChoice | None,
 ) -> None:
     """Tell which words of a text, or patches of an image, made a class likely.
 
@@ -101,12 +65,15 @@ def explain_class(
     figures are percentage points that the class loses so, and a word against the class has a minus and is red.
     last_layer and rollout are what the model's first token attends to. With --faithfulness, a table tells
     which of them a person should believe: one that is no better than a random order tells nothing.
+    head_knock_out is a table of layers and heads: what the class loses without each, of a package exported with
+    --interventions.
 
     [bold]Examples[/bold]
     [cyan]regard explain class "book me a flight to paris"[/cyan]
     [cyan]regard explain class "book me a flight to paris" --faithfulness[/cyan]
     [cyan]regard explain class "book me a flight to paris" --label book_hotel -m leave_one_out[/cyan]
     [cyan]regard explain class --image photo.jpg --model vit --overlay why.png[/cyan]
+    [cyan]regard explain class "cancel it" -m head_knock_out[/cyan]
     [cyan]regard explain class "cancel it" --json | jq .attributions.methods[/cyan]
     """
     from regard.client import AttributeClassOptions, Client
@@ -122,7 +89,7 @@ def explain_class(
         label=label,
         truncate=truncate,
         **attribution_options(
-            model, method, granularity, window, stride, faithfulness=faithfulness, overlay=overlay is not None
+            model, method, granularity, window, stride, heads, faithfulness=faithfulness, overlay=overlay is not None
         ),
     )
     if priority:
@@ -145,6 +112,7 @@ def explain_class(
 
 
 @explain.command(name="translation")
+@taking(KNOCKED_OUT)
 def explain_translation(
     text: Annotated[str, typer.Argument(help="The text.")],
     target: Annotated[
@@ -162,6 +130,8 @@ def explain_translation(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
+    *,
+    heads: HeadChoice | None,
 ) -> None:
     """Tell which words of a text made each word of its translation likely.
 
@@ -169,12 +139,14 @@ def explain_translation(
     score the same translation again for the text without some words: their figures are by how much the
     log-probability of the row's word falls, and a word that speaks against it is red. A translation that
     somebody else made is explained with --target. With --faithfulness, a table tells which method a person
-    should believe: one that is no better than a random order tells nothing.
+    should believe: one that is no better than a random order tells nothing. head_knock_out tells which heads the
+    translation rests on, of a package exported with --interventions.
 
     [bold]Examples[/bold]
     [cyan]regard explain translation "They grow oranges in California."[/cyan]
     [cyan]regard explain translation "They grow oranges." --target "Ils cultivent des oranges." -m leave_one_out[/cyan]
     [cyan]regard explain translation "They grow oranges in California." --faithfulness[/cyan]
+    [cyan]regard explain translation "They grow oranges." -m head_knock_out --head-kind cross[/cyan]
     """
     from regard.client import AttributeTranslationOptions, Client
 
@@ -182,7 +154,7 @@ def explain_translation(
     wanted = AttributeTranslationOptions(
         truncate=truncate,
         **attribution_options(  # type: ignore[typeddict-item]
-            model, method, granularity, window, stride, faithfulness=faithfulness, overlay=False
+            model, method, granularity, window, stride, heads, faithfulness=faithfulness, overlay=False
         ),
     )
     if language:
@@ -203,6 +175,7 @@ def explain_translation(
 
 
 @explain.command(name="caption")
+@taking(KNOCKED_OUT)
 def explain_caption(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file: JPEG, PNG, WebP or GIF.")],
     target: Annotated[
@@ -218,12 +191,15 @@ def explain_caption(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
+    *,
+    heads: HeadChoice | None,
 ) -> None:
     """Tell which patches of an image made each word of its caption likely.
 
     For each method, a small picture for each word is lit where the patches speak for it. occlusion scores the
     same caption again for the image with a square of patches in its mean colour; the others are what the model
     attended to. With --overlay, the image is written under each method's weights for the whole caption.
+    head_knock_out tells which heads the caption rests on, of a package exported with --interventions.
 
     [bold]Examples[/bold]
     [cyan]regard explain caption photo.jpg[/cyan]
@@ -234,7 +210,7 @@ def explain_caption(
 
     wanted = AttributeOutputOptions(
         **attribution_options(  # type: ignore[typeddict-item]
-            model, method, None, window, stride, faithfulness=faithfulness, overlay=overlay is not None
+            model, method, None, window, stride, heads, faithfulness=faithfulness, overlay=overlay is not None
         ),
     )
     if priority:
@@ -253,35 +229,6 @@ def explain_caption(
         from regard.cli.screen import OUT
 
         OUT.print(caption_view(answer, content))
-
-
-def attribution_options(
-    model: str,
-    methods: list[Method] | None,
-    granularity: Literal["token", "word"] | None,
-    window: int | None,
-    stride: int | None,
-    *,
-    faithfulness: bool,
-    overlay: bool,
-) -> AttributionOptions:
-    """Return what is asked of any input; a stride alone is that of the default window."""
-    from regard.client.requests.attribution import AttributionOptions
-
-    name, version = options.name_and_version(model)
-    asked = AttributionOptions(
-        model=name,
-        version=version,
-        methods=[one.value for one in methods or ()],
-        granularity=granularity or "word",
-        faithfulness=faithfulness,
-        overlay=overlay,
-    )
-    if window:
-        asked["occlusion_window"] = window
-    if stride:
-        asked["occlusion_stride"] = stride
-    return asked
 
 
 def read_file(file: Path) -> bytes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label, Weights, captioned, percent, signed_percent
 from regard.cli.pictures import HeatStrip
-from regard.client import Attributions, ClassAttribution, OutputAttribution, Segment
+from regard.client import Attributions, ClassAttribution, Faithfulness, OutputAttribution, Segment
 
 ERASING = ("leave_one_out", "occlusion")
 """The methods that take parts away: their weights have a sign."""
@@ -41,6 +42,7 @@ def class_view(attribution: ClassAttribution, picture: bytes | None) -> Renderab
         Bars([one.label for one in shown], [one.probability for one in shown]),
         Text(),
         *(_words(told, "of the class' probability") if picture is None else _pictures(told, picture)),
+        *heads_view(told, _points, "% of the class' probability"),
         *faithfulness_view(told),
     )
 
@@ -55,7 +57,9 @@ def translation_view(attribution: OutputAttribution) -> RenderableType:
         erasing = one.method in ERASING
         grid = AlignmentGrid(rows, columns, one.target_weights, _nats if erasing else percent)
         drawn += [captioned(words_of(one.method), grid, _BELOW_A_WORD[one.method].format(cover=told.cover)), Text()]
-    return Group(*drawn, *faithfulness_view(told))
+    return Group(
+        *drawn, *heads_view(told, _signed_nats, "log-probability of the translation"), *faithfulness_view(told)
+    )
 
 
 def caption_view(attribution: OutputAttribution, picture: bytes) -> RenderableType:
@@ -68,27 +72,52 @@ def caption_view(attribution: OutputAttribution, picture: bytes) -> RenderableTy
         assert one.target_weights is not None
         strip = _strip(told, picture, labels, one.target_weights[words])
         drawn += [captioned(words_of(one.method), strip, "lit where the picture speaks for the word")]
-    return Group(*drawn, Text(), *faithfulness_view(told))
+    heads = heads_view(told, _signed_nats, "log-probability of the caption")
+    return Group(*drawn, Text(), *heads, *faithfulness_view(told))
+
+
+def heads_view(told: Attributions, figure: Callable[[float], str], of_what: str) -> Iterator[RenderableType]:
+    """Yield a grid of layers and heads for each kind of attention in each stack, if heads were knocked out.
+
+    All of them are shaded alike.
+    """
+    if told.heads is None:
+        return
+    most = max(float(np.abs(one.weights).max(initial=0.0)) for one in told.heads.maps)
+    for one in told.heads.maps:
+        rows = [Label(f"layer {layer}") for layer in one.layers]
+        columns = [Label(str(head)) for head in range(one.weights.shape[1])]
+        grid = AlignmentGrid(rows, columns, one.weights, figure, every=True, most=most)
+        title = f"head knock-out: {words_of(one.stack)}, {one.kind}-attention"
+        yield captioned(title, grid, f"{of_what} that is lost without the row's layer's column's head")
+        yield Text()
 
 
 def faithfulness_view(told: Attributions) -> Iterator[RenderableType]:
-    """Yield a table of how faithful each method is, with the best of each measure bright, if that was asked for."""
-    if told.random is None:
-        return
-    measured = {words_of(one.method): one.faithfulness for one in told.methods}
+    """Yield how faithful each method is, and the heads' order by itself, if that was asked for."""
+    if told.random is not None:
+        measured = {words_of(one.method): one.faithfulness for one in told.methods if one.faithfulness}
+        yield _faithfulness("how faithful", measured, told.random)
+    if told.heads is not None and told.heads.faithfulness and told.heads.random:
+        yield _faithfulness("how faithful", {"head knock-out": told.heads.faithfulness}, told.heads.random)
+    if told.random is not None or (told.heads is not None and told.heads.random is not None):
+        yield Text(f"↑ the higher the better, ↓ the lower · {told.runs} runs of the model", "dim")
+
+
+def _faithfulness(title: str, measured: Mapping[str, Faithfulness], random: Faithfulness) -> Table:
+    """Return a table of how faithful orders are, with the best of each measure bright, and chance below."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("how faithful", no_wrap=True)
-    for title, _ in _MEASURES.values():
-        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column(title, no_wrap=True)
+    for heading, _ in _MEASURES.values():
+        table.add_column(heading, justify="right", no_wrap=True)
     best = {name: choose(getattr(one, name) for one in measured.values()) for name, (_, choose) in _MEASURES.items()}
     for method, one in measured.items():
         figures = {name: getattr(one, name) for name in _MEASURES}
         table.add_row(
             method, *(Text(f"{figures[name]:.2f}", "bold" if figures[name] == best[name] else "") for name in best)
         )
-    table.add_row("random order", *(f"{getattr(told.random, name):.2f}" for name in _MEASURES), style="dim")
-    yield table
-    yield Text(f"↑ the higher the better, ↓ the lower · {told.runs} runs of the model", "dim")
+    table.add_row("random order", *(f"{getattr(random, name):.2f}" for name in _MEASURES), style="dim")
+    return table
 
 
 def words_of(method: str) -> str:
@@ -135,3 +164,12 @@ def _labels(segments: Sequence[Segment]) -> list[Label]:
 
 def _nats(weight: float) -> str:
     return f"{weight:.1f}"
+
+
+def _signed_nats(weight: float) -> str:
+    figure = f"{weight:+.1f}"
+    return "0" if figure in ("+0.0", "-0.0") else figure
+
+
+def _points(weight: float) -> str:
+    return _signed_nats(100 * weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from regard.attention.parts import parts_of
+from regard.engine.interventions import Interventions
 from regard.engine.source import Source
 from regard.errors import InvalidInputError
 from regard.manifest import ClassificationSpec, Task
@@ -53,7 +54,7 @@ class ClassAttributions:
                     field="label",
                 )
             explained = spec.labels.index(request.label)
-        explainer = explainer_of(wish_of(request.attribution, order.model.manifest.image), self._resources, inputs)
+        explainer = explainer_of(wish_of(request.attribution, order.model.manifest), self._resources, inputs)
         return ClassOrder(order.model, order.call, order.truncate, None, spec, explained, explainer)
 
     async def run(
@@ -71,8 +72,8 @@ class ClassAttributions:
             probabilities = convert.softmax(result.output)
             explained = int(probabilities.argmax()) if order.explained is None else order.explained
 
-            async def score(source: Source) -> Floats:
-                answered = await resources.answer(order, source)
+            async def score(source: Source, interventions: Interventions) -> Floats:
+                answered = await resources.answer(order, source, interventions=interventions)
                 return convert.softmax(answered.output)[[explained]]
 
             attended = await resources.offload(attention.read, result.taps, parts)
@@ -84,7 +85,7 @@ class ClassAttributions:
             return attribution_pb2.ClassAttribution(
                 explained=next(one for one in classes if one.index == explained),
                 likeliest=classes[0],
-                attributions=attributions(order.model.package, subject, explanation, overlays),
+                attributions=attributions(order.model.package, wish, subject, explanation, overlays),
             )
 
 

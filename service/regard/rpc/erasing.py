@@ -18,6 +18,10 @@ class Eraser(Protocol):
     """Takes parts away from one input."""
 
     @property
+    def source(self) -> Source:
+        """The whole input."""
+
+    @property
     def closes_up(self) -> bool:
         """Whether parts can be left out, not only covered."""
 

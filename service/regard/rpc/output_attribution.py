@@ -11,6 +11,7 @@ import numpy as np
 from regard.attention.axes import Axis, AxisName, Passage
 from regard.attention.parts import parts_of
 from regard.attention.selection import Granularity
+from regard.engine.interventions import NO_INTERVENTIONS, Interventions
 from regard.engine.request import GeneratedSequence, GenerateRequest, Generation
 from regard.engine.search.options import GenerationOptions, scoring
 from regard.engine.source import Source
@@ -77,7 +78,7 @@ class OutputAttributions:
             request, task, inputs=inputs, field="inputs", streaming=False, truncate=truncate
         )
         order.call.labels = replace(order.model.labels, task="attribution")
-        wish = wish_of(request.attribution, order.model.manifest.image)
+        wish = wish_of(request.attribution, order.model.manifest)
         return OutputOrder(order, explainer_of(wish, self._resources, inputs))
 
     async def run(
@@ -96,8 +97,8 @@ class OutputAttributions:
             options = scoring(output.token_ids)
             whole = await self._generate(order, reading.source, options, attention.taps)
 
-            async def score(source: Source) -> Floats:
-                return output.scores(await self._generate(order, source, options))
+            async def score(source: Source, interventions: Interventions) -> Floats:
+                return output.scores(await self._generate(order, source, options, interventions=interventions))
 
             attended = await resources.offload(attention.read, whole.taps, parts, output.words)
             eraser = await resources.offload(eraser_of, reading, parts, order.generate.codec)
@@ -109,7 +110,7 @@ class OutputAttributions:
                 tokens=convert.tokens(whole, order.generate.codec.spelling),
                 log_probability=math.fsum(whole.log_probabilities),
                 target=convert.axis_message(output.axis),
-                attributions=attributions(order.generate.model.package, subject, explanation, overlays),
+                attributions=attributions(order.generate.model.package, wish, subject, explanation, overlays),
             )
 
     async def _output(self, order: OutputOrder, reading: Reading, given: str | None, field: str) -> _Output:
@@ -133,10 +134,17 @@ class OutputAttributions:
         source: Source,
         options: GenerationOptions,
         taps: frozenset[str] = frozenset(),
+        interventions: Interventions = NO_INTERVENTIONS,
     ) -> GeneratedSequence:
         call = order.generate.call
         request = GenerateRequest(
-            source, options, taps, deadline=call.deadline, client=call.client, priority=call.priority
+            source,
+            options,
+            taps,
+            deadline=call.deadline,
+            client=call.client,
+            priority=call.priority,
+            interventions=interventions,
         )
         generation = await order.generate.model.worker.run(request)
         if not isinstance(generation, Generation):

@@ -16,6 +16,6 @@ async def draw(
     if grid is None or not wish.overlay:
         return {}
     limits = ImageLimits(resources.settings.max_image_bytes, resources.settings.max_image_pixels)
-    maps = [weights.sum(axis=0) for weights in explanation.weights.values()]
+    maps = [weights.sum(axis=0) for weights in explanation.parts.weights.values()]
     drawn = await resources.offload(draw_overlays, image, limits, field, maps, grid)
-    return dict(zip(explanation.weights, drawn, strict=True))
+    return dict(zip(explanation.parts.weights, drawn, strict=True))

@@ -1,4 +1,4 @@
-"""One input run again and again, each time without some of its parts."""
+"""One input run again and again, each time without some of its parts, or some of the model's heads."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.attention.parts import Erasure
-from regard.engine.source import Source
 
 Floats = npt.NDArray[np.float64]
-Erase = Callable[[Erasure], Awaitable[Source]]
-"""Takes parts away from an input."""
-Score = Callable[[Source], Awaitable[Floats]]
-"""Runs a model: what each outcome scores, [outcomes]."""
+Score = Callable[[Erasure], Awaitable[Floats]]
+"""Runs a model: what each outcome scores, [outcomes], without what is taken away."""
 
 
 class Trials:
-    """What the outcomes of one input score without some of its parts. Each such run is done once.
+    """What the outcomes of one input score without some of its parts, or some heads. Each such run is done once.
 
-    `erase` makes the input of each; `places` bounds how many runs are under way at once, so that a request fills
-    batches and not the queue.
+    `places` bounds how many runs are under way at once, so that a request fills batches and not the queue.
     """
 
-    def __init__(self, erase: Erase, score: Score, places: asyncio.Semaphore, whole: Floats) -> None:
-        self._erase = erase
+    def __init__(self, score: Score, places: asyncio.Semaphore, whole: Floats) -> None:
         self._score = score
         self._places = places
         self._whole = whole
@@ -53,4 +48,4 @@ class Trials:
 
     async def _run(self, erasure: Erasure) -> Floats:
         async with self._places:
-            return await self._score(await self._erase(erasure))
+            return await self._score(erasure)

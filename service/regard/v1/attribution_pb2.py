@@ -29,47 +29,53 @@ from regard.v1 import priority_pb2 as regard_dot_v1_dot_priority__pb2
 from regard.v1 import result_pb2 as regard_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bregard/v1/attribution.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x1eregard/v1/classification.proto\x1a\x1aregard/v1/generation.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\xd4\x01\n\x12\x41ttributionOptions\x12-\n\x07methods\x18\x01 \x03(\x0e\x32\x1c.regard.v1.AttributionMethod\x12\x34\n\x0bgranularity\x18\x02 \x01(\x0e\x32\x1f.regard.v1.AttentionGranularity\x12\x18\n\x10occlusion_window\x18\x03 \x01(\r\x12\x18\n\x10occlusion_stride\x18\x04 \x01(\r\x12\x14\n\x0c\x66\x61ithfulness\x18\x05 \x01(\x08\x12\x0f\n\x07overlay\x18\x06 \x01(\x08\"\xee\x01\n\x15\x41ttributeClassRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12.\n\x06inputs\x18\x03 \x03(\x0b\x32\x1e.regard.v1.ClassificationInput\x12\r\n\x05label\x18\x04 \x01(\t\x12\x32\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x1d.regard.v1.AttributionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"t\n\x16\x41ttributeClassResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x32\n\x07results\x18\x02 \x03(\x0b\x32!.regard.v1.ClassAttributionResult\"~\n\x16\x43lassAttributionResult\x12\x32\n\x0b\x61ttribution\x18\x01 \x01(\x0b\x32\x1b.regard.v1.ClassAttributionH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xa1\x01\n\x10\x43lassAttribution\x12.\n\texplained\x18\x01 \x01(\x0b\x32\x1b.regard.v1.ClassProbability\x12.\n\tlikeliest\x18\x02 \x01(\x0b\x32\x1b.regard.v1.ClassProbability\x12-\n\x0c\x61ttributions\x18\x03 \x01(\x0b\x32\x17.regard.v1.Attributions\"\x92\x02\n\x1b\x41ttributeTranslationRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x06inputs\x18\x03 \x03(\x0b\x32\x19.regard.v1.TranslatedText\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12\x32\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x1d.regard.v1.AttributionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\">\n\x0eTranslatedText\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x13\n\x06target\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_target\"{\n\x1c\x41ttributeTranslationResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x33\n\x07results\x18\x02 \x03(\x0b\x32\".regard.v1.OutputAttributionResult\"\xfc\x01\n\x17\x41ttributeCaptionRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x06inputs\x18\x03 \x03(\x0b\x32\x19.regard.v1.CaptionedImage\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12\x32\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x1d.regard.v1.AttributionOptions\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"A\n\x0e\x43\x61ptionedImage\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x14\n\x07\x63\x61ption\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_caption\"w\n\x18\x41ttributeCaptionResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x33\n\x07results\x18\x02 \x03(\x0b\x32\".regard.v1.OutputAttributionResult\"\x80\x01\n\x17OutputAttributionResult\x12\x33\n\x0b\x61ttribution\x18\x01 \x01(\x0b\x32\x1c.regard.v1.OutputAttributionH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xb5\x01\n\x11OutputAttribution\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06tokens\x18\x02 \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\x17\n\x0flog_probability\x18\x03 \x01(\x01\x12\x1f\n\x06target\x18\x04 \x01(\x0b\x32\x0f.regard.v1.Axis\x12-\n\x0c\x61ttributions\x18\x05 \x01(\x0b\x32\x17.regard.v1.Attributions\"\xc9\x01\n\x0c\x41ttributions\x12\x1f\n\x06source\x18\x01 \x01(\x0b\x32\x0f.regard.v1.Axis\x12\'\n\x07methods\x18\x02 \x03(\x0b\x32\x16.regard.v1.Attribution\x12\'\n\x06random\x18\x03 \x01(\x0b\x32\x17.regard.v1.Faithfulness\x12\r\n\x05\x63over\x18\x04 \x01(\t\x12\x0c\n\x04runs\x18\x05 \x01(\r\x12\x16\n\x0epackage_sha256\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\"\xa4\x01\n\x0b\x41ttribution\x12,\n\x06method\x18\x01 \x01(\x0e\x32\x1c.regard.v1.AttributionMethod\x12\x0f\n\x07weights\x18\x02 \x03(\x01\x12-\n\x0c\x66\x61ithfulness\x18\x03 \x01(\x0b\x32\x17.regard.v1.Faithfulness\x12\x0f\n\x07overlay\x18\x04 \x01(\x0c\x12\x16\n\x0etarget_weights\x18\x05 \x03(\x01\"k\n\x0c\x46\x61ithfulness\x12\x14\n\x0c\x64\x65letion_auc\x18\x01 \x01(\x01\x12\x15\n\rinsertion_auc\x18\x02 \x01(\x01\x12\x19\n\x11\x63omprehensiveness\x18\x03 \x01(\x01\x12\x13\n\x0bsufficiency\x18\x04 \x01(\x01*\xea\x01\n\x11\x41ttributionMethod\x12\"\n\x1e\x41TTRIBUTION_METHOD_UNSPECIFIED\x10\x00\x12$\n ATTRIBUTION_METHOD_LEAVE_ONE_OUT\x10\x01\x12 \n\x1c\x41TTRIBUTION_METHOD_OCCLUSION\x10\x02\x12!\n\x1d\x41TTRIBUTION_METHOD_LAST_LAYER\x10\x03\x12\x1e\n\x1a\x41TTRIBUTION_METHOD_ROLLOUT\x10\x04\x12&\n\"ATTRIBUTION_METHOD_ALIGNMENT_HEADS\x10\x05\x32\xb1\x02\n\x12\x41ttributionService\x12U\n\x0e\x41ttributeClass\x12 .regard.v1.AttributeClassRequest\x1a!.regard.v1.AttributeClassResponse\x12g\n\x14\x41ttributeTranslation\x12&.regard.v1.AttributeTranslationRequest\x1a\'.regard.v1.AttributeTranslationResponse\x12[\n\x10\x41ttributeCaption\x12\".regard.v1.AttributeCaptionRequest\x1a#.regard.v1.AttributeCaptionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bregard/v1/attribution.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x1eregard/v1/classification.proto\x1a\x1aregard/v1/generation.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\xfa\x01\n\x12\x41ttributionOptions\x12-\n\x07methods\x18\x01 \x03(\x0e\x32\x1c.regard.v1.AttributionMethod\x12\x34\n\x0bgranularity\x18\x02 \x01(\x0e\x32\x1f.regard.v1.AttentionGranularity\x12\x18\n\x10occlusion_window\x18\x03 \x01(\r\x12\x18\n\x10occlusion_stride\x18\x04 \x01(\r\x12\x14\n\x0c\x66\x61ithfulness\x18\x05 \x01(\x08\x12\x0f\n\x07overlay\x18\x06 \x01(\x08\x12$\n\x05heads\x18\x07 \x01(\x0b\x32\x15.regard.v1.HeadChoice\"p\n\nHeadChoice\x12\'\n\x05kinds\x18\x01 \x03(\x0e\x32\x18.regard.v1.AttentionKind\x12)\n\x06stacks\x18\x02 \x03(\x0e\x32\x19.regard.v1.AttentionStack\x12\x0e\n\x06layers\x18\x03 \x03(\r\"\xee\x01\n\x15\x41ttributeClassRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12.\n\x06inputs\x18\x03 \x03(\x0b\x32\x1e.regard.v1.ClassificationInput\x12\r\n\x05label\x18\x04 \x01(\t\x12\x32\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x1d.regard.v1.AttributionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"t\n\x16\x41ttributeClassResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x32\n\x07results\x18\x02 \x03(\x0b\x32!.regard.v1.ClassAttributionResult\"~\n\x16\x43lassAttributionResult\x12\x32\n\x0b\x61ttribution\x18\x01 \x01(\x0b\x32\x1b.regard.v1.ClassAttributionH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xa1\x01\n\x10\x43lassAttribution\x12.\n\texplained\x18\x01 \x01(\x0b\x32\x1b.regard.v1.ClassProbability\x12.\n\tlikeliest\x18\x02 \x01(\x0b\x32\x1b.regard.v1.ClassProbability\x12-\n\x0c\x61ttributions\x18\x03 \x01(\x0b\x32\x17.regard.v1.Attributions\"\x92\x02\n\x1b\x41ttributeTranslationRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x06inputs\x18\x03 \x03(\x0b\x32\x19.regard.v1.TranslatedText\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12\x32\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x1d.regard.v1.AttributionOptions\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\">\n\x0eTranslatedText\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x13\n\x06target\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_target\"{\n\x1c\x41ttributeTranslationResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x33\n\x07results\x18\x02 \x03(\x0b\x32\".regard.v1.OutputAttributionResult\"\xfc\x01\n\x17\x41ttributeCaptionRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12)\n\x06inputs\x18\x03 \x03(\x0b\x32\x19.regard.v1.CaptionedImage\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12\x32\n\x0b\x61ttribution\x18\x05 \x01(\x0b\x32\x1d.regard.v1.AttributionOptions\x12%\n\x08priority\x18\n \x01(\x0e\x32\x13.regard.v1.Priority\"A\n\x0e\x43\x61ptionedImage\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x14\n\x07\x63\x61ption\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_caption\"w\n\x18\x41ttributeCaptionResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12\x33\n\x07results\x18\x02 \x03(\x0b\x32\".regard.v1.OutputAttributionResult\"\x80\x01\n\x17OutputAttributionResult\x12\x33\n\x0b\x61ttribution\x18\x01 \x01(\x0b\x32\x1c.regard.v1.OutputAttributionH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xb5\x01\n\x11OutputAttribution\x12\x0c\n\x04text\x18\x01 \x01(\t\x12)\n\x06tokens\x18\x02 \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\x17\n\x0flog_probability\x18\x03 \x01(\x01\x12\x1f\n\x06target\x18\x04 \x01(\x0b\x32\x0f.regard.v1.Axis\x12-\n\x0c\x61ttributions\x18\x05 \x01(\x0b\x32\x17.regard.v1.Attributions\"\xf4\x01\n\x0c\x41ttributions\x12\x1f\n\x06source\x18\x01 \x01(\x0b\x32\x0f.regard.v1.Axis\x12\'\n\x07methods\x18\x02 \x03(\x0b\x32\x16.regard.v1.Attribution\x12\'\n\x06random\x18\x03 \x01(\x0b\x32\x17.regard.v1.Faithfulness\x12\r\n\x05\x63over\x18\x04 \x01(\t\x12\x0c\n\x04runs\x18\x05 \x01(\r\x12\x16\n\x0epackage_sha256\x18\x06 \x01(\t\x12\x11\n\tprecision\x18\x07 \x01(\t\x12)\n\x05heads\x18\x08 \x01(\x0b\x32\x1a.regard.v1.HeadAttribution\"\x8f\x01\n\x0fHeadAttribution\x12$\n\x04maps\x18\x01 \x03(\x0b\x32\x16.regard.v1.HeadWeights\x12-\n\x0c\x66\x61ithfulness\x18\x02 \x01(\x0b\x32\x17.regard.v1.Faithfulness\x12\'\n\x06random\x18\x03 \x01(\x0b\x32\x17.regard.v1.Faithfulness\"\xa7\x01\n\x0bHeadWeights\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.regard.v1.AttentionKind\x12(\n\x05stack\x18\x02 \x01(\x0e\x32\x19.regard.v1.AttentionStack\x12\x0e\n\x06layers\x18\x03 \x03(\r\x12\r\n\x05heads\x18\x04 \x01(\r\x12\x0f\n\x07weights\x18\x05 \x03(\x01\x12\x16\n\x0etarget_weights\x18\x06 \x03(\x01\"\xa4\x01\n\x0b\x41ttribution\x12,\n\x06method\x18\x01 \x01(\x0e\x32\x1c.regard.v1.AttributionMethod\x12\x0f\n\x07weights\x18\x02 \x03(\x01\x12-\n\x0c\x66\x61ithfulness\x18\x03 \x01(\x0b\x32\x17.regard.v1.Faithfulness\x12\x0f\n\x07overlay\x18\x04 \x01(\x0c\x12\x16\n\x0etarget_weights\x18\x05 \x03(\x01\"k\n\x0c\x46\x61ithfulness\x12\x14\n\x0c\x64\x65letion_auc\x18\x01 \x01(\x01\x12\x15\n\rinsertion_auc\x18\x02 \x01(\x01\x12\x19\n\x11\x63omprehensiveness\x18\x03 \x01(\x01\x12\x13\n\x0bsufficiency\x18\x04 \x01(\x01*\x91\x02\n\x11\x41ttributionMethod\x12\"\n\x1e\x41TTRIBUTION_METHOD_UNSPECIFIED\x10\x00\x12$\n ATTRIBUTION_METHOD_LEAVE_ONE_OUT\x10\x01\x12 \n\x1c\x41TTRIBUTION_METHOD_OCCLUSION\x10\x02\x12!\n\x1d\x41TTRIBUTION_METHOD_LAST_LAYER\x10\x03\x12\x1e\n\x1a\x41TTRIBUTION_METHOD_ROLLOUT\x10\x04\x12&\n\"ATTRIBUTION_METHOD_ALIGNMENT_HEADS\x10\x05\x12%\n!ATTRIBUTION_METHOD_HEAD_KNOCK_OUT\x10\x06\x32\xb1\x02\n\x12\x41ttributionService\x12U\n\x0e\x41ttributeClass\x12 .regard.v1.AttributeClassRequest\x1a!.regard.v1.AttributeClassResponse\x12g\n\x14\x41ttributeTranslation\x12&.regard.v1.AttributeTranslationRequest\x1a\'.regard.v1.AttributeTranslationResponse\x12[\n\x10\x41ttributeCaption\x12\".regard.v1.AttributeCaptionRequest\x1a#.regard.v1.AttributeCaptionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.attribution_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTRIBUTIONMETHOD']._serialized_start=2750
-  _globals['_ATTRIBUTIONMETHOD']._serialized_end=2984
+  _globals['_ATTRIBUTIONMETHOD']._serialized_start=3261
+  _globals['_ATTRIBUTIONMETHOD']._serialized_end=3534
   _globals['_ATTRIBUTIONOPTIONS']._serialized_start=180
-  _globals['_ATTRIBUTIONOPTIONS']._serialized_end=392
-  _globals['_ATTRIBUTECLASSREQUEST']._serialized_start=395
-  _globals['_ATTRIBUTECLASSREQUEST']._serialized_end=633
-  _globals['_ATTRIBUTECLASSRESPONSE']._serialized_start=635
-  _globals['_ATTRIBUTECLASSRESPONSE']._serialized_end=751
-  _globals['_CLASSATTRIBUTIONRESULT']._serialized_start=753
-  _globals['_CLASSATTRIBUTIONRESULT']._serialized_end=879
-  _globals['_CLASSATTRIBUTION']._serialized_start=882
-  _globals['_CLASSATTRIBUTION']._serialized_end=1043
-  _globals['_ATTRIBUTETRANSLATIONREQUEST']._serialized_start=1046
-  _globals['_ATTRIBUTETRANSLATIONREQUEST']._serialized_end=1320
-  _globals['_TRANSLATEDTEXT']._serialized_start=1322
-  _globals['_TRANSLATEDTEXT']._serialized_end=1384
-  _globals['_ATTRIBUTETRANSLATIONRESPONSE']._serialized_start=1386
-  _globals['_ATTRIBUTETRANSLATIONRESPONSE']._serialized_end=1509
-  _globals['_ATTRIBUTECAPTIONREQUEST']._serialized_start=1512
-  _globals['_ATTRIBUTECAPTIONREQUEST']._serialized_end=1764
-  _globals['_CAPTIONEDIMAGE']._serialized_start=1766
-  _globals['_CAPTIONEDIMAGE']._serialized_end=1831
-  _globals['_ATTRIBUTECAPTIONRESPONSE']._serialized_start=1833
-  _globals['_ATTRIBUTECAPTIONRESPONSE']._serialized_end=1952
-  _globals['_OUTPUTATTRIBUTIONRESULT']._serialized_start=1955
-  _globals['_OUTPUTATTRIBUTIONRESULT']._serialized_end=2083
-  _globals['_OUTPUTATTRIBUTION']._serialized_start=2086
-  _globals['_OUTPUTATTRIBUTION']._serialized_end=2267
-  _globals['_ATTRIBUTIONS']._serialized_start=2270
-  _globals['_ATTRIBUTIONS']._serialized_end=2471
-  _globals['_ATTRIBUTION']._serialized_start=2474
-  _globals['_ATTRIBUTION']._serialized_end=2638
-  _globals['_FAITHFULNESS']._serialized_start=2640
-  _globals['_FAITHFULNESS']._serialized_end=2747
-  _globals['_ATTRIBUTIONSERVICE']._serialized_start=2987
-  _globals['_ATTRIBUTIONSERVICE']._serialized_end=3292
+  _globals['_ATTRIBUTIONOPTIONS']._serialized_end=430
+  _globals['_HEADCHOICE']._serialized_start=432
+  _globals['_HEADCHOICE']._serialized_end=544
+  _globals['_ATTRIBUTECLASSREQUEST']._serialized_start=547
+  _globals['_ATTRIBUTECLASSREQUEST']._serialized_end=785
+  _globals['_ATTRIBUTECLASSRESPONSE']._serialized_start=787
+  _globals['_ATTRIBUTECLASSRESPONSE']._serialized_end=903
+  _globals['_CLASSATTRIBUTIONRESULT']._serialized_start=905
+  _globals['_CLASSATTRIBUTIONRESULT']._serialized_end=1031
+  _globals['_CLASSATTRIBUTION']._serialized_start=1034
+  _globals['_CLASSATTRIBUTION']._serialized_end=1195
+  _globals['_ATTRIBUTETRANSLATIONREQUEST']._serialized_start=1198
+  _globals['_ATTRIBUTETRANSLATIONREQUEST']._serialized_end=1472
+  _globals['_TRANSLATEDTEXT']._serialized_start=1474
+  _globals['_TRANSLATEDTEXT']._serialized_end=1536
+  _globals['_ATTRIBUTETRANSLATIONRESPONSE']._serialized_start=1538
+  _globals['_ATTRIBUTETRANSLATIONRESPONSE']._serialized_end=1661
+  _globals['_ATTRIBUTECAPTIONREQUEST']._serialized_start=1664
+  _globals['_ATTRIBUTECAPTIONREQUEST']._serialized_end=1916
+  _globals['_CAPTIONEDIMAGE']._serialized_start=1918
+  _globals['_CAPTIONEDIMAGE']._serialized_end=1983
+  _globals['_ATTRIBUTECAPTIONRESPONSE']._serialized_start=1985
+  _globals['_ATTRIBUTECAPTIONRESPONSE']._serialized_end=2104
+  _globals['_OUTPUTATTRIBUTIONRESULT']._serialized_start=2107
+  _globals['_OUTPUTATTRIBUTIONRESULT']._serialized_end=2235
+  _globals['_OUTPUTATTRIBUTION']._serialized_start=2238
+  _globals['_OUTPUTATTRIBUTION']._serialized_end=2419
+  _globals['_ATTRIBUTIONS']._serialized_start=2422
+  _globals['_ATTRIBUTIONS']._serialized_end=2666
+  _globals['_HEADATTRIBUTION']._serialized_start=2669
+  _globals['_HEADATTRIBUTION']._serialized_end=2812
+  _globals['_HEADWEIGHTS']._serialized_start=2815
+  _globals['_HEADWEIGHTS']._serialized_end=2982
+  _globals['_ATTRIBUTION']._serialized_start=2985
+  _globals['_ATTRIBUTION']._serialized_end=3149
+  _globals['_FAITHFULNESS']._serialized_start=3151
+  _globals['_FAITHFULNESS']._serialized_end=3258
+  _globals['_ATTRIBUTIONSERVICE']._serialized_start=3537
+  _globals['_ATTRIBUTIONSERVICE']._serialized_end=3842
 # @@protoc_insertion_point(module_scope)

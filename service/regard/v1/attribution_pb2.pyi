@@ -56,12 +56,18 @@ class _AttributionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Att
     """The heads that tell which word translates which, as ATTENTION_REDUCTION_ALIGNMENT_HEADS has them; for
     translations by a package that was calibrated.
     """
+    ATTRIBUTION_METHOD_HEAD_KNOCK_OUT: _AttributionMethod.ValueType  # 6
+    """What each head is worth, in the place of a part: by how much the score falls if the head alone is knocked out
+    (Michel, Levy & Neubig 2019, Are sixteen heads really better than one?, section 3.2). It is told only if it
+    is named here, in `heads` of the response, and only by packages that were exported for interventions
+    (regard-export --interventions); others refuse (INVALID_ARGUMENT).
+    """
 
 class AttributionMethod(_AttributionMethod, metaclass=_AttributionMethodEnumTypeWrapper):
     """How it is told what a part of the input is worth. A weight is signed where parts are taken away: below
     0, the answer is likelier without the part.
 
-    The last three read the model's attention: all that they read of it for one input is at most the server's limit
+    LAST_LAYER, ROLLOUT and ALIGNMENT_HEADS read the model's attention: all that they read of it for one input is at most the server's limit
     of bytes (by default 32 MiB), divided by the request's inputs. A method beyond it is refused
     (INVALID_ARGUMENT) with the size and the limit, or, if the request names no methods, left out.
     """
@@ -92,6 +98,12 @@ ATTRIBUTION_METHOD_ALIGNMENT_HEADS: AttributionMethod.ValueType  # 5
 """The heads that tell which word translates which, as ATTENTION_REDUCTION_ALIGNMENT_HEADS has them; for
 translations by a package that was calibrated.
 """
+ATTRIBUTION_METHOD_HEAD_KNOCK_OUT: AttributionMethod.ValueType  # 6
+"""What each head is worth, in the place of a part: by how much the score falls if the head alone is knocked out
+(Michel, Levy & Neubig 2019, Are sixteen heads really better than one?, section 3.2). It is told only if it
+is named here, in `heads` of the response, and only by packages that were exported for interventions
+(regard-export --interventions); others refuse (INVALID_ARGUMENT).
+"""
 Global___AttributionMethod: _TypeAlias = AttributionMethod  # noqa: Y015
 
 @_typing.final
@@ -106,6 +118,7 @@ class AttributionOptions(_message.Message):
     OCCLUSION_STRIDE_FIELD_NUMBER: _builtins.int
     FAITHFULNESS_FIELD_NUMBER: _builtins.int
     OVERLAY_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
     granularity: _attention_pb2.AttentionGranularity.ValueType
     """What a part of a text is: a token or a word. Default: a word. The parts of an image are its patches."""
     occlusion_window: _builtins.int
@@ -125,7 +138,15 @@ class AttributionOptions(_message.Message):
     """Whether each method's weights come drawn over the image as well. Default: no. Texts have none."""
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[Global___AttributionMethod.ValueType]:
-        """The methods, each once. Default, if empty: every one that the model, the input and the limit allow."""
+        """The methods, each once. Default, if empty: every one that the model, the input and the limit allow, but
+        head knock-out.
+        """
+
+    @_builtins.property
+    def heads(self) -> Global___HeadChoice:
+        """Which heads are knocked out. Default, if absent: all. Refused (INVALID_ARGUMENT) where `methods` doesn't name
+        head knock-out.
+        """
 
     def __init__(
         self,
@@ -136,14 +157,55 @@ class AttributionOptions(_message.Message):
         occlusion_stride: _builtins.int = ...,
         faithfulness: _builtins.bool = ...,
         overlay: _builtins.bool = ...,
+        heads: Global___HeadChoice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "granularity", b"granularity", "methods", b"methods", "occlusion_stride", b"occlusion_stride", "occlusion_window", b"occlusion_window", "overlay", b"overlay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "granularity", b"granularity", "heads", b"heads", "methods", b"methods", "occlusion_stride", b"occlusion_stride", "occlusion_window", b"occlusion_window", "overlay", b"overlay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AttributionOptions: _TypeAlias = AttributionOptions  # noqa: Y015
+
+@_typing.final
+class HeadChoice(_message.Message):
+    """All heads of some layers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KINDS_FIELD_NUMBER: _builtins.int
+    STACKS_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_attention_pb2.AttentionKind.ValueType]:
+        """The kinds of attention. Default, if empty: all that the chosen stacks have. A kind that the model lacks is
+        refused (INVALID_ARGUMENT).
+        """
+
+    @_builtins.property
+    def stacks(self) -> _containers.RepeatedScalarFieldContainer[_attention_pb2.AttentionStack.ValueType]:
+        """The stacks. Default, if empty: every stack that has the chosen kinds."""
+
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The layers, counted from 0 within their stack. Default, if empty: all. A layer that none of the chosen
+        stacks has is refused (INVALID_ARGUMENT).
+        """
+
+    def __init__(
+        self,
+        *,
+        kinds: _abc.Iterable[_attention_pb2.AttentionKind.ValueType] | None = ...,
+        stacks: _abc.Iterable[_attention_pb2.AttentionStack.ValueType] | None = ...,
+        layers: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "layers", b"layers", "stacks", b"stacks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadChoice: _TypeAlias = HeadChoice  # noqa: Y015
 
 @_typing.final
 class AttributeClassRequest(_message.Message):
@@ -568,13 +630,14 @@ class Attributions(_message.Message):
     RUNS_FIELD_NUMBER: _builtins.int
     PACKAGE_SHA256_FIELD_NUMBER: _builtins.int
     PRECISION_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
     cover: _builtins.str
     """What covers a part of a text under occlusion, as the vocabulary spells it: its mask token if it has one,
     since such a model was trained to find it where it can't know the word, otherwise its unknown token,
     otherwise the one that it is padded with. Empty for an image, which is covered by its own mean colour.
     """
     runs: _builtins.int
-    """How often the model was run on this input, whole or without some of its parts."""
+    """How often the model was run on this input, whole or without some of its parts, or some heads."""
     package_sha256: _builtins.str
     """SHA-256 of the package's manifest, in hexadecimal: which weights this comes from."""
     precision: _builtins.str
@@ -585,13 +648,17 @@ class Attributions(_message.Message):
 
     @_builtins.property
     def methods(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribution]:
-        """One for each method, in the order of the request, or of the enum."""
+        """One for each method that tells of parts, in the order of the request, or of the enum."""
 
     @_builtins.property
     def random(self) -> Global___Faithfulness:
         """The mean faithfulness of orders drawn at random, which a method must surpass to tell anything. Present if
-        the request asked for faithfulness.
+        the request asked for faithfulness of such methods.
         """
+
+    @_builtins.property
+    def heads(self) -> Global___HeadAttribution:
+        """What head knock-out tells. Present if the request named it."""
 
     def __init__(
         self,
@@ -603,14 +670,101 @@ class Attributions(_message.Message):
         runs: _builtins.int = ...,
         package_sha256: _builtins.str = ...,
         precision: _builtins.str = ...,
+        heads: Global___HeadAttribution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["random", b"random", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "random", b"random", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cover", b"cover", "methods", b"methods", "package_sha256", b"package_sha256", "precision", b"precision", "random", b"random", "runs", b"runs", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cover", b"cover", "heads", b"heads", "methods", b"methods", "package_sha256", b"package_sha256", "precision", b"precision", "random", b"random", "runs", b"runs", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Attributions: _TypeAlias = Attributions  # noqa: Y015
+
+@_typing.final
+class HeadAttribution(_message.Message):
+    """What each head is worth to the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAPS_FIELD_NUMBER: _builtins.int
+    FAITHFULNESS_FIELD_NUMBER: _builtins.int
+    RANDOM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def maps(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeadWeights]:
+        """One for each kind of attention of each stack, in the order of the package."""
+
+    @_builtins.property
+    def faithfulness(self) -> Global___Faithfulness:
+        """Of the order of all heads in all maps, the one of most weight first: what happens to the score while heads are
+        knocked out, the input being whole. Present if the request asked for it.
+        """
+
+    @_builtins.property
+    def random(self) -> Global___Faithfulness:
+        """The mean of the same of orders drawn at random. Present if the request asked for it."""
+
+    def __init__(
+        self,
+        *,
+        maps: _abc.Iterable[Global___HeadWeights] | None = ...,
+        faithfulness: Global___Faithfulness | None = ...,
+        random: Global___Faithfulness | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "random", b"random"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faithfulness", b"faithfulness", "maps", b"maps", "random", b"random"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadAttribution: _TypeAlias = HeadAttribution  # noqa: Y015
+
+@_typing.final
+class HeadWeights(_message.Message):
+    """What each head of one kind of attention in one stack is worth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    STACK_FIELD_NUMBER: _builtins.int
+    LAYERS_FIELD_NUMBER: _builtins.int
+    HEADS_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    TARGET_WEIGHTS_FIELD_NUMBER: _builtins.int
+    kind: _attention_pb2.AttentionKind.ValueType
+    stack: _attention_pb2.AttentionStack.ValueType
+    heads: _builtins.int
+    """How many heads each of them has, counted from 0."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The layers, counted from 0 within their stack, ascending."""
+
+    @_builtins.property
+    def weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """By how much the score falls without the head, [layers, heads] in row-major order; of a whole output, the sum
+        over its words. Below 0, the answer is likelier without the head.
+        """
+
+    @_builtins.property
+    def target_weights(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The same of each word or token of an output, [targets, layers, heads] in row-major order. Empty for a class."""
+
+    def __init__(
+        self,
+        *,
+        kind: _attention_pb2.AttentionKind.ValueType = ...,
+        stack: _attention_pb2.AttentionStack.ValueType = ...,
+        layers: _abc.Iterable[_builtins.int] | None = ...,
+        heads: _builtins.int = ...,
+        weights: _abc.Iterable[_builtins.float] | None = ...,
+        target_weights: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "kind", b"kind", "layers", b"layers", "stack", b"stack", "target_weights", b"target_weights", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeadWeights: _TypeAlias = HeadWeights  # noqa: Y015
 
 @_typing.final
 class Attribution(_message.Message):
@@ -663,7 +817,7 @@ Global___Attribution: _TypeAlias = Attribution  # noqa: Y015
 @_typing.final
 class Faithfulness(_message.Message):
     """How well an order of the parts, the one of most weight first, agrees with what the model does without them.
-    Parts of a text are left out; those of an image are covered by its mean colour.
+    Parts of a text are left out; those of an image are covered by its mean colour; heads are knocked out.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

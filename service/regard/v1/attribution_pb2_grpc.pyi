@@ -27,14 +27,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AttributionServiceStub:
-    """Tells which parts of an input made the model answer as it did: by what happens without them, and by
-    where it attended; and how faithful to the model each such account is.
+    """Tells which parts of an input made the model answer as it did, and which of its heads: by what happens without
+    them, and by where it attended; and how faithful to the model each such account is.
 
     Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
     fails for what no input could escape, such as an unknown model, and if every input ends with one
     and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
 
-    An input is run again for every set of its parts that is taken away. Those runs take their turns with
+    An input is run again for every set of its parts, or of the model's heads, that is taken away. Those runs take their turns with
     everything else that the client asks for, and a request that needs more than the server's limit of
     them for one input is refused (INVALID_ARGUMENT) with their number.
     """
@@ -52,14 +52,14 @@ class AttributionServiceStub:
 
 @_typing.type_check_only
 class AttributionServiceAsyncStub(AttributionServiceStub):
-    """Tells which parts of an input made the model answer as it did: by what happens without them, and by
-    where it attended; and how faithful to the model each such account is.
+    """Tells which parts of an input made the model answer as it did, and which of its heads: by what happens without
+    them, and by where it attended; and how faithful to the model each such account is.
 
     Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
     fails for what no input could escape, such as an unknown model, and if every input ends with one
     and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
 
-    An input is run again for every set of its parts that is taken away. Those runs take their turns with
+    An input is run again for every set of its parts, or of the model's heads, that is taken away. Those runs take their turns with
     everything else that the client asks for, and a request that needs more than the server's limit of
     them for one input is refused (INVALID_ARGUMENT) with their number.
     """
@@ -73,14 +73,14 @@ class AttributionServiceAsyncStub(AttributionServiceStub):
     """Tells which patches of each image made each word of its caption likely."""
 
 class AttributionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells which parts of an input made the model answer as it did: by what happens without them, and by
-    where it attended; and how faithful to the model each such account is.
+    """Tells which parts of an input made the model answer as it did, and which of its heads: by what happens without
+    them, and by where it attended; and how faithful to the model each such account is.
 
     Each input has a result of its own, and one that fails leaves the others alone. A call as a whole
     fails for what no input could escape, such as an unknown model, and if every input ends with one
     and the same code other than INVALID_ARGUMENT, such as RESOURCE_EXHAUSTED: then with that code.
 
-    An input is run again for every set of its parts that is taken away. Those runs take their turns with
+    An input is run again for every set of its parts, or of the model's heads, that is taken away. Those runs take their turns with
     everything else that the client asks for, and a request that needs more than the server's limit of
     them for one input is refused (INVALID_ARGUMENT) with their number.
     """

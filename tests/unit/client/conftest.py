@@ -167,6 +167,10 @@ class _Attribution(attribution_pb2_grpc.AttributionServiceServicer):
                 told.methods.add(method=method, weights=weights, faithfulness=measured if asked.faithfulness else None)
             if asked.faithfulness:
                 told.random.CopyFrom(measured)
+            _knock_out(told, outcomes=0)
+            if told.HasField("heads") and asked.faithfulness:
+                told.heads.faithfulness.CopyFrom(measured)
+                told.heads.random.CopyFrom(measured)
             greeting = classification_pb2.ClassProbability(label=request.label or "greeting", index=4, probability=0.75)
             attribution = attribution_pb2.ClassAttribution(explained=greeting, likeliest=greeting, attributions=told)
             results.append(attribution_pb2.ClassAttributionResult(attribution=attribution))
@@ -190,6 +194,25 @@ class _Attribution(attribution_pb2_grpc.AttributionServiceServicer):
         return attribution_pb2.AttributeCaptionResponse(model=MODEL, results=results)
 
 
+def _knock_out(told: attribution_pb2.Attributions, outcomes: int) -> None:
+    """Tell of heads, not of parts, if that was asked for: the first head of each layer is worth 2, the second -0.05."""
+    methods = [one for one in told.methods if one.method != 6]
+    if len(methods) == len(told.methods):
+        return
+    del told.methods[:]
+    told.methods.extend(methods)
+    weights = np.zeros((max(outcomes, 1), LAYERS, HEADS))
+    weights[0, :, :2] = [2.0, -0.05]
+    told.heads.maps.add(
+        kind=attention_pb2.ATTENTION_KIND_CROSS,
+        stack=attention_pb2.ATTENTION_STACK_DECODER,
+        layers=[0, 3],
+        heads=HEADS,
+        weights=weights.sum(axis=0).ravel(),
+        target_weights=weights.ravel() if outcomes else (),
+    )
+
+
 def _output_attribution(source, output, asked) -> attribution_pb2.OutputAttributionResult:
     """Return that the first part speaks for the first word of an output, and the second against it."""
     target = _axis(2, output, [], ["</s>"])
@@ -204,6 +227,7 @@ def _output_attribution(source, output, asked) -> attribution_pb2.OutputAttribut
             target_weights=weights.ravel(),
             overlay=png(Image.new("RGB", (512, 256), "white")) if overlay else b"",
         )
+    _knock_out(told, outcomes=len(target.segments))
     attribution = attribution_pb2.OutputAttribution(
         text=output,
         tokens=[generation_pb2.GeneratedToken(token_id=7, token="_A", log_probability=-0.5)],

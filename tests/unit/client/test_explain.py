@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from regard.cli import main
-from regard.client import AsyncClient, Client, PatchGrid
+from regard.client import AsyncClient, Client, Head, HeadChoice, PatchGrid
 from regard.vision.overlay import draw_overlays
 from regard.vision.picture import ImageLimits
 
@@ -83,6 +83,34 @@ def test_options_travel(run, server):
     assert (asked.occlusion_window, asked.occlusion_stride, asked.overlay) == (3, 2, False)
 
 
+def test_heads_are_a_table_of_layers_and_heads(run, server):
+    """Each cell has its figure, and what is chosen of the heads reaches the server."""
+    code, out, _ = run(
+        *("translation", "they grow", "-m", "head_knock_out", "--head-kind", "cross"),
+        *("--head-stack", "decoder", "--head-layer", "0", "--head-layer", "3"),
+    )
+    lines = [line.strip() for line in out.splitlines()]
+    assert code == 0
+    table = lines.index("head knock-out: decoder, cross-attention")
+    assert lines[table + 2].split() == ["0", "1", "2"]
+    for line, layer in ((lines[table + 3], "0"), (lines[table + 4], "3")):
+        assert [word.strip("░▒▓█") for word in line.split()] == ["layer", layer, "+2.0", "-0.1", "0"]
+    (sent,) = server.requests
+    chosen = sent.attribution.heads
+    assert (list(chosen.kinds), list(chosen.stacks), list(chosen.layers)) == ([2], [2], [0, 3])
+
+
+def test_the_order_of_heads_has_a_table_of_its_own(run):
+    """Heads of a class are in percentage points, and how faithful they are stands beside chance."""
+    code, out, _ = run("class", "hi not", "-m", "head_knock_out", "-m", "rollout", "--faithfulness")
+    rows = [line.rsplit(maxsplit=4) for line in out.splitlines()]
+    assert code == 0
+    assert "+200.0" in out
+    assert [row[0] for row in rows if row[1:] == ["0.25", "0.75", "0.50", "0.12"]] == [
+        *("rollout", "random order", "head knock-out", "random order")
+    ]
+
+
 def test_json_has_the_fields_of_the_client(run):
     """One object: the class, the parts and what each method says."""
     record = json.loads(run("class", "hi not", "--json")[1])
@@ -134,6 +162,7 @@ def test_an_overlay_that_cannot_be_written_is_refused(run, tmp_path):
         (["class", "hi", "--image", "a.png"], "give a text, or an image"),
         (["class", "hi", "--overlay", "a.png"], "--overlay draws on an image"),
         (["class", "--image", "nowhere.png"], "can't read nowhere.png"),
+        (["class", "hi", "--head-layer", "1"], "are for -m head_knock_out: give that, too"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(run, server, arguments, problem):
@@ -164,6 +193,23 @@ async def test_both_clients_read_the_same(server):
     assert awaited.attributions["leave_one_out"].target_weights is None
     with pytest.raises(KeyError, match="occlusion was not asked for; there are leave_one_out, last_layer"):
         own.attributions["occlusion"]
+
+
+async def test_both_clients_read_heads_alike(server):
+    """They come as an array for each kind and stack, in order of what they are worth, and only if asked for."""
+    chosen = {"methods": ["head_knock_out"], "heads": HeadChoice(kinds=["cross"])}
+    with Client(server.target) as client:
+        own = client.attribute_translation("they grow", **chosen).attributions.heads
+        assert client.attribute_class("hi").attributions.heads is None
+    async with AsyncClient(server.target) as client:
+        awaited = (await client.attribute_class("hi", **chosen)).attributions.heads
+    np.testing.assert_array_equal(own["decoder", "cross"].weights, [[2, -0.05, 0]] * 2)
+    assert own.maps[0].target_weights.shape == (3, 2, 3) and own.maps[0].layers == (0, 3)
+    assert awaited.maps[0].target_weights is None and awaited.faithfulness is awaited.random is None
+    assert own.ranked()[:2] == [(Head("decoder", "cross", layer, 0), 2.0) for layer in (0, 3)]
+    assert own.ranked()[-1] == (Head("decoder", "cross", 3, 1), -0.05)
+    with pytest.raises(KeyError, match="no heads of encoder self were knocked out; there are decoder cross"):
+        own["encoder", "self"]
 
 
 async def test_both_clients_read_outputs_alike(server):

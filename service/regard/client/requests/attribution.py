@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from regard.client.generation import GenerationOptions, generation_message
+from regard.client.requests.attention import Kind, Stack
 from regard.client.requests.classification import classification_input
 from regard.client.requests.inputs import Pair, read_image, read_pair, read_text
-from regard.client.requests.values import Priority, enum_value, priority_message, read_count
+from regard.client.requests.values import Priority, enum_value, priority_message, read_count, read_indices
 from regard.v1 import attention_pb2, attribution_pb2
 
-Method = Literal["leave_one_out", "occlusion", "last_layer", "rollout", "alignment_heads"]
+Method = Literal["leave_one_out", "occlusion", "last_layer", "rollout", "alignment_heads", "head_knock_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadChoice:
+    """Which heads head_knock_out takes away: all of some layers.
+
+    Empty means: all `kinds` that the stacks have, every one of the `stacks` that has them, and all `layers`, counted
+    from 0.
+    """
+
+    kinds: Sequence[Kind] = ()
+    stacks: Sequence[Stack] = ()
+    layers: Sequence[int] = ()
 
 
 class AttributionOptions(TypedDict, total=False):
@@ -23,7 +38,10 @@ class AttributionOptions(TypedDict, total=False):
     version: str
     """The model's version. Default: the highest."""
     methods: Sequence[Method]
-    """How to tell what a part is worth. Default: every way that the model and the input allow."""
+    """How to tell what a part is worth. Default: every way that the model and the input allow, but head_knock_out.
+
+    That tells what each head is worth, of a model that takes interventions.
+    """
     granularity: Literal["token", "word"]
     """Whether the parts of a text are its words or its tokens. Default: words."""
     occlusion_window: int
@@ -34,6 +52,8 @@ class AttributionOptions(TypedDict, total=False):
     """Whether to measure how faithful each method is, and random orders beside. Default: no."""
     overlay: bool
     """Whether each method's weights come drawn over the image as well. Default: no. Texts have none."""
+    heads: HeadChoice
+    """Which heads head_knock_out takes away, each in turn. Default: all."""
     priority: Priority
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
 
@@ -134,4 +154,14 @@ def _attribution_message(options: AttributionOptions) -> attribution_pb2.Attribu
         occlusion_stride=read_count(options.get("occlusion_stride"), "occlusion_stride"),
         faithfulness=options.get("faithfulness", False),
         overlay=options.get("overlay", False),
+        heads=_head_choice(options["heads"]) if "heads" in options else None,
+    )
+
+
+def _head_choice(choice: HeadChoice) -> attribution_pb2.HeadChoice:
+    kind, stack = attention_pb2.AttentionKind.Value, attention_pb2.AttentionStack.Value
+    return attribution_pb2.HeadChoice(
+        kinds=[enum_value(kind, "ATTENTION_KIND_", one, "heads.kinds") for one in choice.kinds],
+        stacks=[enum_value(stack, "ATTENTION_STACK_", one, "heads.stacks") for one in choice.stacks],
+        layers=read_indices(choice.layers, "heads.layers"),
     )

@@ -10,6 +10,8 @@ from regard.answers import (
     ClassAttribution,
     ClassProbability,
     Faithfulness,
+    HeadAttribution,
+    HeadWeights,
     ModelVersion,
     OutputAttribution,
 )
@@ -18,7 +20,7 @@ from regard.client.results.attention import read_grid, read_segment
 from regard.client.results.generation import read_tokens
 from regard.client.results.names import read_name
 from regard.client.results.outcome import read_failure, read_model_version
-from regard.v1 import attribution_pb2, classification_pb2
+from regard.v1 import attention_pb2, attribution_pb2, classification_pb2
 
 
 def read_class_attributions(
@@ -82,6 +84,26 @@ def _read_attributions(sent: attribution_pb2.Attributions) -> Attributions:
         runs=sent.runs,
         package_sha256=sent.package_sha256,
         precision=sent.precision,
+        heads=_read_heads(sent.heads) if sent.HasField("heads") else None,
+    )
+
+
+def _read_heads(sent: attribution_pb2.HeadAttribution) -> HeadAttribution:
+    return HeadAttribution(
+        maps=tuple(map(_read_head_weights, sent.maps)),
+        faithfulness=_read_faithfulness(sent.faithfulness) if sent.HasField("faithfulness") else None,
+        random=_read_faithfulness(sent.random) if sent.HasField("random") else None,
+    )
+
+
+def _read_head_weights(sent: attribution_pb2.HeadWeights) -> HeadWeights:
+    shape = (len(sent.layers), sent.heads)
+    return HeadWeights(
+        kind=read_name(attention_pb2.AttentionKind.Name, sent.kind, "ATTENTION_KIND_"),
+        stack=read_name(attention_pb2.AttentionStack.Name, sent.stack, "ATTENTION_STACK_"),
+        layers=tuple(sent.layers),
+        weights=np.array(sent.weights, np.float64).reshape(shape),
+        target_weights=np.array(sent.target_weights).reshape(-1, *shape) if sent.target_weights else None,
     )
 
 
