@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.catalog import load_catalog
-from regard.config import EngineSettings, ServerSettings
+from regard.config import ServerSettings
 from regard.manifest import Package
 from regard.metrics import Metrics
 from regard.rpc.server import Server
@@ -21,7 +21,7 @@ from regard.worker import Worker
 async def serving(models: Path, **chosen: Any) -> AsyncIterator[str]:
     """Run a server of the packages in `models`, with settings that are chosen; its address is the target."""
     metrics = Metrics()
-    settings = ServerSettings(grpc_port=0, http_port=0, engine=EngineSettings(), **chosen)
+    settings = ServerSettings(grpc_port=0, http_port=0, **chosen)
 
     def worker_of(package: Package) -> Worker:
         return Worker(package, settings.engine, metrics.observer(package.manifest.name, package.manifest.version))

@@ -12,12 +12,13 @@ import torch
 from load_tests.gpu.course import Course
 from load_tests.gpu.inputs import eager, real_sources, tensors_of
 from load_tests.peers.results import Figure
+from regard.engine.instances import GRAPHS
 from regard.engine.observer import SilentObserver
 from regard.engine.providers import ATTENTION_OPERATORS, ONNX_NAMES
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation, Request
 from regard.engine.search.options import GenerationOptions
 from regard.manifest import Package, Task
-from regard.worker import GRAPHS, Worker, open_session
+from regard.worker import Worker, open_session
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 AGREEMENT = 0.99

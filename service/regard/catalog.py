@@ -40,6 +40,10 @@ class ModelWorker(Protocol):
     def provider(self) -> str:
         """The execution provider that it really runs on; empty before it is started."""
 
+    @property
+    def instances(self) -> int:
+        """How many instances run it side by side; 0 before it is started."""
+
     def start(self) -> None:
         """Load the model and start its threads; blocks."""
 

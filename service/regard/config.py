@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -22,6 +30,7 @@ from pydantic_settings import (
 from regard.errors import ConfigurationError
 
 MIB = 1 << 20
+MOST_INSTANCES = 64
 PortNumber = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -36,10 +45,12 @@ class EngineSettings(BaseModel):
     """Which of the GPUs to use; a server uses one."""
     device_memory_bytes: int = Field(default=0, ge=0)
     """Bytes of the GPU's memory that each graph may take; 0 is no limit."""
-    instances: int = Field(default=1, ge=1, le=64)
-    """Threads that run the model side by side; they share its weights."""
+    instances: Annotated[int, Field(ge=1, le=MOST_INSTANCES)] | Literal["auto"] = 1
+    """Threads that run the model side by side; they share its weights. `auto` tries how many serve most at
+    full load when the model is loaded, which takes some seconds; a GPU has one."""
     intra_op_threads: int = Field(default=0, ge=0, le=256)
-    """Threads within one run; 0 divides the machine's cores among the instances."""
+    """Threads within one run; 0 divides the machine's cores among the instances. Where instances are `auto`,
+    the threads that are divided; 0 is as many as the machine has cores."""
     max_queue: int = Field(default=512, ge=1)
     """Requests that may wait for a place; one more is refused."""
     max_queue_s: float = Field(default=60.0, gt=0)
@@ -52,6 +63,14 @@ class EngineSettings(BaseModel):
     """Padded tokens of one encoder or classifier run."""
     max_encode_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the time that encoding new requests may take while rows are decoding."""
+
+    @field_validator("instances", mode="wrap")
+    @classmethod
+    def _number_or_auto(cls, value: object, check: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return check(value)
+        except ValidationError as error:
+            raise ValueError(f"give auto, or a number from 1 to {MOST_INSTANCES}") from error
 
 
 class ServerSettings(BaseSettings):

@@ -24,6 +24,8 @@
 | `regard_run_rows` | histogram | model, version, graph | rows of one run of a graph: its batch size |
 | `regard_run_padded_tokens_total` | counter | model, version, graph | tokens computed, padding included |
 | `regard_run_seconds` | histogram | model, version, graph | the time of one run of a graph |
+| `regard_model_instances` | gauge | model, version | instances that run the model side by side |
+| `regard_model_threads` | gauge | model, version | threads within one run of an instance |
 | `regard_model_ready` | gauge | model, version | 1 while the model takes requests |
 
 Those that end in `_ratio` are from 0 to 1, of the best sequence of each input of the requests that the
@@ -130,6 +132,8 @@ class Metrics:
         self.run_rows = histogram("run_rows", "Rows of one run of a graph.", _BY_GRAPH, _ROW_BUCKETS)
         self.run_padded_tokens = counter("run_padded_tokens", "Tokens computed, padding included.", _BY_GRAPH)
         self.run_seconds = histogram("run_seconds", "The time of one run of a graph.", _BY_GRAPH, _PHASE_BUCKETS_S)
+        self.model_instances = gauge("model_instances", "Instances that run the model side by side.", _BY_MODEL)
+        self.model_threads = gauge("model_threads", "Threads within one run of an instance.", _BY_MODEL)
         self.model_ready = gauge("model_ready", "1 while the model takes requests.", _BY_MODEL)
 
     def observer(self, model: str, version: str) -> ModelObserver:
@@ -187,6 +191,11 @@ class ModelObserver:
         self._queue_depth = metrics.queue_depth.labels(model, version)
         self._running_rows = metrics.running_rows.labels(model, version)
         self._runs: dict[str, _Runs] = {}
+
+    def loaded(self, instances: int, threads: int) -> None:
+        """Record how many instances run the model, and the threads within a run of each."""
+        self._metrics.model_instances.labels(*self._model).set(instances)
+        self._metrics.model_threads.labels(*self._model).set(threads)
 
     def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
         """Record one run of a graph over `rows` rows and `tokens` padded tokens."""

@@ -12,52 +12,28 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Protocol
 
 import structlog
 
 from regard.config import EngineSettings
-from regard.engine.classifier import Classifier
-from regard.engine.generator import Generator
+from regard.engine.calibration import Contender, calibrate
+from regard.engine.full_load import FullLoad
+from regard.engine.instances import Engine, Sessions, engine_of, graphs_of
 from regard.engine.interventions import concerns
 from regard.engine.observer import Observer
-from regard.engine.providers import Choice, choose, device_of
+from regard.engine.providers import ONNX_NAMES, Choice, choose, device_of
 from regard.engine.request import Classification, Event, GenerateRequest, Generation, Request, TokenEvent
 from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import OnFirstUse, OnnxSession, Session, TapsOnDemand, why_not
+from regard.engine.splits import Split, available_cores, settings_of, splits_of
 from regard.engine.ticket import Ticket
-from regard.errors import EngineError, PackageError, RegardError, RequestCancelledError, UnavailableError
-from regard.manifest import Package, Task
+from regard.errors import EngineError, RegardError, RequestCancelledError, UnavailableError
+from regard.manifest import Manifest, Package
 
 log = structlog.get_logger(__name__)
 
-GRAPHS = {
-    Task.TRANSLATION: {"encoder", "step"},
-    Task.CAPTIONING: {"encoder", "step"},
-    Task.COMPLETION: {"prefill", "step"},
-    Task.TRANSCRIPTION: {"encoder", "step"},
-    Task.CLASSIFICATION: {"classifier"},
-    Task.TOKEN_CLASSIFICATION: {"classifier"},
-    Task.QUESTION_ANSWERING: {"classifier"},
-    Task.SIMILARITY: {"text_encoder", "image_encoder"},
-}
-"""The graphs that an engine of each task runs; where a prefill is, it takes the encoder's place."""
-
 SessionFactory = Callable[[Package, str, EngineSettings], Session]
-
-
-class Engine(Protocol):
-    """What a thread drives: `step()` again and again, while there is work."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether a step has work even if nothing waits."""
-
-    def step(self) -> None:
-        """Do the next piece of work."""
-
-    def fail_all(self, error: RegardError) -> None:
-        """End everything that is under way with `error`."""
+ContenderFactory = Callable[[Manifest, Sessions, Split, EngineSettings, Clock], Contender]
 
 
 def open_session(package: Package, graph: str, settings: EngineSettings) -> OnnxSession | TapsOnDemand:
@@ -82,7 +58,14 @@ def _load(package: Package, graph: str, settings: EngineSettings, choice: Choice
     session = OnnxSession(package.path(spec.file), settings, choice.provider, device, spec)
     label = f"{package.manifest.name}/{package.manifest.version}"
     nodes = {provider: len(operators) for provider, operators in session.operators.items()}
-    log.info("graph loaded", model=label, graph=graph, provider=session.provider, nodes=nodes)
+    log.info(
+        "graph loaded",
+        model=label,
+        graph=graph,
+        provider=session.provider,
+        nodes=nodes,
+        intra_op_threads=settings.intra_op_threads,
+    )
     return session
 
 
@@ -96,12 +79,14 @@ class Worker:
         observer: Observer,
         *,
         open_session: SessionFactory = open_session,
+        contender: ContenderFactory = FullLoad,
         clock: Clock = time.monotonic,
     ) -> None:
         self.package = package
         self._settings = settings
         self._observer = observer
         self._open_session = open_session
+        self._contender = contender
         self._clock = clock
         self._scheduler = Scheduler(settings)
         self.engines: list[Engine] = []
@@ -134,6 +119,11 @@ class Worker:
     def provider(self) -> str:
         """The execution provider that the model really runs on; empty before `start`."""
         return self._provider
+
+    @property
+    def instances(self) -> int:
+        """How many instances run the model; 0 before `start`."""
+        return len(self.engines)
 
     def start(self) -> None:
         """Load the sessions and start the threads. Blocks; raises `PackageError` if a graph won't load."""
@@ -217,22 +207,52 @@ class Worker:
             ticket.finish(UnavailableError("the server is shutting down; try again elsewhere"))
 
     def _build(self) -> list[Engine]:
-        manifest, settings = self.package.manifest, self._settings
-        graphs = {manifest.reader if graph == "encoder" else graph for graph in GRAPHS[manifest.task]}
-        missing = graphs - manifest.graphs.keys()
-        if missing:
-            label = f"{manifest.name}/{manifest.version}"
-            raise PackageError(f"package {label}: its manifest has no graph {min(missing)!r}; export it again")
-        sessions = {graph: self._open_session(self.package, graph, settings) for graph in graphs}
-        self._provider = next(iter(sessions.values())).provider
-        for graph in graphs:
+        split, sessions = self._load()
+        manifest, settings = self.package.manifest, settings_of(split, self._settings)
+        for graph in sessions:
             if (twin := manifest.graphs[graph].intervened_graph) is not None:
                 self._intervened[graph] = OnFirstUse(partial(self._open_session, self.package, twin, settings))
-        shared = (self._scheduler, settings, self._clock, self._observer)
-        if "step" in sessions:
-            encoder, step = sessions[manifest.reader], sessions["step"]
-            return [Generator(manifest, encoder, step, *shared, self._intervened) for _ in range(settings.instances)]
-        return [Classifier(manifest, sessions, *shared, self._intervened) for _ in range(settings.instances)]
+        self._scheduler = Scheduler(settings, split.instances)
+        self._observer.loaded(split.instances, split.threads)
+        shared = (self._scheduler, settings, self._clock, self._observer, self._intervened)
+        return [engine_of(manifest, sessions, *shared) for _ in range(split.instances)]
+
+    def _load(self) -> tuple[Split, Sessions]:
+        """Load the graphs for the split that is set; if it is to be found, for the one that serves most."""
+        settings = self._settings
+        if settings.instances != "auto":
+            threads = settings.intra_op_threads or max(1, available_cores() // settings.instances)
+            split = Split(settings.instances, threads)
+            return split, self._open(split)
+        started = self._clock()
+        calibration = calibrate(self._candidates(), self._contend, self._clock)
+        split = calibration.winner.split
+        log.info(
+            "instances chosen",
+            model=f"{self.package.manifest.name}/{self.package.manifest.version}",
+            instances=split.instances,
+            intra_op_threads=split.threads,
+            measured=calibration.told(self.package.manifest.task) or f"nothing, on {self._provider}",
+            seconds=round(self._clock() - started, 1),
+        )
+        return split, calibration.winner.sessions
+
+    def _candidates(self) -> Iterator[Split]:
+        """Yield the splits that are worth a try: on a GPU, which is known once the first is loaded, only that."""
+        alone, *others = splits_of(self._settings.intra_op_threads or available_cores())
+        yield alone
+        if self._provider == ONNX_NAMES["cpu"]:
+            yield from others
+
+    def _contend(self, split: Split) -> Contender:
+        settings = settings_of(split, self._settings)
+        return self._contender(self.package.manifest, self._open(split), split, settings, self._clock)
+
+    def _open(self, split: Split) -> Sessions:
+        manifest, settings = self.package.manifest, settings_of(split, self._settings)
+        sessions = {graph: self._open_session(self.package, graph, settings) for graph in graphs_of(manifest)}
+        self._provider = next(iter(sessions.values())).provider
+        return sessions
 
     async def _load_twins(self, request: Request) -> None:
         """Have the graphs that a request intervenes in at hand, so that no engine has to wait for them.

@@ -209,6 +209,7 @@ def test_models_must_come_from_one_place(chart: Chart, given: str) -> None:
         ("settings.max_inputs=many", "/settings/max_inputs"),
         ("settings.engine.max_rows=0", "/settings/engine/max_rows"),
         ("settings.engine.max_encode_share=1", "/settings/engine/max_encode_share"),
+        ("settings.engine.instances=many", "/settings/engine/instances"),
         ("settings.engine.provider=abacus", "/settings/engine/provider"),
         ("settings.log_level=loud", "/settings/log_level"),
         ("settings.max_row=3", "max_row"),

@@ -43,6 +43,7 @@ class ScriptedWorker:
     def __init__(self, package: Package, observer: ModelObserver) -> None:
         self.package = package
         self.provider = "ScriptedExecutionProvider"
+        self.instances = 1
         self.observer = observer
         self.ready = False
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -61,6 +62,7 @@ class ScriptedWorker:
 
     def start(self) -> None:
         """Be ready at once."""
+        self.observer.loaded(self.instances, 1)
         self.ready = True
 
     def stop(self) -> None:

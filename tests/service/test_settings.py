@@ -29,6 +29,14 @@ def test_flags_outweigh_the_environment_which_outweighs_the_file(
     assert settings.engine.max_batch_tokens == EngineSettings().max_batch_tokens
 
 
+@pytest.mark.parametrize(("given", "means"), [("auto", "auto"), ("3", 3)])
+def test_instances_are_a_number_or_auto(given: str, means: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a flag and in the environment, where everything is a text."""
+    assert load_settings({"engine": {"instances": given}}).engine.instances == means
+    monkeypatch.setenv("REGARD_ENGINE__INSTANCES", given)
+    assert load_settings({}).engine.instances == means
+
+
 def test_directories_stand_side_by_side_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in PATH."""
     monkeypatch.setenv("REGARD_MODELS", "/a:/b")
@@ -42,6 +50,8 @@ def test_directories_stand_side_by_side_in_the_environment(monkeypatch: pytest.M
         ({"grpc_port": 70_000}, "setting grpc_port: .*65535"),
         ({"grpc_port": 8080}, "both 8080"),
         ({"engine": {"max_rows": 0}}, "setting engine.max_rows: .*greater than or equal to 1"),
+        ({"engine": {"instances": "many"}}, "setting engine.instances: give auto, or a number from 1 to 64"),
+        ({"engine": {"instances": 0}}, "setting engine.instances: give auto, or a number from 1 to 64"),
         ({"engine": {"provider": "abacus"}}, "setting engine.provider: .*'auto'"),
         ({"attention_health_share": 1.5}, "setting attention_health_share: .*less than or equal to 1"),
         ({"attention_health_share": float("nan")}, "setting attention_health_share"),

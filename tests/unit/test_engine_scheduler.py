@@ -28,9 +28,9 @@ def generation(length: int, **options: Any) -> Ticket:
     return Ticket(GenerateRequest(Tokens(np.zeros(length, np.int64)), searched), lambda _: None, 0.0)
 
 
-def scheduler_of(*tickets: Ticket, **settings: Any) -> Scheduler:
+def scheduler_of(*tickets: Ticket, instances: int = 1, **settings: Any) -> Scheduler:
     """Return a scheduler with requests waiting."""
-    scheduler = Scheduler(EngineSettings(**settings))
+    scheduler = Scheduler(EngineSettings(**settings), instances)
     for one in tickets:
         assert scheduler.submit(one) == []
     return scheduler

@@ -152,7 +152,7 @@ class OrderedScheduler(Scheduler):
     def take(self, *, free: int, held: int, max_tokens: int) -> list[Ticket]:
         """Take a batch."""
         places = [(priority, *place) for priority, queue in self._queues.items() for place in queue._order]
-        share = -(-(self.waiting + self.running) // self._settings.instances)
+        share = -(-(self.waiting + self.running) // self._instances)
         batch = super().take(free=free, held=held, max_tokens=max_tokens)
         if places and share > held:
             first = min(places)[-1]
@@ -217,14 +217,13 @@ class EngineMachine(RuleBasedStateMachine):
         self.settings = EngineSettings(
             max_rows=rows,
             max_queue=queue,
-            instances=instances,
             max_batch_tokens=batch_tokens,
             max_queue_s=queue_s,
             max_encode_share=encode_share,
             priority_ageing_s=1.0,
         )
         self.clock = FakeClock()
-        self.scheduler = OrderedScheduler(self.settings)
+        self.scheduler = OrderedScheduler(self.settings, instances)
         self.graphs = Graphs(self.clock)
         shared = (self.graphs.encoder, self.graphs.step, self.scheduler, self.settings, self.clock, SilentObserver())
         self.engines = [Generator(echo_package().manifest, *shared) for _ in range(instances)]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Event as ThreadEvent
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from regard.config import EngineSettings
+from regard.engine.calibration import Contender
+from regard.engine.instances import Sessions
 from regard.engine.interventions import knocked_out
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation, TokenEvent
 from regard.engine.search.options import GenerationOptions
 from regard.engine.session import Session
 from regard.engine.source import Tokens, Unread
+from regard.engine.splits import Split
 from regard.errors import EngineError, PackageError, QueueFullError, UnavailableError
-from regard.manifest import Package
+from regard.manifest import Manifest, Package
 from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step
 from regard.worker import Worker
 
@@ -218,6 +223,92 @@ async def test_one_thread_loads_a_graph_whoever_waits_for_it() -> None:
     finally:
         load.set()
         worker.stop()
+
+
+class Chosen:
+    """A worker that is to choose its instances, of two splits of known figures, and what it loaded for that."""
+
+    def __init__(self, provider: str, figures: dict[Split, float]) -> None:
+        self.figures = figures
+        self.opened: list[tuple[str, int | str, int]] = []
+        self.lost: list[weakref.ref[FakeSession]] = []
+        self.told: dict[str, int] = {}
+
+        def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
+            session = echo_encoder() if graph == "encoder" else echo_step()
+            session.provider = provider
+            self.opened.append((graph, settings.instances, settings.intra_op_threads))
+            self.lost.append(weakref.ref(session))
+            return session
+
+        def contender(_: Manifest, sessions: Sessions, split: Split, *__: object) -> Contender:
+            return Known(split, sessions, figures[split])
+
+        settings = EngineSettings(instances="auto", intra_op_threads=2)
+        self.worker = Worker(echo_package(), settings, self, open_session=open_session, contender=contender)
+
+    def loaded(self, instances: int, threads: int) -> None:
+        """Note what the worker tells its observer."""
+        self.told = {"instances": instances, "threads": threads}
+
+    def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
+        """Note nothing."""
+
+    def queue(self, waiting: int, running: int) -> None:
+        """Note nothing."""
+
+
+@dataclass
+class Known:
+    """A split whose figure is known."""
+
+    split: Split
+    sessions: Sessions
+    figure: float
+
+    def serve(self) -> float:
+        """Return it."""
+        return self.figure
+
+
+@pytest.mark.parametrize(
+    ("figures", "split"),
+    [
+        ({Split(1, 2): 812.0, Split(2, 1): 1020.0}, Split(2, 1)),
+        ({Split(1, 2): 1020.0, Split(2, 1): 812.0}, Split(1, 2)),
+    ],
+    ids=["two of one thread", "one of two threads"],
+)
+async def test_a_worker_takes_the_split_that_serves_most(figures: dict[Split, float], split: Split) -> None:
+    """It serves with so many instances, lets the other split's sessions go, and tells both figures."""
+    chosen = Chosen("CPUExecutionProvider", figures)
+    with capture_logs() as logs:
+        chosen.worker.start()
+    try:
+        result = await chosen.worker.run(request(5, 6))
+        assert isinstance(result, Generation) and result.best.token_ids == [5, 6, END]
+        assert chosen.worker.instances == split.instances
+        assert chosen.told == {"instances": split.instances, "threads": split.threads}
+        assert sorted(chosen.opened) == [(graph, *split) for graph in ("encoder", "step") for split in figures]
+        kept = [opened[1:] for opened, session in zip(chosen.opened, chosen.lost, strict=True) if session()]
+        assert kept == [split, split]
+        (line,) = [entry for entry in logs if entry["event"] == "instances chosen"]
+        assert (line["model"], line["instances"], line["intra_op_threads"]) == ("echo/1", *split)
+        assert line["measured"] == ", ".join(f"{one} {figure:,.0f} tokens/s" for one, figure in figures.items())
+    finally:
+        chosen.worker.stop()
+
+
+def test_a_gpu_has_one_instance() -> None:
+    """Nothing else is loaded, nothing is measured, and the log says so."""
+    chosen = Chosen("CUDAExecutionProvider", {Split(1, 2): 0.0})
+    with capture_logs() as logs:
+        chosen.worker.start()
+    chosen.worker.stop()
+    assert chosen.worker.instances == 1
+    assert len(chosen.opened) == 2
+    (line,) = [entry for entry in logs if entry["event"] == "instances chosen"]
+    assert (line["instances"], line["measured"]) == (1, "nothing, on CUDAExecutionProvider")
 
 
 def test_a_package_without_its_graphs_is_refused_by_name() -> None:

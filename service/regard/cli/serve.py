@@ -59,7 +59,7 @@ def serve(
     provider: Annotated[str | None, _option("engine.provider", "--provider")] = None,
     device_id: Annotated[int | None, _option("engine.device_id", "--device-id")] = None,
     device_memory_bytes: Annotated[int | None, _option("engine.device_memory_bytes", "--device-memory-bytes")] = None,
-    instances: Annotated[int | None, _option("engine.instances", "--instances")] = None,
+    instances: Annotated[str | None, _option("engine.instances", "--instances")] = None,
     intra_op_threads: Annotated[int | None, _option("engine.intra_op_threads", "--intra-op-threads")] = None,
     max_queue: Annotated[int | None, _option("engine.max_queue", "--max-queue")] = None,
     max_queue_s: Annotated[float | None, _option("engine.max_queue_s", "--max-queue-work")] = None,

@@ -37,8 +37,9 @@ LEAST_RETRY_S, MOST_RETRY_S = 0.1, 60.0
 class Scheduler:
     """The queue of one model, shared by its instances. Safe to use from any thread."""
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(self, settings: EngineSettings, instances: int = 1) -> None:
         self._settings = settings
+        self._instances = instances
         self._queues = {priority: FairQueue() for priority in sorted(Priority)}  # the most urgent first
         self._waiting: dict[Ticket, FairQueue] = {}
         self._deadlines: list[tuple[float, int, Ticket]] = []
@@ -131,7 +132,7 @@ class Scheduler:
         request whose turn it is takes more rows than are free, nothing passes it.
         """
         with self._lock:
-            share = -(-(len(self._waiting) + self._running) // self._settings.instances)
+            share = -(-(len(self._waiting) + self._running) // self._instances)
             if not self._waiting or free < 1 or share <= held:
                 return []
             limit = min(share - held, free)
@@ -217,7 +218,7 @@ class Scheduler:
         Rows that are free take their share of what is served before it at once. The rest waits for
         others to end, and as long as there is work, as much ends as begins.
         """
-        free = self._settings.max_rows * self._settings.instances - self._running_rows
+        free = self._settings.max_rows * self._instances - self._running_rows
         rows = sum(queue.rows for queue in self._queues.values())
         if rows + ticket.width <= free:
             return 0.0
@@ -225,7 +226,7 @@ class Scheduler:
         urgent_s = sum(queue.work_s for level, queue in self._queues.items() if level < priority)
         before_s = urgent_s + self._queues[priority].work_before(client)
         begun_s = self._work_s * max(free, 0) / rows if rows else 0.0
-        return max(before_s - begun_s, 0.0) / self._settings.instances
+        return max(before_s - begun_s, 0.0) / self._instances
 
     @property
     def _work_s(self) -> float:
@@ -238,11 +239,11 @@ class Scheduler:
         """
         spare_s = math.inf
         if self._forecast.measured(ticket.request):
-            spare_s = self._settings.max_queue_s * self._settings.instances - work_s - ticket.work_s
+            spare_s = self._settings.max_queue_s * self._instances - work_s - ticket.work_s
         later = self._later_than(ticket)
         leaving: Ended = []
         while (problem := self._full(waiting - len(leaving), spare_s)) is not None:
-            error = _refusal(problem, work_s / self._settings.instances / 2)
+            error = _refusal(problem, work_s / self._instances / 2)
             last = next(later, None)
             if last is None:
                 raise error

@@ -29,6 +29,7 @@ from regard.engine import moves, providers
 from regard.engine.device import DeviceMemory
 from regard.engine.libraries import missing_libraries
 from regard.engine.memory import Array, Device, DeviceTensor, HostMemory, Memory, Tensor
+from regard.engine.splits import available_cores
 from regard.errors import ConfigurationError, EngineError, PackageError
 from regard.manifest import GraphSpec, Provider
 
@@ -308,7 +309,7 @@ def why_not(provider: Provider, settings: EngineSettings) -> str | None:
 
 def _options(settings: EngineSettings, provider: Provider) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = settings.intra_op_threads or max(1, _cores() // settings.instances)
+    options.intra_op_num_threads = settings.intra_op_threads or available_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     # Threads of the pool may spin within a run, but between runs the cores belong to others.
@@ -343,7 +344,3 @@ def _address(array: Array) -> int:
     if not array.flags.c_contiguous:
         raise ValueError("only a contiguous array can be bound")
     return int(array.__array_interface__["data"][0])
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

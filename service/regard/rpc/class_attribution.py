@@ -54,7 +54,8 @@ class ClassAttributions:
                     field="label",
                 )
             explained = spec.labels.index(request.label)
-        explainer = explainer_of(wish_of(request.attribution, order.model.manifest), self._resources, inputs)
+        wish = wish_of(request.attribution, order.model.manifest)
+        explainer = explainer_of(wish, self._resources, order.model.worker, inputs)
         return ClassOrder(order.model, order.call, order.truncate, None, spec, explained, explainer)
 
     async def run(

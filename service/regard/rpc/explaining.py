@@ -26,6 +26,7 @@ from regard.attention.knock_out import Heads
 from regard.attention.occlusion import Region, credit, squares, windows
 from regard.attention.parts import Erasure, Manner, Parts
 from regard.attention.selection import Granularity
+from regard.catalog import ModelWorker
 from regard.engine.interventions import NO_INTERVENTIONS, Interventions, LayerIntervention
 from regard.engine.source import Source
 from regard.errors import InvalidInputError
@@ -233,10 +234,10 @@ def default_window(image: ImageSpec | None) -> int:
     return max(round(min(image.patch_rows, image.patch_columns) / SQUARES_A_SIDE), 1) if image else TEXT_WINDOW
 
 
-def explainer_of(wish: Wish, resources: Resources, inputs: int) -> Explainer:
+def explainer_of(wish: Wish, resources: Resources, worker: ModelWorker, inputs: int) -> Explainer:
     """Return what explains a request's inputs: with places enough to fill every instance, and never the queue."""
     settings, engine = resources.settings, resources.settings.engine
-    places = asyncio.Semaphore(min(RUNS_AHEAD * engine.instances * engine.max_rows, engine.max_queue))
+    places = asyncio.Semaphore(min(RUNS_AHEAD * worker.instances * engine.max_rows, engine.max_queue))
     return Explainer(wish, resources, settings.max_attention_bytes // inputs, places)
 
 
