@@ -99,7 +99,7 @@ def test_inspect_prints_the_card(exported: Path) -> None:
         "text of at most 144 tokens",
         "3: LABEL_0, LABEL_1, LABEL_2",
         "encoder self: 2 layers of 4 heads",
-        "MultiHeadAttention 2 2",
+        "Attention 2 2",
         "classifier.onnx.data",
         load_package(exported).sha256,
     ):

@@ -26,5 +26,6 @@ def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
 
 RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     **cpu.RULES,
+    "Attention": cpu.multi_head_attention,
     "CachedAttention": cached_attention,
 }

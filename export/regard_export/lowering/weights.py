@@ -57,7 +57,7 @@ def weights_of_asking(tape: Tape, scores: Scores, rows: ir.Value, reduction: str
         return [reduce_heads(tape, scores.of_all(tape), reduction)]
 
     def nothing(tape: Tape) -> Sequence[ir.Value]:
-        return [constant(tape, np.zeros((0, 1 if reduction else scores.heads, 0, 0), np.float32))]
+        return [no_weights(tape, scores.heads, reduction)]
 
     asked = tape.op("Greater", [tape.op("Size", [rows]), constant(tape, np.int64(0))])
     return choose(tape, asked, (some, nothing), (f"{name}weights", f"{name}nothing"))[0]
@@ -69,7 +69,6 @@ class Scores:
 
     query: ir.Value
     key: ir.Value
-    """[R, H, T, D], or [R, T, W] where its heads are not split yet."""
     length: ir.Value | None
     bias: ir.Value | None
     heads: int
@@ -94,14 +93,14 @@ class Scores:
         queries, keys = (
             tape.op("Gather", [value, of], {"axis": 0}) for value, of in ((self.query, rows), (self.key, requests))
         )
-        return self._weights(tape, self._queries(tape, queries), self.key_heads(tape, keys), length, bias)
+        return self._weights(tape, self._queries(tape, queries), keys, length, bias)
 
     def of_all(self, tape: Tape) -> ir.Value:
         """Return the weights [N, H, Q, T] of all rows; with hypotheses there may be no bias."""
         if not self.of_hypotheses:
-            queries, keys = self._queries(tape, self.query), self.key_heads(tape, self.key)
+            queries, keys = self._queries(tape, self.query), self.key
             return self._weights(tape, queries, keys, self.length, self.bias)
-        return of_each_hypothesis(tape, self.of_requests(tape), self.heads)
+        return of_each_hypothesis(tape, self.of_requests(tape), self.key)
 
     def of_requests(self, tape: Tape) -> ir.Value:
         """Return the weights [R, H, k, T] of all hypotheses, by request."""
@@ -109,13 +108,7 @@ class Scores:
         requests = tape.op("Shape", [self.key], {"start": 0, "end": 1})
         shape = tape.op("Concat", [requests, int64(tape, [-1, self.heads]), self._head_size(tape)], {"axis": 0})
         queries = tape.op("Transpose", [tape.op("Reshape", [self._unpacked(tape, self.query), shape])], BY_HEAD)
-        return self._weights(tape, queries, self.key_heads(tape, self.key), self.length, None)
-
-    def key_heads(self, tape: Tape, value: ir.Value) -> ir.Value:
-        """Return keys, or values, as [R, H, T, D]."""
-        if self.key.shape is not None and len(self.key.shape) == 4:
-            return value
-        return split_heads(tape, value, self.heads)
+        return self._weights(tape, queries, self.key, self.length, None)
 
     def _queries(self, tape: Tape, query: ir.Value) -> ir.Value:
         return split_heads(tape, self._unpacked(tape, query), self.heads)
@@ -142,6 +135,11 @@ class Scores:
         return masked_softmax(tape, queries, keys, bias, attended, np.float32(self.scale), self.total)
 
 
+def no_weights(tape: Tape, heads: int, reduction: str | None) -> ir.Value:
+    """Return the weights of no row."""
+    return constant(tape, np.zeros((0, 1 if reduction else heads, 0, 0), np.float32))
+
+
 def reduce_heads(tape: Tape, weights: ir.Value, reduction: str | None) -> ir.Value:
     """Return the mean or the maximum [A, 1, Q, T] of the heads of [A, H, Q, T], or all of them."""
     if reduction is None:
@@ -149,9 +147,14 @@ def reduce_heads(tape: Tape, weights: ir.Value, reduction: str | None) -> ir.Val
     return tape.op(REDUCTIONS[reduction], [weights, int64(tape, [1])], {"keepdims": 1})
 
 
-def of_each_hypothesis(tape: Tape, weights: ir.Value, heads: int) -> ir.Value:
-    """Return the weights [R, H, k, T] of requests as those of their rows, [R * k, H, 1, T]."""
-    return tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), int64(tape, [-1, heads, 1, 0])])
+def of_each_hypothesis(tape: Tape, weights: ir.Value, keys: ir.Value) -> ir.Value:
+    """Return the weights [R, H, k, T] of requests over keys [R, H, T, D] as those of their rows, [R * k, H, 1, T].
+
+    T is the keys': ONNX' inference takes that of weights which `Attention` gives for 0 if it doesn't know it.
+    """
+    heads, count = (tape.op("Shape", [keys], {"start": axis, "end": axis + 1}) for axis in (1, 2))
+    shape = tape.op("Concat", [int64(tape, [-1]), heads, int64(tape, [1]), count], {"axis": 0})
+    return tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), shape])
 
 
 def masked_softmax(
