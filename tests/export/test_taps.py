@@ -69,6 +69,13 @@ def test_weights_come_with_the_output(package: Package, tmp_path: Path, name: st
     assert np.allclose(asking, nobody, atol=1e-6)
 
 
+def test_no_size_of_a_map_is_taken_for_zero(package: Package) -> None:
+    """ONNX' inference says so of the weights that `Attention` gives, and whoever binds an output is refused."""
+    outputs = open_session(package.path("classifier.onnx")).get_outputs()
+    assert len(outputs) == 7
+    assert not [output.name for output in outputs if 0 in output.shape]
+
+
 def test_only_the_asking_rows_are_gathered(package: Package) -> None:
     """Weights come in the order of the rows asked for, one map each."""
     session = open_session(package.path("classifier.onnx"))

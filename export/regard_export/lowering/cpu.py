@@ -16,7 +16,7 @@ from onnx_ir.tape import Tape
 from regard_export.attention import trimmed
 from regard_export.lowering.candidates import candidates, log_sum_exp
 from regard_export.lowering.operands import int64, is_whole, join_heads, split_heads, unsplit
-from regard_export.lowering.weights import attention_weights, first_keys
+from regard_export.lowering.weights import attention_weights, first_keys, of_each_hypothesis
 
 FUSED = "com.microsoft"
 AFTER_SOFTMAX = 3
@@ -45,79 +45,103 @@ def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     return [attend_from_hypotheses(tape, node.inputs, _attributes(node))]
 
 
-def attend_within(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]) -> ir.Value:
-    """Attend within a source with the faster operator; `inputs` are those of `attend`."""
-    query, key, value, length, bias = [*inputs, None, None][:5]
-    assert query is not None and key is not None and value is not None
-    key, value = unsplit(key, value)
-    if (length is None and bias is None) or not is_whole(key):
-        return attend(tape, inputs, attributes)
-    return attend_and_weigh(tape, [query, key, value, length, bias], attributes, weights=None)
-
-
-def attend_and_weigh(
-    tape: Tape,
-    inputs: Sequence[ir.Value | None],
-    attributes: Mapping[str, int | float],
-    weights: ir.Value | None,
-) -> ir.Value:
-    """Attend within a source with `Attention`, which writes the weights [R, H, S, T] as well, if they are wanted.
-
-    `inputs` are those of `attend`.
-    """
-    query, key, value, length, bias = [*inputs, None, None][:5]
-    assert query is not None and key is not None and value is not None
-    heads = int(attributes["num_heads"])
-    key, value = unsplit(key, value)
-    whole = is_whole(key)
-    if not whole:
-        query = split_heads(tape, query, heads)
-    if length is not None:
-        length = tape.op("Cast", [length], {"to": ir.DataType.INT64})
-    options: dict[str, int | float] = {"scale": attributes["scale"]}
-    if whole:
-        options |= {"q_num_heads": heads, "kv_num_heads": heads}
-    output = ir.Value()
-    outputs = [output]
-    if weights is not None:
-        options |= {"qk_matmul_output_mode": AFTER_SOFTMAX}
-        outputs += [ir.Value(name=""), ir.Value(name=""), weights]  # keys and values as a cache would have them
-    tape.op_multi_out("Attention", trimmed([query, key, value, bias, None, None, length]), options, outputs=outputs)
-    return output if whole else join_heads(tape, output)
-
-
 def attend(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]) -> ir.Value:
     """Give MultiHeadAttention the key lengths as its one-dimensional padding mask.
 
     `inputs` are query [R, S, W], key and value [R, T, W] or [R, H, T, D], and, if there are any, key lengths [R]
-    and a bias.
+    and a bias; so they are for the following functions.
     """
     query, key, value, length, bias = [*inputs, None, None][:5]
     operands = trimmed([query, key, value, None, length, bias])
     return tape.op("MultiHeadAttention", operands, attributes, domain=FUSED)
 
 
-def attend_from_hypotheses(
+def attend_within(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]) -> ir.Value:
+    """Attend within a source with the faster operator."""
+    query, key, value, length, bias = [*inputs, None, None][:5]
+    assert key is not None and value is not None
+    key, value = unsplit(key, value)
+    if (length is None and bias is None) or not is_whole(key):
+        return attend(tape, inputs, attributes)
+    return _attend(tape, [query, key, value, length, bias], attributes, [ir.Value()])
+
+
+def attend_and_weigh(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
+) -> tuple[ir.Value, ir.Value]:
+    """Attend within a source, and return the weights [R, H, S, T] as well."""
+    query, key, value, length, bias = [*inputs, None, None][:5]
+    assert key is not None and value is not None
+    key, value = unsplit(key, value)
+    weights = ir.Value()
+    unwanted = [ir.Value(name=""), ir.Value(name="")]  # keys and values as a cache would have them
+    output = _attend(
+        tape,
+        [query, key, value, length, bias],
+        {**attributes, "qk_matmul_output_mode": AFTER_SOFTMAX},
+        [ir.Value(), *unwanted, weights],
+    )
+    return output, _of_unknown_size(tape, weights)
+
+
+def _attend(
     tape: Tape,
     inputs: Sequence[ir.Value | None],
     attributes: Mapping[str, int | float],
-    weights: ir.Value | None = None,
+    outputs: Sequence[ir.Value],
 ) -> ir.Value:
-    """Make the k hypotheses of a request the queries of one row: [R * k, 1, W] as [R, k, W].
+    """Give ONNX' `Attention` the key lengths as those of a cache that holds them; `outputs` are the operator's."""
+    query, key, value, length, bias = inputs
+    assert query is not None and key is not None
+    options = dict(attributes)
+    heads = int(options.pop("num_heads"))
+    whole = is_whole(key)
+    if whole:
+        options |= {"q_num_heads": heads, "kv_num_heads": heads}
+    else:
+        query = split_heads(tape, query, heads)
+    if length is not None:
+        length = tape.op("Cast", [length], {"to": ir.DataType.INT64})
+    tape.op_multi_out("Attention", trimmed([query, key, value, bias, None, None, length]), options, outputs=outputs)
+    return outputs[0] if whole else join_heads(tape, outputs[0])
 
-    `weights` [R, H, k, T] are written if they are wanted.
+
+def _of_unknown_size(tape: Tape, weights: ir.Value) -> ir.Value:
+    """Return weights of which ONNX' inference knows no size; it takes that of keys which it doesn't know for 0.
+
+    It follows `Shape` into `Reshape`, but not through `Abs`.
     """
+    return tape.op("Reshape", [weights, tape.op("Abs", [tape.op("Shape", [weights])])])
+
+
+def attend_from_hypotheses(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
+) -> ir.Value:
+    """Make the k hypotheses of a request the queries of one row: [R * k, 1, W] as [R, k, W]."""
+    grouped, width = _by_request(tape, inputs)
+    return _by_hypothesis(tape, attend(tape, grouped, attributes), width)
+
+
+def weigh_from_hypotheses(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
+) -> tuple[ir.Value, ir.Value]:
+    """Attend as `attend_from_hypotheses` does, and return the weights [R * k, H, 1, T] as well."""
+    grouped, width = _by_request(tape, inputs)
+    output, weights = attend_and_weigh(tape, grouped, attributes)
+    return _by_hypothesis(tape, output, width), of_each_hypothesis(tape, weights, int(attributes["num_heads"]))
+
+
+def _by_request(tape: Tape, inputs: Sequence[ir.Value | None]) -> tuple[list[ir.Value | None], int]:
     query, key = inputs[:2]
     assert query is not None and query.shape is not None
     width = query.shape[2]
     assert isinstance(width, int)
     requests = tape.op("Shape", [key], {"start": 0, "end": 1})
-    grouped = tape.op("Reshape", [query, tape.op("Concat", [requests, int64(tape, [-1, width])], {"axis": 0})])
-    operands = [grouped, *inputs[1:]]
-    if weights is None:
-        output = attend(tape, operands, attributes)
-    else:
-        output = attend_and_weigh(tape, operands, attributes, weights)
+    shape = tape.op("Concat", [requests, int64(tape, [-1, width])], {"axis": 0})
+    return [tape.op("Reshape", [query, shape]), *inputs[1:]], width
+
+
+def _by_hypothesis(tape: Tape, output: ir.Value, width: int) -> ir.Value:
     return tape.op("Reshape", [output, int64(tape, [-1, 1, width])])
 
 

@@ -21,7 +21,6 @@ from regard_export.lowering.weights import (
     all_ask,
     choose,
     no_weights,
-    of_each_hypothesis,
     reduce_heads,
 )
 
@@ -102,12 +101,8 @@ class _Site:
         """Return how the asking rows get their weights; all rows ask for those of the tap `whole`, if there is one."""
 
         def both(tape: Tape) -> Sequence[ir.Value]:
-            weights = ir.Value()
-            attend = cpu.attend_from_hypotheses if self.of_hypotheses else cpu.attend_and_weigh
-            output = attend(tape, self.inputs, self.attributes, weights)
-            if self.of_hypotheses:
-                assert self.inputs[1] is not None
-                weights = of_each_hypothesis(tape, weights, self.inputs[1])
+            weigh = cpu.weigh_from_hypotheses if self.of_hypotheses else cpu.attend_and_weigh
+            output, weights = weigh(tape, self.inputs, self.attributes)
             found = []
             for tap, (rows, reduction) in enumerate(zip(self.rows, self.reductions, strict=True)):
                 own = weights if tap == whole else tape.op("Gather", [weights, rows], {"axis": 0})

@@ -100,7 +100,7 @@ class Scores:
         if not self.of_hypotheses:
             queries, keys = self._queries(tape, self.query), self.key
             return self._weights(tape, queries, keys, self.length, self.bias)
-        return of_each_hypothesis(tape, self.of_requests(tape), self.key)
+        return of_each_hypothesis(tape, self.of_requests(tape), self.heads)
 
     def of_requests(self, tape: Tape) -> ir.Value:
         """Return the weights [R, H, k, T] of all hypotheses, by request."""
@@ -147,14 +147,9 @@ def reduce_heads(tape: Tape, weights: ir.Value, reduction: str | None) -> ir.Val
     return tape.op(REDUCTIONS[reduction], [weights, int64(tape, [1])], {"keepdims": 1})
 
 
-def of_each_hypothesis(tape: Tape, weights: ir.Value, keys: ir.Value) -> ir.Value:
-    """Return the weights [R, H, k, T] of requests over keys [R, H, T, D] as those of their rows, [R * k, H, 1, T].
-
-    T is the keys': ONNX' inference takes that of weights which `Attention` gives for 0 if it doesn't know it.
-    """
-    heads, count = (tape.op("Shape", [keys], {"start": axis, "end": axis + 1}) for axis in (1, 2))
-    shape = tape.op("Concat", [int64(tape, [-1]), heads, int64(tape, [1]), count], {"axis": 0})
-    return tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), shape])
+def of_each_hypothesis(tape: Tape, weights: ir.Value, heads: int) -> ir.Value:
+    """Return the weights [R, H, k, T] of requests as those of their rows, [R * k, H, 1, T]."""
+    return tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), int64(tape, [-1, heads, 1, 0])])
 
 
 def masked_softmax(
