@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -116,8 +117,7 @@ class Bench:
         for run in runs.values():
             run()
         for number in range(self.effort.rounds):
-            first = number % len(runs)
-            for name in [*list(runs)[first:], *list(runs)[:first]]:
+            for name in Random(number).sample(list(runs), len(runs)):  # so that none always follows the same other
                 measured[name].append(_median_time(runs[name], self.effort.seconds))
         return measured
 
@@ -167,7 +167,7 @@ class Contest:
         )
         medians = ", ".join(f"{name} {statistics.median(each):.2f} ms" for name, each in times.items())
         console.print(f"{self.title}: {medians}")
-        best = [min(pair) for pair in zip(times["sdpa"], times["eager, all weights"], strict=True)]
+        best = min(times["sdpa"], times["eager, all weights"], key=statistics.median)
         return [
             *(Figure(f"{self.title}: {name}", "ms", each) for name, each in times.items()),
             self._speed("regard / the best rival", best, times["regard"], LEAST_SPEED),
