@@ -17,8 +17,9 @@ from regard.engine.observer import SilentObserver
 from regard.engine.providers import ATTENTION_OPERATORS, ONNX_NAMES
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation, Request
 from regard.engine.search.options import GenerationOptions
+from regard.loading import open_session
 from regard.manifest import Package, Task
-from regard.worker import Worker, open_session
+from regard.worker import Worker
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 AGREEMENT = 0.99

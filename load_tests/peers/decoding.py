@@ -22,8 +22,8 @@ from regard.engine.search.options import GenerationOptions
 from regard.engine.session import Binding, Session
 from regard.engine.source import Tokens
 from regard.engine.ticket import Ticket
+from regard.loading import open_session
 from regard.manifest import load_package
-from regard.worker import open_session
 
 
 @dataclass

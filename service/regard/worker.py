@@ -1,7 +1,8 @@
 """One model at work: the threads of its instances, between asyncio and the engine's `step()`.
 
 `run` and `stream` live on the event loop and only move messages; `step()` runs on a thread of its
-own for each instance. Every instance has the same sessions, so the weights are held once.
+own for each instance. Every instance has the same sessions, so the weights are held once. What a step
+tells its callers leaves when the step ends.
 """
 
 from __future__ import annotations
@@ -16,57 +17,20 @@ from functools import partial
 import structlog
 
 from regard.config import EngineSettings
-from regard.engine.calibration import Contender, calibrate
 from regard.engine.full_load import FullLoad
-from regard.engine.instances import Engine, Sessions, engine_of, graphs_of
+from regard.engine.instances import Engine, engine_of
 from regard.engine.interventions import concerns
 from regard.engine.observer import Observer
-from regard.engine.providers import ONNX_NAMES, Choice, choose, device_of
 from regard.engine.request import Classification, Event, GenerateRequest, Generation, Request, TokenEvent
 from regard.engine.scheduler import Clock, Scheduler
-from regard.engine.session import OnFirstUse, OnnxSession, Session, TapsOnDemand, why_not
-from regard.engine.splits import Split, available_cores, settings_of, splits_of
+from regard.engine.session import OnFirstUse, Session
 from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError, RequestCancelledError, UnavailableError
-from regard.manifest import Manifest, Package
+from regard.loading import ContenderFactory, Loader, SessionFactory, open_session
+from regard.manifest import Package
+from regard.outbox import Outbox
 
 log = structlog.get_logger(__name__)
-
-SessionFactory = Callable[[Package, str, EngineSettings], Session]
-ContenderFactory = Callable[[Manifest, Sessions, Split, EngineSettings, Clock], Contender]
-
-
-def open_session(package: Package, graph: str, settings: EngineSettings) -> OnnxSession | TapsOnDemand:
-    """Load a graph of a package with ONNX Runtime, and its twin that gives taps if it has one.
-
-    The log tells what each runs on, and warns of a better provider that can't be had. Raises
-    `ConfigurationError` for a provider that is asked for and not there, `PackageError` for a graph
-    that was exported for none of those that are.
-    """
-    spec = package.manifest.graphs[graph]
-    label = f"{package.manifest.name}/{package.manifest.version}"
-    choice = choose(f"package {label}", spec.providers, settings.provider, lambda name: why_not(name, settings))
-    for provider, reason in choice.passed_over.items():
-        log.warning("provider passed over", model=label, graph=graph, provider=provider, why=reason)
-    plain = _load(package, graph, settings, choice)
-    return TapsOnDemand(plain, _load(package, spec.tap_graph, settings, choice)) if spec.tap_graph else plain
-
-
-def _load(package: Package, graph: str, settings: EngineSettings, choice: Choice) -> OnnxSession:
-    spec = package.manifest.graphs[graph]
-    device = device_of(choice.provider, settings)
-    session = OnnxSession(package.path(spec.file), settings, choice.provider, device, spec)
-    label = f"{package.manifest.name}/{package.manifest.version}"
-    nodes = {provider: len(operators) for provider, operators in session.operators.items()}
-    log.info(
-        "graph loaded",
-        model=label,
-        graph=graph,
-        provider=session.provider,
-        nodes=nodes,
-        intra_op_threads=settings.intra_op_threads,
-    )
-    return session
 
 
 class Worker:
@@ -83,10 +47,9 @@ class Worker:
         clock: Clock = time.monotonic,
     ) -> None:
         self.package = package
-        self._settings = settings
         self._observer = observer
         self._open_session = open_session
-        self._contender = contender
+        self._loader = Loader(package, settings, open_session, contender)
         self._clock = clock
         self._scheduler = Scheduler(settings)
         self.engines: list[Engine] = []
@@ -96,6 +59,7 @@ class Worker:
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._outstanding: set[Ticket] = set()
+        self._outbox = Outbox()
         self._provider = ""
         self._accepting = False
         self._stopping = False
@@ -163,7 +127,7 @@ class Worker:
             elif not isinstance(outcome, TokenEvent):
                 future.set_result(outcome)
 
-        ticket = self._submit(request, lambda outcome: _call_on(loop, settle, outcome))
+        ticket = self._submit(request, lambda outcome: self._outbox.put(loop, settle, outcome))
         try:
             return await future
         finally:
@@ -177,7 +141,7 @@ class Worker:
         await self._load_twins(request)
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | RegardError] = asyncio.Queue()
-        ticket = self._submit(request, lambda outcome: _call_on(loop, events.put_nowait, outcome))
+        ticket = self._submit(request, lambda outcome: self._outbox.put(loop, events.put_nowait, outcome))
         try:
             while True:
                 event = await events.get()
@@ -205,54 +169,18 @@ class Worker:
             thread.join()
         for ticket in list(self._outstanding):
             ticket.finish(UnavailableError("the server is shutting down; try again elsewhere"))
+        self._outbox.post()
 
     def _build(self) -> list[Engine]:
-        split, sessions = self._load()
-        manifest, settings = self.package.manifest, settings_of(split, self._settings)
-        for graph in sessions:
+        loaded, manifest = self._loader.load(self._clock), self.package.manifest
+        for graph in loaded.sessions:
             if (twin := manifest.graphs[graph].intervened_graph) is not None:
-                self._intervened[graph] = OnFirstUse(partial(self._open_session, self.package, twin, settings))
-        self._scheduler = Scheduler(settings, split.instances)
-        self._observer.loaded(split.instances, split.threads)
-        shared = (self._scheduler, settings, self._clock, self._observer, self._intervened)
-        return [engine_of(manifest, sessions, *shared) for _ in range(split.instances)]
-
-    def _load(self) -> tuple[Split, Sessions]:
-        """Load the graphs for the split that is set; if it is to be found, for the one that serves most."""
-        settings = self._settings
-        if settings.instances != "auto":
-            threads = settings.intra_op_threads or max(1, available_cores() // settings.instances)
-            split = Split(settings.instances, threads)
-            return split, self._open(split)
-        started = self._clock()
-        calibration = calibrate(self._candidates(), self._contend, self._clock)
-        split = calibration.winner.split
-        log.info(
-            "instances chosen",
-            model=f"{self.package.manifest.name}/{self.package.manifest.version}",
-            instances=split.instances,
-            intra_op_threads=split.threads,
-            measured=calibration.told(self.package.manifest.task) or f"nothing, on {self._provider}",
-            seconds=round(self._clock() - started, 1),
-        )
-        return split, calibration.winner.sessions
-
-    def _candidates(self) -> Iterator[Split]:
-        """Yield the splits that are worth a try: on a GPU, which is known once the first is loaded, only that."""
-        alone, *others = splits_of(self._settings.intra_op_threads or available_cores())
-        yield alone
-        if self._provider == ONNX_NAMES["cpu"]:
-            yield from others
-
-    def _contend(self, split: Split) -> Contender:
-        settings = settings_of(split, self._settings)
-        return self._contender(self.package.manifest, self._open(split), split, settings, self._clock)
-
-    def _open(self, split: Split) -> Sessions:
-        manifest, settings = self.package.manifest, settings_of(split, self._settings)
-        sessions = {graph: self._open_session(self.package, graph, settings) for graph in graphs_of(manifest)}
-        self._provider = next(iter(sessions.values())).provider
-        return sessions
+                self._intervened[graph] = OnFirstUse(partial(self._open_session, self.package, twin, loaded.settings))
+        self._scheduler = Scheduler(loaded.settings, loaded.split.instances)
+        self._provider = loaded.provider
+        self._observer.loaded(loaded.split.instances, loaded.split.threads)
+        shared = (self._scheduler, loaded.settings, self._clock, self._observer, self._intervened)
+        return [engine_of(manifest, loaded.sessions, *shared) for _ in range(loaded.split.instances)]
 
     async def _load_twins(self, request: Request) -> None:
         """Have the graphs that a request intervenes in at hand, so that no engine has to wait for them.
@@ -284,6 +212,7 @@ class Worker:
             self._changed.notify()
         for displaced, error in leaving:
             displaced.finish(error)
+        self._outbox.post()
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
         return ticket
 
@@ -296,6 +225,7 @@ class Worker:
         """Let go of a request whose caller no longer waits; if it has its place, the next step does."""
         if not ticket.done and self._scheduler.cancel(ticket):
             ticket.finish(RequestCancelledError("the request was cancelled"))
+            self._outbox.post()
 
     def _settle(self, ticket: Ticket) -> None:
         with self._changed:
@@ -317,16 +247,6 @@ class Worker:
             except Exception:
                 log.exception("a step of the engine failed", model=self.package.manifest.name)
                 engine.fail_all(EngineError("the engine failed on the running batch"))
+            self._outbox.post()
         engine.fail_all(UnavailableError("the server is shutting down; try again elsewhere"))
-
-
-def _call_on(
-    loop: asyncio.AbstractEventLoop,
-    function: Callable[[Event | RegardError], None],
-    outcome: Event | RegardError,
-) -> None:
-    """Call `function` on the event loop's thread; a loop that has closed has nobody to tell."""
-    try:
-        loop.call_soon_threadsafe(function, outcome)
-    except RuntimeError:
-        log.debug("an outcome came after its event loop had closed")
+        self._outbox.post()

@@ -16,8 +16,9 @@ from regard.engine.request import GenerateRequest, Generation
 from regard.engine.search.options import GenerationOptions
 from regard.engine.session import OnnxSession, Session
 from regard.engine.source import Pixels, Source, Tokens
+from regard.loading import SessionFactory
 from regard.manifest import Package, load_package
-from regard.worker import SessionFactory, Worker
+from regard.worker import Worker
 
 SETTINGS = EngineSettings(max_rows=24, max_batch_tokens=256)
 CHANCE = np.random.default_rng(3)

@@ -35,6 +35,15 @@ def test_the_table_names_every_metric_there_is() -> None:
     assert not [name for name in registered if re.search("_(ms|millis|kb|mb|minutes)", name)]
 
 
+def test_a_loaded_model_tells_its_instances() -> None:
+    """And the threads that each of them has."""
+    metrics = Metrics()
+    metrics.observer("echo", "1").loaded(4, 2)
+
+    assert metrics.registry.get_sample_value("regard_model_instances", ECHO) == 4
+    assert metrics.registry.get_sample_value("regard_model_threads", ECHO) == 2
+
+
 async def test_every_metric_is_exposed_after_every_kind_of_request(serve: Serve) -> None:
     """No metric of the table is missing from the page, and its labels are bounded by what the server holds."""
     async with serve(attention_health_share=1.0) as running:

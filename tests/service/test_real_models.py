@@ -19,11 +19,12 @@ from regard.config import EngineSettings, ServerSettings
 from regard.engine.generator import Generator
 from regard.engine.memory import Memory, Tensor
 from regard.engine.session import Array, Binding, Session
+from regard.loading import open_session
 from regard.manifest import Package
 from regard.metrics import Metrics
 from regard.rpc.server import Server
 from regard.v1 import attention_pb2, generation_pb2, translation_pb2, translation_pb2_grpc
-from regard.worker import Worker, open_session
+from regard.worker import Worker
 
 SENTENCES = (Path(__file__).parents[1] / "parity" / "data" / "sentences.en.txt").read_text("utf-8").splitlines()
 LONG = "She said that she would come to the station with her brother and that he would wait there. " * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,33 @@ async def test_stream_yields_tokens_and_then_the_result(worker: Worker) -> None:
     events = [event async for event in worker.stream(request(5, 6, streaming=True))]
     assert [event.token_id for event in events[:-1] if isinstance(event, TokenEvent)] == [5, 6, END]
     assert isinstance(events[-1], Generation)
+
+
+async def test_a_step_wakes_the_event_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows it gives a token to."""
+    steps, wakes, loop = echo_step(), [], asyncio.get_running_loop()
+    wake = loop.call_soon_threadsafe
+
+    def counting(*arguments: object) -> object:
+        wakes.append(threading.current_thread().name)
+        return wake(*arguments)  # type: ignore[arg-type]
+
+    def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
+        return echo_encoder() if graph == "encoder" else steps
+
+    async def tokens_of(source: list[int]) -> int:
+        return len([event async for event in worker.stream(request(*source, streaming=True))])
+
+    worker = Worker(echo_package(), EngineSettings(), SilentObserver(), open_session=open_session)
+    worker.start()
+    try:
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counting)
+        heard = sum(await asyncio.gather(*(tokens_of([5, 6, 7, 8]) for _ in range(8))))
+    finally:
+        worker.stop()
+    assert heard == 8 * 6
+    assert set(wakes) == {"echo-0"}
+    assert len(wakes) <= len(steps.calls) < heard
 
 
 async def test_a_cancelled_run_leaves_the_batch(worker: Worker, gate: Gate) -> None:
