@@ -46,8 +46,9 @@ class EngineSettings(BaseModel):
     device_memory_bytes: int = Field(default=0, ge=0)
     """Bytes of the GPU's memory that each graph may take; 0 is no limit."""
     instances: Annotated[int, Field(ge=1, le=MOST_INSTANCES)] | Literal["auto"] = 1
-    """Threads that run the model side by side; they share its weights. `auto` tries how many serve most at
-    full load when the model is loaded, which takes some seconds; a GPU has one."""
+    """Threads that run the model side by side; they share its weights. `auto` measures, when the model is loaded, how
+    many serve most at full load, and takes those; it takes some seconds, and a GPU has one. A lone request has
+    the threads of one instance: where it matters most, give 1."""
     intra_op_threads: int = Field(default=0, ge=0, le=256)
     """Threads within one run; 0 divides the machine's cores among the instances. Where instances are `auto`,
     the threads that are divided; 0 is as many as the machine has cores."""
