@@ -18,7 +18,7 @@ from onnx_ir.tape import Tape
 from regard.manifest import TapSpec
 from regard_export.attention import DOMAIN
 from regard_export.errors import ExportError
-from regard_export.lowering.operands import constant, int64
+from regard_export.lowering.operands import BY_HEAD, constant, int64
 
 Shape = list[int | str | ir.SymbolicDim]
 BIAS_INPUT = {"Attention": 4, "CrossAttention": 4, "AttentionWeights": 5}
@@ -146,7 +146,7 @@ def _by_request(tape: Tape, bias: ir.Value, key: ir.Value | None, heads: int) ->
     requests = tape.op("Shape", [key], {"start": 0, "end": 1})
     positions = tape.op("Shape", [bias], {"start": 3, "end": 4})
     shape = tape.op("Concat", [requests, int64(tape, [-1, heads]), positions], {"axis": 0})
-    return tape.op("Transpose", [tape.op("Reshape", [bias, shape])], {"perm": [0, 2, 1, 3]})
+    return tape.op("Transpose", [tape.op("Reshape", [bias, shape])], BY_HEAD)
 
 
 def _add_bias(tape: Tape, node: ir.Node, bias: ir.Value) -> None:
