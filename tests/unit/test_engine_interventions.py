@@ -36,6 +36,7 @@ def twin(session: FakeSession) -> FakeSession:
 def test_biases_are_padded_and_fed_once_for_all_heads_that_share_them() -> None:
     """Place 0 adds nothing; another request's bias has a place of its own; gates are open but where they are shut."""
     taps = taps_of("encoder", "self", "encoder", [2, 2])
+    manifest = MANIFEST.model_copy(update={"taps": [*taps, CROSS]})
     near = np.full((2, 2), -1, np.float32)
     far = np.full((3, 3), 2, np.float32)
     gates = np.array([1, 0], np.float32)
@@ -44,7 +45,7 @@ def test_biases_are_padded_and_fed_once_for_all_heads_that_share_them() -> None:
         {},
         {taps[1].name: LayerIntervention(np.ones(2, np.float32), [None, far])},
     ]
-    feeds = pack_interventions(taps, requests, 3)
+    feeds = pack_interventions(manifest, "encoder", requests, 3)
 
     assert feeds["self_head_gate"].tolist() == [[[1, 0], [1, 1], [1, 1]], [[1, 0], [1, 1], [1, 1]]]
     assert feeds["self_bias_index"].tolist() == [[[1, 0], [0, 0], [0, 0]], [[1, 1], [0, 0], [0, 2]]]
@@ -55,7 +56,7 @@ def test_biases_are_padded_and_fed_once_for_all_heads_that_share_them() -> None:
 
 def test_every_hypothesis_of_a_request_has_its_interventions() -> None:
     """In a step they are of rows, of which each request has as many as hypotheses."""
-    feeds = pack_interventions([STEP_SELF, CROSS], [knocked_out([CROSS], [1]), {}], 4, hypotheses=3)
+    feeds = pack_interventions(MANIFEST, "step", [knocked_out([CROSS], [1]), {}], 4, hypotheses=3)
 
     assert feeds["cross_head_gate"].tolist() == [[[1, 0]] * 3 + [[1, 1]] * 3]
     assert feeds["cross_bias"].shape == (1, 1, 4)

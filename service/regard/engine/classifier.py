@@ -96,8 +96,8 @@ class Classifier:
         session = self._sessions[graph]
         if batch[0].request.interventions:
             session = self._intervened[graph]
-            layers = [tap for tap in self._manifest.taps if tap.graph == graph]
-            feeds |= pack_interventions(layers, [ticket.request.interventions for ticket in batch], batch[0].length)
+            interventions = [ticket.request.interventions for ticket in batch]
+            feeds |= pack_interventions(self._manifest, graph, interventions, batch[0].length)
         answer = "embeddings" if self._manifest.task is Task.SIMILARITY else "logits"
         outputs, *maps = session.run(feeds, [answer, *asked.outputs])
         ended = self._clock()

@@ -152,8 +152,8 @@ class Generator:
         encoder = self._encoder
         if intervened:
             encoder = self._intervened[reader]
-            layers = [tap for tap in self._manifest.taps if tap.graph == reader]
-            feeds |= pack_interventions(layers, [ticket.request.interventions for ticket in batch], batch[0].length)
+            interventions = [ticket.request.interventions for ticket in batch]
+            feeds |= pack_interventions(self._manifest, reader, interventions, batch[0].length)
         kept, fetched = encoder.run_keeping(feeds, list(states.values()), [*vectors.values(), *asked.outputs])
         maps = fetched[len(vectors) :]
         encoded = self._clock()

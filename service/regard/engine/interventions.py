@@ -50,13 +50,14 @@ def concerns(manifest: Manifest, graph: str, interventions: Interventions) -> bo
 
 
 def pack_interventions(
-    taps: Sequence[TapSpec], requests: Sequence[Interventions], keys: int, hypotheses: int = 1
+    manifest: Manifest, graph: str, requests: Sequence[Interventions], keys: int, hypotheses: int = 1
 ) -> dict[str, Array]:
-    """Return what the graph of `taps` is fed for the interventions of a batch, as `regard.manifest` has it.
+    """Return what `graph` is fed for the interventions of a batch, as `regard.manifest` has it.
 
     The batch's sources are padded to `keys` positions, and each request has so many rows as `hypotheses`. A
     bias that several heads of a request share is fed once.
     """
+    taps = [tap for tap in manifest.taps if tap.graph == graph]
     feeds: dict[str, Array] = {}
     for kind in dict.fromkeys(tap.kind for tap in taps):
         own = [tap for tap in taps if tap.kind == kind]

@@ -233,9 +233,7 @@ class Lane:
         inputs |= {f"{kind}_tap_rows": np.array(rows, np.int64) for kind, rows in asking.items()}
         if self._intervened:
             interventions = [running.request.interventions for running in self.running]
-            inputs |= pack_interventions(
-                list(self._taps.values()), interventions, self.rows.source_positions, self._width
-            )
+            inputs |= pack_interventions(self._manifest, "step", interventions, self.rows.source_positions, self._width)
         scores: dict[str, Array] = {
             "candidate_ids": np.zeros((count, candidates), np.int64),
             "candidate_scores": np.zeros((count, candidates), np.float32),
