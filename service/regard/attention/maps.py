@@ -62,7 +62,7 @@ def build(selection: Selection, taps: Mapping[str, FloatArray], axes: Mapping[Ax
         weights = _pool(weights, axes[query_name], axes[key_name])
         if selection.reduction is Reduction.MAX:
             weights = weights.max(axis=0, keepdims=True)
-        maps.append(AttentionMap(tap, _heads_of(selection, tap), selection.reduction, weights, query_name, key_name))
+        maps.append(AttentionMap(tap, selection.heads_of(tap), selection.reduction, weights, query_name, key_name))
     return maps
 
 
@@ -87,13 +87,6 @@ def size_read(selection: Selection, axes: Mapping[AxisName, Axis]) -> int:
 
 def _chosen(selection: Selection, weights: FloatArray) -> FloatArray:
     return weights[list(selection.heads)] if selection.heads else weights
-
-
-def _heads_of(selection: Selection, tap: TapSpec) -> tuple[int, ...]:
-    """Return the heads that a map of `tap` says went in."""
-    if selection.alignment is None:
-        return selection.heads_of(tap)
-    return tuple(sorted({head.head for head in selection.alignment.heads if head.layer == tap.layer}))
 
 
 def _aligned(selection: Selection, taps: Mapping[str, FloatArray]) -> FloatArray:

@@ -67,8 +67,5 @@ class RowReader:
                 return chosen
 
     def _row(self, tap: TapSpec, query: int, weights: FloatArray) -> MapRow:
-        spec = self._selection.alignment
-        heads = self._selection.heads_of(tap)
-        if spec is not None:
-            heads = tuple(sorted({head.head for head in spec.heads if head.layer == tap.layer}))
-        return MapRow(tap, heads, self._selection.reduction, query, axis_names(tap)[1], weights)
+        heads, reduction = self._selection.heads_of(tap), self._selection.reduction
+        return MapRow(tap, heads, reduction, query, axis_names(tap)[1], weights)

@@ -99,7 +99,9 @@ class Selection:
         return replace(self, maps=maps, taps=taps) if maps else None
 
     def heads_of(self, tap: TapSpec) -> tuple[int, ...]:
-        """Return the heads of `tap` that are chosen, in ascending order."""
+        """Return the heads of `tap` that are chosen, or are its layer's alignment heads, in ascending order."""
+        if self.alignment is not None:
+            return tuple(sorted({head.head for head in self.alignment.heads if head.layer == tap.layer}))
         return self.heads or tuple(range(tap.heads))
 
 
