@@ -252,6 +252,22 @@ def test_nothing_is_bound_again_while_the_rows_stay() -> None:
     assert lane._bound is first
 
 
+def test_bindings_are_kept_for_a_few_layouts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many numbers of rows and candidates come by, what is kept for the next time stays bounded."""
+    monkeypatch.setattr("regard.engine.lane.MOST_SHARED", 3)
+    bench = Bench()
+    asked = sources(30)
+    answers = [bench.submit(source, top_logprobs=index % 7)[1] for index, source in enumerate(asked)]
+    kept = []
+    while bench.engine.busy or bench.scheduler.waiting:
+        bench.engine.step()
+        kept.append(len(bench.engine.lanes[1, False]._shared))
+    assert max(kept) == 3
+    assert [heard[0].best.token_ids for heard in answers if isinstance(heard[0], Generation)] == [
+        [*source, END] for source in asked
+    ]
+
+
 def test_running_rows_wait_for_no_more_than_a_batch_and_their_share() -> None:
     """A batch of three seconds, at a share of a half, is followed by three steps of a second before the next."""
     bench = Bench(max_rows=8, max_batch_tokens=12, max_encode_share=0.5)

@@ -34,6 +34,9 @@ from regard.manifest import GenerationSpec, Manifest, TapSpec
 
 Array = npt.NDArray[Any]
 
+MOST_SHARED = 256
+"""Bindings that are kept for when they are needed again: some KiB each, of thousands that requests can ask for."""
+
 
 @dataclass(eq=False)
 class Running:
@@ -216,9 +219,11 @@ class Lane:
         plain = _Plain(self.rows.allocation, self.rows.count, candidates, logits)
         if next(iter(self._shared), plain).allocation != plain.allocation:
             self._shared.clear()
-        if plain not in self._shared:
-            self._shared[plain] = self._make_bound(candidates, logits=logits)
-        return self._shared[plain]
+        bound = self._shared.pop(plain, None) or self._make_bound(candidates, logits=logits)
+        self._shared[plain] = bound  # last, as the latest that was needed
+        if len(self._shared) > MOST_SHARED:
+            del self._shared[next(iter(self._shared))]
+        return bound
 
     def _make_bound(self, candidates: int, *, logits: bool) -> _Bound:
         count = self.rows.count
