@@ -126,6 +126,7 @@ async def test_a_stream_brings_tokens_and_then_the_caption(serve: Serve, galleri
 
     own = [event for event in events if event.input_index == 0]
     assert "".join(event.delta.text for event in own[:-1]) == own[-1].caption.text == expected
+    assert own[-1].model.version == "1"
     (failure,) = [event.failure for event in events if event.input_index == 1]
     assert failure.field == "images[1]"
 

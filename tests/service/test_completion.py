@@ -111,6 +111,7 @@ def test_the_deltas_of_a_stream_are_its_text(client: Client) -> None:
     assert all(isinstance(delta, TokenDelta) for delta in deltas)
     assert "".join(delta.text for delta in deltas) == whole.text
     assert len(deltas) == whole.target_tokens
+    assert whole.model == client.complete("Über", max_new_tokens=1).model
 
 
 def test_a_stop_string_and_several_beams(client: Client) -> None:

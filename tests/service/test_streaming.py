@@ -103,6 +103,17 @@ async def test_a_bad_text_ends_with_a_failure_and_the_others_go_on(serve: Serve)
     assert next(event for event in events if event.input_index == 1).failure.field == "texts[1]"
 
 
+async def test_the_last_event_of_each_text_names_the_model(serve: Serve) -> None:
+    """What answered, and what refused a text, is told with the translation or the failure, and before neither."""
+    async with serve() as running:
+        events = [event async for event in running.translation.StreamTranslate(request_of(HELLO, " "))]
+        unary = await running.translation.Translate(translation_pb2.TranslateRequest(texts=[HELLO]))
+
+    last = [event for event in events if not event.HasField("delta")]
+    assert [event.model for event in last] == [unary.model] * 2
+    assert not any(event.HasField("model") for event in events if event.HasField("delta"))
+
+
 async def test_only_bad_texts_are_failures_in_a_stream_that_ends_well(serve: Serve) -> None:
     """As in Translate, what is the texts' own fault is answered, not refused."""
     async with serve() as running:

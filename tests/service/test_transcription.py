@@ -220,7 +220,9 @@ async def test_the_clients_agree(listening: Listening) -> None:
             *deltas, last = client.stream_transcribe(samples, max_new_tokens=8)
             assert isinstance(last, Transcription)
             streamed = "".join(delta.text for delta in deltas)
-            return [client.transcribe(file.getvalue(), max_new_tokens=8).text, streamed, last.text]
+            whole = client.transcribe(file.getvalue(), max_new_tokens=8)
+            assert whole.model == last.model
+            return [whole.text, streamed, last.text]
 
     (answer,) = await listening.transcribe(file.getvalue())
     assert isinstance(answer, Transcription)

@@ -56,8 +56,7 @@ class Translation(Shown):
     `log_probability` is the natural logarithm of the probability of all generated tokens, `score`
     what sequences are ranked by; `attention`, `alignment`, `quality` and `tokens` are present if they were asked
     for; `glossary` has a match for each occurrence of a source term that was given;
-    `further_sequences` come after this one, the best; `model` is absent from a streamed
-    translation.
+    `further_sequences` come after this one, the best.
     """
 
     text: str
@@ -68,7 +67,7 @@ class Translation(Shown):
     truncated: bool
     attention: Attention | None
     timing: Timing
-    model: ModelVersion | None
+    model: ModelVersion
     score: float = 0.0
     tokens: tuple[GeneratedToken, ...] = ()
     further_sequences: tuple[GeneratedSequence, ...] = ()
@@ -108,7 +107,7 @@ class Caption(Shown):
     log_probability: float
     attention: Attention | None
     timing: Timing
-    model: ModelVersion | None
+    model: ModelVersion
     score: float = 0.0
     tokens: tuple[GeneratedToken, ...] = ()
     further_sequences: tuple[GeneratedSequence, ...] = ()
@@ -125,7 +124,7 @@ class Completion:
     log_probability: float
     attention: Attention | None
     timing: Timing
-    model: ModelVersion | None
+    model: ModelVersion
     score: float = 0.0
     tokens: tuple[GeneratedToken, ...] = ()
     further_sequences: tuple[GeneratedSequence, ...] = ()
@@ -164,8 +163,7 @@ class Transcription:
     `text` is as the model writes it, and usually begins with a space. `language` is the code of the
     one that was asked for or found; empty for a model of one language. `segments` are the parts of
     the text, between the times that the model wrote if they were asked for, and otherwise one for
-    each window; `windows` are the parts of the sound that the model heard one by one. `model` is
-    absent from a streamed transcription.
+    each window; `windows` are the parts of the sound that the model heard one by one.
     """
 
     text: str
@@ -173,7 +171,7 @@ class Transcription:
     duration_s: float
     segments: tuple[SpokenSegment, ...]
     windows: tuple[TranscriptionWindow, ...]
-    model: ModelVersion | None
+    model: ModelVersion
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ def _describe(index: int, given: Input | None, answer: Answer, encoding: Encodin
             "classes": _classes(answer),
             "out_of_scope": isinstance(answer, Classification) and answer.out_of_scope,
             "truncated": not isinstance(answer, Caption) and answer.truncated,
-            "model": f"{answer.model.name}/{answer.model.version}" if answer.model else None,
+            "model": f"{answer.model.name}/{answer.model.version}",
             "precision": attention.precision,
             "package_sha256": attention.package_sha256,
             "granularity": attention.granularity,

@@ -50,7 +50,7 @@ def _headline(answer: Answer) -> str:
         said = "Out of scope" if answer.out_of_scope or not answer.classes else answer.classes[0].label
     else:
         said = answer.text
-    model = f" <small>{escape(answer.model.name)}/{escape(answer.model.version)}</small>" if answer.model else ""
+    model = f" <small>{escape(answer.model.name)}/{escape(answer.model.version)}</small>"
     return f'<p dir="auto"><strong>{escape(said)}</strong>{model}</p>'
 
 

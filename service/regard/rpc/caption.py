@@ -50,14 +50,15 @@ class CaptionService(caption_pb2_grpc.CaptionServiceServicer):
             self._generations.stream(order, self._resources.read_image(order, image, field), field)
             for field, image in _fields(request)
         ]
+        respond, model = caption_pb2.StreamCaptionResponse, convert.model_version(order.model.manifest)
         async with aclosing(merge(streams)) as events:
             async for index, event in events:
                 if isinstance(event, RegardError):
-                    yield caption_pb2.StreamCaptionResponse(input_index=index, failure=convert.failure(event))
+                    yield respond(input_index=index, failure=convert.failure(event), model=model)
                 elif isinstance(event, Product):
-                    yield caption_pb2.StreamCaptionResponse(input_index=index, caption=_caption(event))
+                    yield respond(input_index=index, caption=_caption(event), model=model)
                 else:
-                    yield caption_pb2.StreamCaptionResponse(input_index=index, delta=event)
+                    yield respond(input_index=index, delta=event)
 
     def _order(
         self, request: caption_pb2.CaptionRequest | caption_pb2.StreamCaptionRequest, *, streaming: bool

@@ -50,14 +50,15 @@ class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
             self._generations.stream(order, self._resources.read_text(order, prompt, field), field)
             for field, prompt in _fields(request)
         ]
+        respond, model = completion_pb2.StreamCompleteResponse, convert.model_version(order.model.manifest)
         async with aclosing(merge(streams)) as events:
             async for index, event in events:
                 if isinstance(event, RegardError):
-                    yield completion_pb2.StreamCompleteResponse(input_index=index, failure=convert.failure(event))
+                    yield respond(input_index=index, failure=convert.failure(event), model=model)
                 elif isinstance(event, Product):
-                    yield completion_pb2.StreamCompleteResponse(input_index=index, completion=_completion(event))
+                    yield respond(input_index=index, completion=_completion(event), model=model)
                 else:
-                    yield completion_pb2.StreamCompleteResponse(input_index=index, delta=event)
+                    yield respond(input_index=index, delta=event)
 
     def _order(
         self, request: completion_pb2.CompleteRequest | completion_pb2.StreamCompleteRequest, *, streaming: bool

@@ -45,15 +45,18 @@ class TranscriptionService(transcription_pb2_grpc.TranscriptionServiceServicer):
         """Yield the tokens of every sound as they are made, and each sound's result as its last event."""
         order = self._order(request, streaming=True)
         streams = [self._windows.stream(order, sound, field) for field, sound in _fields(request)]
-        respond = transcription_pb2.StreamTranscribeResponse
+        respond, model = (
+            transcription_pb2.StreamTranscribeResponse,
+            convert.model_version(order.generate.model.manifest),
+        )
         async with aclosing(merge(streams)) as events:
             async for index, event in events:
                 if isinstance(event, RegardError):
-                    yield respond(input_index=index, failure=convert.failure(event))
+                    yield respond(input_index=index, failure=convert.failure(event), model=model)
                 elif isinstance(event, generation_pb2.TokenDelta):
                     yield respond(input_index=index, delta=event)
                 else:
-                    yield respond(input_index=index, transcription=event)
+                    yield respond(input_index=index, transcription=event, model=model)
 
     def _order(self, request: AnyTranscribeRequest, *, streaming: bool) -> TranscribeOrder:
         order = self._windows.generations.order(

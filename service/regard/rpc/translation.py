@@ -60,14 +60,15 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
             self._generations.stream(order, self._resources.read_text(order, text, field), field)
             for field, text in _fields(request)
         ]
+        respond, model = translation_pb2.StreamTranslateResponse, convert.model_version(order.model.manifest)
         async with aclosing(merge(streams)) as events:
             async for index, event in events:
                 if isinstance(event, RegardError):
-                    yield translation_pb2.StreamTranslateResponse(input_index=index, failure=convert.failure(event))
+                    yield respond(input_index=index, failure=convert.failure(event), model=model)
                 elif isinstance(event, Product):
-                    yield translation_pb2.StreamTranslateResponse(input_index=index, translation=_translation(event))
+                    yield respond(input_index=index, translation=_translation(event), model=model)
                 else:
-                    yield translation_pb2.StreamTranslateResponse(input_index=index, delta=event)
+                    yield respond(input_index=index, delta=event)
 
     async def ScoreTranslation(  # noqa: N802
         self, request: translation_pb2.ScoreTranslationRequest, context: Context

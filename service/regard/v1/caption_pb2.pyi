@@ -254,6 +254,7 @@ class StreamCaptionResponse(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     CAPTION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     input_index: _builtins.int
     """The image of the request that this event belongs to, counted from 0."""
     @_builtins.property
@@ -268,6 +269,10 @@ class StreamCaptionResponse(_message.Message):
     def failure(self) -> _result_pb2.Failure:
         """Why the image has no caption: the last event of its image."""
 
+    @_builtins.property
+    def model(self) -> _result_pb2.ModelVersion:
+        """Present in the last event of an image."""
+
     def __init__(
         self,
         *,
@@ -275,10 +280,11 @@ class StreamCaptionResponse(_message.Message):
         delta: _generation_pb2.TokenDelta | None = ...,
         caption: Global___Caption | None = ...,
         failure: _result_pb2.Failure | None = ...,
+        model: _result_pb2.ModelVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "delta", b"delta", "event", b"event", "failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "delta", b"delta", "event", b"event", "failure", b"failure", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "delta", b"delta", "event", b"event", "failure", b"failure", "input_index", b"input_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "delta", b"delta", "event", b"event", "failure", b"failure", "input_index", b"input_index", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "caption", "failure"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

@@ -257,6 +257,7 @@ class StreamCompleteResponse(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     COMPLETION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     input_index: _builtins.int
     """The prompt of the request that this event belongs to, counted from 0."""
     @_builtins.property
@@ -271,6 +272,10 @@ class StreamCompleteResponse(_message.Message):
     def failure(self) -> _result_pb2.Failure:
         """Why the prompt has no completion: the last event of its prompt."""
 
+    @_builtins.property
+    def model(self) -> _result_pb2.ModelVersion:
+        """Present in the last event of a prompt."""
+
     def __init__(
         self,
         *,
@@ -278,10 +283,11 @@ class StreamCompleteResponse(_message.Message):
         delta: _generation_pb2.TokenDelta | None = ...,
         completion: Global___Completion | None = ...,
         failure: _result_pb2.Failure | None = ...,
+        model: _result_pb2.ModelVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "delta", b"delta", "event", b"event", "failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "delta", b"delta", "event", b"event", "failure", b"failure", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "delta", b"delta", "event", b"event", "failure", b"failure", "input_index", b"input_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "delta", b"delta", "event", b"event", "failure", b"failure", "input_index", b"input_index", "model", b"model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "completion", "failure"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

@@ -450,6 +450,7 @@ class StreamTranscribeResponse(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     TRANSCRIPTION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     input_index: _builtins.int
     """The sound of the request that this event belongs to, counted from 0."""
     @_builtins.property
@@ -464,6 +465,10 @@ class StreamTranscribeResponse(_message.Message):
     def failure(self) -> _result_pb2.Failure:
         """Why the sound has no transcription: the last event of its sound."""
 
+    @_builtins.property
+    def model(self) -> _result_pb2.ModelVersion:
+        """Present in the last event of a sound."""
+
     def __init__(
         self,
         *,
@@ -471,10 +476,11 @@ class StreamTranscribeResponse(_message.Message):
         delta: _generation_pb2.TokenDelta | None = ...,
         transcription: Global___Transcription | None = ...,
         failure: _result_pb2.Failure | None = ...,
+        model: _result_pb2.ModelVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "failure", b"failure", "transcription", b"transcription"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "failure", b"failure", "model", b"model", "transcription", b"transcription"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "failure", b"failure", "input_index", b"input_index", "transcription", b"transcription"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "failure", b"failure", "input_index", b"input_index", "model", b"model", "transcription", b"transcription"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "transcription", "failure"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

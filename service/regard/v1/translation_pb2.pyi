@@ -404,6 +404,7 @@ class StreamTranslateResponse(_message.Message):
     DELTA_FIELD_NUMBER: _builtins.int
     TRANSLATION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
     input_index: _builtins.int
     """The text of the request that this event belongs to, counted from 0."""
     @_builtins.property
@@ -418,6 +419,10 @@ class StreamTranslateResponse(_message.Message):
     def failure(self) -> _result_pb2.Failure:
         """Why the text has no translation: the last event of its text."""
 
+    @_builtins.property
+    def model(self) -> _result_pb2.ModelVersion:
+        """Present in the last event of a text."""
+
     def __init__(
         self,
         *,
@@ -425,10 +430,11 @@ class StreamTranslateResponse(_message.Message):
         delta: _generation_pb2.TokenDelta | None = ...,
         translation: Global___Translation | None = ...,
         failure: _result_pb2.Failure | None = ...,
+        model: _result_pb2.ModelVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "failure", b"failure", "translation", b"translation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "failure", b"failure", "model", b"model", "translation", b"translation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "failure", b"failure", "input_index", b"input_index", "translation", b"translation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delta", b"delta", "event", b"event", "failure", b"failure", "input_index", b"input_index", "model", b"model", "translation", b"translation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["delta", "translation", "failure"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

@@ -108,7 +108,7 @@ class _Translation(translation_pb2_grpc.TranslationServiceServicer):
             if text == "endless":
                 self._server.cancelled.wait(10)
                 return
-        yield translation_pb2.StreamTranslateResponse(translation=_translation(text, request))
+        yield translation_pb2.StreamTranslateResponse(translation=_translation(text, request), model=MODEL)
 
 
 class _Classification(classification_pb2_grpc.ClassificationServiceServicer):

@@ -268,6 +268,7 @@ def test_stream_gives_deltas_then_the_whole(server):
     assert all(isinstance(delta, TokenDelta) for delta in deltas)
     assert "".join(delta.text for delta in deltas) == final.text == "HELLO"
     assert isinstance(final, Translation)
+    assert (final.model.name, final.model.version) == ("shout", "1")
 
 
 def test_stream_raises_its_failure(server):

@@ -49,15 +49,6 @@ def test_provenance_travels():
     assert all(0 < one["error"] < 8e-6 for one in described["maps"])
 
 
-def test_a_streamed_translation_names_no_model():
-    """An answer that doesn't know its model is shown without one."""
-    source, answer = translation()
-
-    (described,) = describe([(source, replace(answer, model=None))])["answers"]
-
-    assert described["model"] is None
-
-
 def test_a_classification_has_its_classes():
     """A classification's document holds classes in order, and whether the text is outside them."""
     (described,) = describe([classification(out_of_scope=True)])["answers"]

@@ -21,7 +21,7 @@ def read_captions(response: caption_pb2.CaptionResponse, first_index: int) -> li
     ]
 
 
-def read_caption(caption: caption_pb2.Caption, model: ModelVersion | None) -> Caption:
+def read_caption(caption: caption_pb2.Caption, model: ModelVersion) -> Caption:
     """Read one caption."""
     return Caption(
         text=caption.text,
@@ -42,5 +42,5 @@ def read_caption_event(event: caption_pb2.StreamCaptionResponse) -> TokenDelta |
     if event.HasField("failure"):
         return read_failure(event.failure, "images", 0)
     if event.HasField("caption"):
-        return read_caption(event.caption, None)
+        return read_caption(event.caption, read_model_version(event.model))
     return read_delta(event.delta)

@@ -21,7 +21,7 @@ def read_completions(response: completion_pb2.CompleteResponse, first_index: int
     ]
 
 
-def read_completion(completion: completion_pb2.Completion, model: ModelVersion | None) -> Completion:
+def read_completion(completion: completion_pb2.Completion, model: ModelVersion) -> Completion:
     """Read one completion."""
     return Completion(
         text=completion.text,
@@ -43,5 +43,5 @@ def read_completion_event(event: completion_pb2.StreamCompleteResponse) -> Token
     if event.HasField("failure"):
         return read_failure(event.failure, "prompts", 0)
     if event.HasField("completion"):
-        return read_completion(event.completion, None)
+        return read_completion(event.completion, read_model_version(event.model))
     return read_delta(event.delta)

@@ -23,7 +23,7 @@ def read_transcriptions(
     ]
 
 
-def read_transcription(sent: transcription_pb2.Transcription, model: ModelVersion | None) -> Transcription:
+def read_transcription(sent: transcription_pb2.Transcription, model: ModelVersion) -> Transcription:
     """Read one transcription."""
     return Transcription(
         text=sent.text,
@@ -42,7 +42,7 @@ def read_transcription_event(
     if event.HasField("failure"):
         return read_failure(event.failure, "inputs", 0)
     if event.HasField("transcription"):
-        return read_transcription(event.transcription, None)
+        return read_transcription(event.transcription, read_model_version(event.model))
     return read_delta(event.delta)
 
 

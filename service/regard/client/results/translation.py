@@ -22,7 +22,7 @@ def read_translations(response: translation_pb2.TranslateResponse, first_index: 
     ]
 
 
-def read_translation(translation: translation_pb2.Translation, model: ModelVersion | None) -> Translation:
+def read_translation(translation: translation_pb2.Translation, model: ModelVersion) -> Translation:
     """Read one translation."""
     return Translation(
         text=translation.text,
@@ -68,5 +68,5 @@ def read_event(event: translation_pb2.StreamTranslateResponse) -> TokenDelta | T
     if event.HasField("failure"):
         return read_failure(event.failure, "texts", 0)
     if event.HasField("translation"):
-        return read_translation(event.translation, None)
+        return read_translation(event.translation, read_model_version(event.model))
     return read_delta(event.delta)
