@@ -450,6 +450,11 @@ class Manifest(_Part):
         return [tap for tap in (*self.taps, *self.reduced_taps) if tap.graph == graph]
 
     @property
+    def takes_interventions(self) -> bool:
+        """Whether any graph has a twin that takes interventions."""
+        return any(graph.intervened_graph is not None for graph in self.graphs.values())
+
+    @property
     def reader(self) -> Literal["encoder", "prefill"]:
         """The graph that reads a generation's source: the prefill, of a model that has only a decoder."""
         return "prefill" if "prefill" in self.graphs else "encoder"

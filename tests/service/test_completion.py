@@ -217,6 +217,7 @@ def test_the_asynchronous_client_streams_as_well(address: str) -> None:
 def test_the_server_lists_the_model_and_its_service(client: Client, address: str) -> None:
     """Its task, its taps without those of the prompt, its limits; reflection and health know it."""
     (model,) = client.models()
+    assert not model.takes_interventions
     assert (model.task, model.max_source_tokens, model.max_target_tokens) == ("completion", 47, 47)
     assert [(tap.kind, tap.stack, tap.layer) for tap in model.taps] == [("self", "decoder", 0), ("self", "decoder", 1)]
     assert "regard.v1.CompletionService" in SERVICES

@@ -248,6 +248,11 @@ async def test_a_changed_translator_equals_the_eager_model_changed_alike(
         assert not np.allclose(other.attention.maps[1].weights, answer.attention.maps[1].weights, atol=1e-2)
 
 
+async def test_models_tell_that_they_take_interventions(client: AsyncClient) -> None:
+    """Whoever lists them sees it before they ask."""
+    assert {model.takes_interventions for model in await client.models()} == {True}
+
+
 async def test_plain_requests_answer_as_if_nobody_intervened(client: AsyncClient) -> None:
     """Requests of both kinds, sent at once, leave the plain ones as they are alone, to 1e-6, and change the others."""
     out = KnockOut(layers=[1])

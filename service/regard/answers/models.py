@@ -17,7 +17,10 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that a server holds; `ready` is False while it loads or drains."""
+    """A model that a server holds; `ready` is False while it loads or drains.
+
+    One that `takes_interventions` was exported so that requests can change its attention.
+    """
 
     name: str
     version: str
@@ -30,3 +33,4 @@ class Model:
     taps: tuple[Tap, ...]
     labels: tuple[str, ...]
     ready: bool
+    takes_interventions: bool

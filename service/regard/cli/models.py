@@ -55,8 +55,9 @@ def _table(found: list[Model]) -> Table:
 
 
 def _attention_of(model: Model) -> list[str]:
-    """Return one line for each stack and kind: how many layers of how many heads."""
+    """Return a line for each stack and kind, how many layers of how many heads, and one if requests can change them."""
     heads: dict[tuple[str, str], list[int]] = {}
     for tap in model.taps:
         heads.setdefault((tap.stack, tap.kind), []).append(tap.heads)
-    return [f"{stack} {kind} {len(each)} × {max(each)}" for (stack, kind), each in heads.items()]
+    lines = [f"{stack} {kind} {len(each)} × {max(each)}" for (stack, kind), each in heads.items()]
+    return [*lines, "takes interventions"] if model.takes_interventions else lines

@@ -41,6 +41,7 @@ def _describe(model: Model) -> model_pb2.Model:
         image=_image(manifest.image) if manifest.image else None,
         speech=_speech(manifest.audio, manifest.transcription) if manifest.audio and manifest.transcription else None,
         embedding_size=manifest.similarity.embedding_size if manifest.similarity else 0,
+        takes_interventions=manifest.takes_interventions,
     )
 
 

@@ -25,27 +25,27 @@ _sym_db = _symbol_database.Default()
 from regard.v1 import attention_pb2 as regard_dot_v1_dot_attention__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15regard/v1/model.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.regard.v1.Model\"\xdf\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1d\n\x04task\x18\x03 \x01(\x0e\x32\x0f.regard.v1.Task\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x16\n\x0epackage_sha256\x18\x06 \x01(\t\x12\x19\n\x11max_source_tokens\x18\x07 \x01(\r\x12\x19\n\x11max_target_tokens\x18\x08 \x01(\r\x12\x1c\n\x04taps\x18\t \x03(\x0b\x32\x0e.regard.v1.Tap\x12\x0e\n\x06labels\x18\n \x03(\t\x12\r\n\x05ready\x18\x0b \x01(\x08\x12$\n\x05image\x18\x0c \x01(\x0b\x32\x15.regard.v1.ImageInput\x12\x16\n\x0e\x65mbedding_size\x18\r \x01(\r\x12&\n\x06speech\x18\x0e \x01(\x0b\x32\x16.regard.v1.SpeechInput\"\x84\x01\n\x0bSpeechInput\x12\x15\n\rsampling_rate\x18\x01 \x01(\r\x12\x10\n\x08window_s\x18\x02 \x01(\x01\x12\x11\n\tpositions\x18\x03 \x01(\r\x12\x11\n\tlanguages\x18\x04 \x03(\t\x12\x12\n\ntranslates\x18\x05 \x01(\x08\x12\x12\n\ntimestamps\x18\x06 \x01(\x08\"V\n\nImageInput\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x12\n\npatch_rows\x18\x03 \x01(\r\x12\x15\n\rpatch_columns\x18\x04 \x01(\r\"u\n\x03Tap\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.regard.v1.AttentionKind\x12(\n\x05stack\x18\x02 \x01(\x0e\x32\x19.regard.v1.AttentionStack\x12\r\n\x05layer\x18\x03 \x01(\r\x12\r\n\x05heads\x18\x04 \x01(\r*\xde\x01\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x14\n\x10TASK_TRANSLATION\x10\x01\x12\x17\n\x13TASK_CLASSIFICATION\x10\x02\x12\x13\n\x0fTASK_CAPTIONING\x10\x03\x12\x1d\n\x19TASK_TOKEN_CLASSIFICATION\x10\x04\x12\x1b\n\x17TASK_QUESTION_ANSWERING\x10\x05\x12\x13\n\x0fTASK_SIMILARITY\x10\x06\x12\x16\n\x12TASK_TRANSCRIPTION\x10\x07\x12\x13\n\x0fTASK_COMPLETION\x10\x08\x32Y\n\x0cModelService\x12I\n\nListModels\x12\x1c.regard.v1.ListModelsRequest\x1a\x1d.regard.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15regard/v1/model.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.regard.v1.Model\"\xfc\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x1d\n\x04task\x18\x03 \x01(\x0e\x32\x0f.regard.v1.Task\x12\x14\n\x0c\x61rchitecture\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x16\n\x0epackage_sha256\x18\x06 \x01(\t\x12\x19\n\x11max_source_tokens\x18\x07 \x01(\r\x12\x19\n\x11max_target_tokens\x18\x08 \x01(\r\x12\x1c\n\x04taps\x18\t \x03(\x0b\x32\x0e.regard.v1.Tap\x12\x0e\n\x06labels\x18\n \x03(\t\x12\r\n\x05ready\x18\x0b \x01(\x08\x12$\n\x05image\x18\x0c \x01(\x0b\x32\x15.regard.v1.ImageInput\x12\x16\n\x0e\x65mbedding_size\x18\r \x01(\r\x12&\n\x06speech\x18\x0e \x01(\x0b\x32\x16.regard.v1.SpeechInput\x12\x1b\n\x13takes_interventions\x18\x0f \x01(\x08\"\x84\x01\n\x0bSpeechInput\x12\x15\n\rsampling_rate\x18\x01 \x01(\r\x12\x10\n\x08window_s\x18\x02 \x01(\x01\x12\x11\n\tpositions\x18\x03 \x01(\r\x12\x11\n\tlanguages\x18\x04 \x03(\t\x12\x12\n\ntranslates\x18\x05 \x01(\x08\x12\x12\n\ntimestamps\x18\x06 \x01(\x08\"V\n\nImageInput\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x12\n\npatch_rows\x18\x03 \x01(\r\x12\x15\n\rpatch_columns\x18\x04 \x01(\r\"u\n\x03Tap\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.regard.v1.AttentionKind\x12(\n\x05stack\x18\x02 \x01(\x0e\x32\x19.regard.v1.AttentionStack\x12\r\n\x05layer\x18\x03 \x01(\r\x12\r\n\x05heads\x18\x04 \x01(\r*\xde\x01\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x14\n\x10TASK_TRANSLATION\x10\x01\x12\x17\n\x13TASK_CLASSIFICATION\x10\x02\x12\x13\n\x0fTASK_CAPTIONING\x10\x03\x12\x1d\n\x19TASK_TOKEN_CLASSIFICATION\x10\x04\x12\x1b\n\x17TASK_QUESTION_ANSWERING\x10\x05\x12\x13\n\x0fTASK_SIMILARITY\x10\x06\x12\x16\n\x12TASK_TRANSCRIPTION\x10\x07\x12\x13\n\x0fTASK_COMPLETION\x10\x08\x32Y\n\x0cModelService\x12I\n\nListModels\x12\x1c.regard.v1.ListModelsRequest\x1a\x1d.regard.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TASK']._serialized_start=837
-  _globals['_TASK']._serialized_end=1059
+  _globals['_TASK']._serialized_start=866
+  _globals['_TASK']._serialized_end=1088
   _globals['_LISTMODELSREQUEST']._serialized_start=63
   _globals['_LISTMODELSREQUEST']._serialized_end=82
   _globals['_LISTMODELSRESPONSE']._serialized_start=84
   _globals['_LISTMODELSRESPONSE']._serialized_end=138
   _globals['_MODEL']._serialized_start=141
-  _globals['_MODEL']._serialized_end=492
-  _globals['_SPEECHINPUT']._serialized_start=495
-  _globals['_SPEECHINPUT']._serialized_end=627
-  _globals['_IMAGEINPUT']._serialized_start=629
-  _globals['_IMAGEINPUT']._serialized_end=715
-  _globals['_TAP']._serialized_start=717
-  _globals['_TAP']._serialized_end=834
-  _globals['_MODELSERVICE']._serialized_start=1061
-  _globals['_MODELSERVICE']._serialized_end=1150
+  _globals['_MODEL']._serialized_end=521
+  _globals['_SPEECHINPUT']._serialized_start=524
+  _globals['_SPEECHINPUT']._serialized_end=656
+  _globals['_IMAGEINPUT']._serialized_start=658
+  _globals['_IMAGEINPUT']._serialized_end=744
+  _globals['_TAP']._serialized_start=746
+  _globals['_TAP']._serialized_end=863
+  _globals['_MODELSERVICE']._serialized_start=1090
+  _globals['_MODELSERVICE']._serialized_end=1179
 # @@protoc_insertion_point(module_scope)

@@ -103,6 +103,7 @@ class Model(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     EMBEDDING_SIZE_FIELD_NUMBER: _builtins.int
     SPEECH_FIELD_NUMBER: _builtins.int
+    TAKES_INTERVENTIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     task: Global___Task.ValueType
@@ -122,6 +123,8 @@ class Model(_message.Message):
     """Whether the model takes requests: false while it loads or drains."""
     embedding_size: _builtins.int
     """The length of its embeddings; 0 for a model that makes none."""
+    takes_interventions: _builtins.bool
+    """Whether requests may change its attention, by their `interventions`: it was exported for it."""
     @_builtins.property
     def taps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tap]:
         """Every attention tensor that can be asked for."""
@@ -155,10 +158,11 @@ class Model(_message.Message):
         image: Global___ImageInput | None = ...,
         embedding_size: _builtins.int = ...,
         speech: Global___SpeechInput | None = ...,
+        takes_interventions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "speech", b"speech"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "embedding_size", b"embedding_size", "image", b"image", "labels", b"labels", "max_source_tokens", b"max_source_tokens", "max_target_tokens", b"max_target_tokens", "name", b"name", "package_sha256", b"package_sha256", "precision", b"precision", "ready", b"ready", "speech", b"speech", "taps", b"taps", "task", b"task", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "embedding_size", b"embedding_size", "image", b"image", "labels", b"labels", "max_source_tokens", b"max_source_tokens", "max_target_tokens", b"max_target_tokens", "name", b"name", "package_sha256", b"package_sha256", "precision", b"precision", "ready", b"ready", "speech", b"speech", "takes_interventions", b"takes_interventions", "taps", b"taps", "task", b"task", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -263,6 +263,7 @@ class _Models(model_pb2_grpc.ModelServiceServicer):
                     max_target_tokens=64,
                     taps=[tap],
                     ready=True,
+                    takes_interventions=True,
                 )
             ]
         )

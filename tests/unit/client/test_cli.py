@@ -266,6 +266,7 @@ def test_models_as_a_table_and_as_json(run):
     _, table, _ = run("models")
     assert "shout/1" in table
     assert "decoder cross 1 × 3" in table
+    assert "takes interventions" in table
     _, out, _ = run("models", "--json")
     assert json.loads(out)["taps"] == [{"kind": "cross", "stack": "decoder", "layer": 0, "heads": 3}]
 

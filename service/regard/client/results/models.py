@@ -26,6 +26,7 @@ def read_models(response: model_pb2.ListModelsResponse) -> list[Model]:
             ),
             labels=tuple(model.labels),
             ready=model.ready,
+            takes_interventions=model.takes_interventions,
         )
         for model in response.models
     ]
