@@ -28,7 +28,7 @@ CHECKPOINTS := $(patsubst export/checkpoints/%/config.json,%,$(wildcard export/c
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-attention bench-export bench-export-memory load alignment attribution quality gpu-check tools image train-translator train-intent train-captioner evaluate clean
+.PHONY: help env constraints protos protos-check lint test test-state test-gpu-environment parity parity-decoding packages demo serve bench bench-peers bench-attention bench-export bench-export-memory load alignment attribution quality determinism gpu-check tools image train-translator train-intent train-captioner evaluate clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -149,6 +149,10 @@ attribution: packages ## Measure how faithful each way to attribute is, beside r
 quality: packages ## Measure the warnings of quality on corrupted translations: make quality DATA=fra-eng.zip
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
 	@PYTHONPATH=. $(BIN)/python export/training/evaluate_quality.py --data $(DATA) --models $(MODELS)
+
+determinism: $(CHECKPOINTS:%=$(EVALUATED)/.%.exported) ## Measure what neighbours, threads and int8 change in answers: make determinism DATA="fra-eng.zip data_full.json"
+	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }
+	@PYTHONPATH=. $(BIN)/python export/training/evaluate_determinism.py --data $(DATA) --models $(EVALUATED)
 
 train-translator: env ## Train demo-en-fr anew: make train-translator DATA=fra-eng.zip
 	@test -n "$(DATA)" || { echo "say where the data is: make $@ DATA=..."; exit 2; }

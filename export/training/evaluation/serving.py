@@ -14,20 +14,26 @@ from regard.client import Client, Failure, Model
 
 
 @contextmanager
-def served(models: Path, timeout_s: float = 3600) -> Iterator[Client]:
-    """Yield a client of a server that serves every package below `models`, and end the server afterwards."""
+def serving(models: Path, *settings: str) -> Iterator[str]:
+    """Yield the address of a server of every package below `models`, with more `settings`, and end it afterwards."""
     command = [sys.executable, "-m", "regard.cli", "serve", "--models", str(models)]
-    command += ["--grpc-port", "0", "--http-port", "0", "--log-format", "json"]
+    command += ["--grpc-port", "0", "--http-port", "0", "--log-format", "json", *settings]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     try:
         port = _port_of(process.stderr)
         Thread(target=process.stderr.read, daemon=True).start()  # keeps the pipe from filling
-        with Client(f"127.0.0.1:{port}", timeout_s=timeout_s) as client:
-            yield client
+        yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def served(models: Path, timeout_s: float = 3600) -> Iterator[Client]:
+    """Yield a client of a server that serves every package below `models`, and end the server afterwards."""
+    with serving(models) as address, Client(address, timeout_s=timeout_s) as client:
+        yield client
 
 
 def _port_of(log: Iterator[str]) -> int:
