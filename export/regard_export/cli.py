@@ -85,7 +85,8 @@ def export(
     precision: Annotated[
         Precision,
         typer.Option(
-            help="fp32 is exact; fp16, for GPUs, and int8, for CPUs, are smaller and faster, and lose a little."
+            help="fp32 is exact; fp16, for GPUs, and int8, for CPUs, are smaller and faster, and lose a little. What "
+            "int8 answers depends a little on the requests beside it."
         ),
     ] = Precision.FP32,
     overwrite: Annotated[bool, typer.Option(help="Replace a package of the same name and version.")] = False,

@@ -107,11 +107,19 @@ def main() -> None:
     data = {file.name: file for file in options.data}
     if "fra-eng.zip" in data:
         examples = tatoeba.load(data["fra-eng.zip"]).test[: options.inputs]
-        write("determinism", translation(options.models, examples, console), replacing="translation,")
+        finish("translation", translation(options.models, examples, console), console)
     if "data_full.json" in data:
         utterances = clinc150.load(data["data_full.json"]).test[: options.inputs]
         texts = [one.text for one in utterances]
-        write("determinism", classification(options.models, texts, console), replacing="classification,")
+        finish("classification", classification(options.models, texts, console), console)
+
+
+def finish(task: str, figures: Sequence[Figure], console: Console) -> None:
+    """Print what isn't as it is asked for, and write everything."""
+    for figure in figures:
+        if figure.holds is False:
+            console.print(f"[bold red]missed[/]  {figure.name}: {figure} {figure.unit}, asked {figure.asked}")
+    write("determinism", figures, replacing=f"{task},")
 
 
 def translation(models: Path, examples: Sequence[tatoeba.Example], console: Console) -> list[Figure]:

@@ -39,7 +39,7 @@ class GenerationOptions(TypedDict, total=False):
     min_p: float
     """Tokens of at least this share of the likeliest one's probability are drawn from."""
     seed: int
-    """Where the draws begin: the same seed gives the same text."""
+    """Where the draws begin: the same seed gives the same text; of a model in int8, if nothing else runs beside it."""
     repetition_penalty: float
     """Above 1 discourages tokens that were there before."""
     no_repeat_ngram_size: int

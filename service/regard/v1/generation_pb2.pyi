@@ -80,7 +80,10 @@ Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
 @_typing.final
 class GenerationOptions(_message.Message):
     """How the output is searched for. The names and the meanings are those of `generate()` in
-    Transformers where it has them, and so are the results: same tokens, same scores.
+    Transformers where it has them, and so are the results of a model in fp32: same tokens, same scores,
+    whatever else the server does. In int8 the activations of a whole batch are rounded with one scale, so
+    that what runs beside a request moves its scores a little, and now and then a token that was nearly as
+    likely as another.
 
     What is absent is as the model's checkpoint asks (its generation_config.json), and otherwise as
     `generate()` does it. So a model whose checkpoint asks for four beams is searched with four unless
@@ -154,8 +157,9 @@ class GenerationOptions(_message.Message):
     1, and 0 if neither the request nor the checkpoint says. Needs do_sample.
     """
     seed: _builtins.int
-    """Where the draws begin: the same seed gives the same text for the same input, whatever else the
-    server does. Default: another for every request. Needs do_sample.
+    """Where the draws begin: the same seed gives the same text for the same input, of a model in fp32
+    whatever else the server does, of one in int8 for certain only where nothing else runs beside it.
+    Default: another for every request. Needs do_sample.
     """
     repetition_penalty: _builtins.float
     """What scores of tokens that were there before are divided by, or multiplied by if they are below
