@@ -64,7 +64,8 @@ class FullLoad:
             return sum(threads.map(self._serve, self._engines, self._counts))
 
     def _serve(self, engine: Engine, served: _Count) -> float:
-        self._step(engine)  # which may be the first one, that has all sources to read, and doesn't count
+        if not served.count:  # the first step has everybody's source to read
+            self._step(engine)
         started, before = self._clock(), served.count
         while (seconds := self._clock() - started) < ROUND_S or served.count == before:
             self._step(engine)
