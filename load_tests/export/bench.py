@@ -36,9 +36,9 @@ from regard_export.package import Options, export
 
 Array = npt.NDArray[Any]
 WORKSPACE = Path("build/bench-export")
-BATCH_TOKENS = 1024
+BATCH_TOKENS = 512
 LENGTHS = (32, 128, 512)
-IMAGES, STEP_ROWS, CACHED = 4, 16, 32
+IMAGES, STEP_ROWS, CACHED = 2, 16, 32
 LEAST_SPEED, LEAST_SPEED_WITH_WEIGHTS, LEAST_SPEED_OF_INT8 = 0.97, 1.0, 1.6
 AUTO = torch.export.Dim.AUTO
 
@@ -54,7 +54,7 @@ class Effort:
     tiny: bool
 
 
-FULL, QUICK = Effort(rounds=9, seconds=1.5, tiny=False), Effort(rounds=2, seconds=0.05, tiny=True)
+FULL, QUICK = Effort(rounds=25, seconds=0.25, tiny=False), Effort(rounds=2, seconds=0.05, tiny=True)
 
 
 def main() -> None:

@@ -15,10 +15,12 @@ from onnx_ir.tape import Tape
 
 from regard_export.attention import trimmed
 from regard_export.lowering.candidates import candidates, log_sum_exp
-from regard_export.lowering.operands import int64, is_whole, join_heads, split_heads, unsplit
-from regard_export.lowering.weights import attention_weights, first_keys, of_each_hypothesis
+from regard_export.lowering.masks import keys_of_cache
+from regard_export.lowering.operands import BY_HEAD, int64, is_whole, join_heads, split_heads, unsplit
+from regard_export.lowering.weights import attention_weights, first_keys
 
 FUSED = "com.microsoft"
+AXIS = {"axis": 0}
 AFTER_SOFTMAX = 3
 """The mode in which `Attention` gives its weights."""
 
@@ -63,7 +65,9 @@ def attend_within(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Map
     key, value = unsplit(key, value)
     if (length is None and bias is None) or not is_whole(key):
         return attend(tape, inputs, attributes)
-    return _attend(tape, [query, key, value, length, bias], attributes, [ir.Value()])
+    output = ir.Value()
+    _attend(tape, [query, key, value, length, bias], attributes, [output])
+    return output
 
 
 def attend_and_weigh(
@@ -71,78 +75,78 @@ def attend_and_weigh(
 ) -> tuple[ir.Value, ir.Value]:
     """Attend within a source, and return the weights [R, H, S, T] as well."""
     query, key, value, length, bias = [*inputs, None, None][:5]
-    assert key is not None and value is not None
+    assert query is not None and key is not None and value is not None
     key, value = unsplit(key, value)
-    weights = ir.Value()
-    unwanted = [ir.Value(name=""), ir.Value(name="")]  # keys and values as a cache would have them
-    output = _attend(
-        tape,
-        [query, key, value, length, bias],
-        {**attributes, "qk_matmul_output_mode": AFTER_SOFTMAX},
-        [ir.Value(), *unwanted, weights],
-    )
-    return output, _of_unknown_size(tape, weights)
-
-
-def _attend(
-    tape: Tape,
-    inputs: Sequence[ir.Value | None],
-    attributes: Mapping[str, int | float],
-    outputs: Sequence[ir.Value],
-) -> ir.Value:
-    """Give ONNX' `Attention` the key lengths as those of a cache that holds them; `outputs` are the operator's."""
-    query, key, value, length, bias = inputs
-    assert query is not None and key is not None
-    options = dict(attributes)
-    heads = int(options.pop("num_heads"))
     whole = is_whole(key)
-    if whole:
-        options |= {"q_num_heads": heads, "kv_num_heads": heads}
-    else:
-        query = split_heads(tape, query, heads)
-    if length is not None:
-        length = tape.op("Cast", [length], {"to": ir.DataType.INT64})
-    tape.op_multi_out("Attention", trimmed([query, key, value, bias, None, None, length]), options, outputs=outputs)
-    return outputs[0] if whole else join_heads(tape, outputs[0])
-
-
-def _of_unknown_size(tape: Tape, weights: ir.Value) -> ir.Value:
-    """Return weights of which ONNX' inference knows no size; it takes that of keys which it doesn't know for 0.
-
-    It follows `Shape` into `Reshape`, but not through `Abs`.
-    """
-    return tape.op("Reshape", [weights, tape.op("Abs", [tape.op("Shape", [weights])])])
+    if not whole:
+        query = split_heads(tape, query, int(attributes["num_heads"]))
+    output, weights = _attend_with_weights(tape, [query, key, value, length, bias], attributes)
+    # ONNX' inference takes the number of keys, if it doesn't know it, for 0. It doesn't see through Abs.
+    weights = tape.op("Reshape", [weights, tape.op("Abs", [tape.op("Shape", [weights])])])
+    return output if whole else join_heads(tape, output), weights
 
 
 def attend_from_hypotheses(
     tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
 ) -> ir.Value:
     """Make the k hypotheses of a request the queries of one row: [R * k, 1, W] as [R, k, W]."""
-    grouped, width = _by_request(tape, inputs)
-    return _by_hypothesis(tape, attend(tape, grouped, attributes), width)
+    query, width = _query_and_width(inputs)
+    grouped = tape.op("Reshape", [query, tape.op("Concat", [_rows(tape, inputs[1]), int64(tape, [-1, width])], AXIS)])
+    return tape.op("Reshape", [attend(tape, [grouped, *inputs[1:]], attributes), int64(tape, [-1, 1, width])])
 
 
 def weigh_from_hypotheses(
     tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
 ) -> tuple[ir.Value, ir.Value]:
     """Attend as `attend_from_hypotheses` does, and return the weights [R * k, H, 1, T] as well."""
-    grouped, width = _by_request(tape, inputs)
-    output, weights = attend_and_weigh(tape, grouped, attributes)
-    return _by_hypothesis(tape, output, width), of_each_hypothesis(tape, weights, int(attributes["num_heads"]))
+    query, width = _query_and_width(inputs)
+    heads = int(attributes["num_heads"])
+    shape = tape.op("Concat", [_rows(tape, inputs[1]), int64(tape, [-1, heads, width // heads])], AXIS)
+    grouped = tape.op("Transpose", [tape.op("Reshape", [query, shape])], BY_HEAD)
+    output, weights = _attend_with_weights(tape, [grouped, *inputs[1:]], attributes)
+    output = tape.op("Reshape", [tape.op("Transpose", [output], BY_HEAD), int64(tape, [-1, 1, width])])
+    shape = tape.op("Concat", [_rows(tape, query), int64(tape, [heads, 1, -1])], AXIS)
+    return output, tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), shape])
 
 
-def _by_request(tape: Tape, inputs: Sequence[ir.Value | None]) -> tuple[list[ir.Value | None], int]:
-    query, key = inputs[:2]
+def _attend(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float], outputs: Sequence[ir.Value]
+) -> None:
+    """Give ONNX' `Attention` the key lengths as those of a cache that holds them.
+
+    Query, key and value have either all their heads split, or none.
+    """
+    query, key, value, length, bias = [*inputs, None, None][:5]
+    assert key is not None
+    options = dict(attributes)
+    heads = options.pop("num_heads")
+    if is_whole(key):
+        options |= {"q_num_heads": heads, "kv_num_heads": heads}
+    if length is not None:
+        length = tape.op("Cast", [length], {"to": ir.DataType.INT64})
+    tape.op_multi_out("Attention", trimmed([query, key, value, bias, None, None, length]), options, outputs=outputs)
+
+
+def _attend_with_weights(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
+) -> tuple[ir.Value, ir.Value]:
+    output, weights = ir.Value(), ir.Value()
+    unwanted = [ir.Value(name=""), ir.Value(name="")]  # keys and values as a cache would have them
+    attributes = {**attributes, "qk_matmul_output_mode": AFTER_SOFTMAX}
+    _attend(tape, inputs, attributes, [output, *unwanted, weights])
+    return output, weights
+
+
+def _query_and_width(inputs: Sequence[ir.Value | None]) -> tuple[ir.Value, int]:
+    query = inputs[0]
     assert query is not None and query.shape is not None
     width = query.shape[2]
     assert isinstance(width, int)
-    requests = tape.op("Shape", [key], {"start": 0, "end": 1})
-    shape = tape.op("Concat", [requests, int64(tape, [-1, width])], {"axis": 0})
-    return [tape.op("Reshape", [query, shape]), *inputs[1:]], width
+    return query, width
 
 
-def _by_hypothesis(tape: Tape, output: ir.Value, width: int) -> ir.Value:
-    return tape.op("Reshape", [output, int64(tape, [-1, 1, width])])
+def _rows(tape: Tape, value: ir.Value | None) -> ir.Value:
+    return tape.op("Shape", [value], {"start": 0, "end": 1})
 
 
 def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
@@ -175,6 +179,7 @@ RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     "CrossAttention": cross_attention,
     "CachedAttention": cached_attention,
     "AttentionWeights": attention_weights,
+    "KeysOfCache": keys_of_cache,
     "RMSNormalization": rms_normalization,
     "Candidates": candidates,
     "LogSumExp": log_sum_exp,

@@ -19,25 +19,27 @@ from onnx_ir.tape import Tape
 from regard_export.lowering.operands import BY_HEAD, constant, int64, split_heads
 
 FLOAT = ir.DataType.FLOAT
+ATTENDED = 6
+"""The input of `AttentionWeights` that says which keys of a cache are attended."""
 REDUCTIONS = {"mean": "ReduceMean", "max": "ReduceMax"}
 
 
 def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Lower `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])` to standard operators.
+    """Lower `AttentionWeights(query, key, rows[, key_length[, total_length[, bias[, attended]]]])` to ONNX.
 
     query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T], or to
     [A, 1, Q, T] if the node has a `reduction`. `rows` ascend, and none is twice among them.
-    `key_length` [R] counts the keys that may be attended; beside a `total_length` it counts those
-    before this step, and only the first `total_length` keys are looked at. `bias` is added to the
+    `key_length` [R] counts the keys that may be attended. Of a cache, only the first `total_length` keys are
+    looked at, and `attended` [N, 1, 1, total_length] says which of those. `bias` is added to the
     scores of every row, or is one for each. If the node has a `query_width`, the query is packed with
     key and value and comes first. Whatever the precision of query and key, their weights are computed
     in float32: they are those that a fused kernel, which accumulates in float32, multiplied with.
     """
-    query, key, rows, length, total, bias = [*node.inputs, None, None, None][:6]
+    query, key, rows, length, total, bias, attended = [*node.inputs, None, None, None, None][:7]
     assert query is not None and key is not None and rows is not None
     width = node.attributes["query_width"].as_int() if "query_width" in node.attributes else None
     heads, scale = node.attributes["num_heads"].as_int(), node.attributes["scale"].as_float()
-    scores = Scores(query, key, length, bias, heads, scale, total, "causal" in node.attributes, width)
+    scores = Scores(query, key, length, bias, heads, scale, total, attended, "causal" in node.attributes, width)
     reduction = node.attributes["reduction"].as_string() if "reduction" in node.attributes else None
     return [weights_of_asking(tape, scores, rows, reduction, f"{node.outputs[0].name}.")]
 
@@ -74,6 +76,7 @@ class Scores:
     heads: int
     scale: float
     total: ir.Value | None = None
+    attended: ir.Value | None = None
     causal: bool = False
     query_width: int | None = None
 
@@ -85,21 +88,23 @@ class Scores:
     def of_rows(self, tape: Tape, rows: ir.Value) -> ir.Value:
         """Return the weights [A, H, Q, T] of some rows."""
         requests = tape.op("Div", [rows, _rows_per_request(tape, self.query, self.key)])
-        length, bias = self.length, self.bias
+        length, bias, attended = self.length, self.bias, self.attended
         if bias is not None and not (bias.shape is not None and bias.shape[0] == 1):
             bias = tape.op("Gather", [bias, rows], {"axis": 0})
         if length is not None:
             length = tape.op("Gather", [length, requests], {"axis": 0})
+        if attended is not None:
+            attended = tape.op("Gather", [attended, rows], {"axis": 0})
         queries, keys = (
             tape.op("Gather", [value, of], {"axis": 0}) for value, of in ((self.query, rows), (self.key, requests))
         )
-        return self._weights(tape, self._queries(tape, queries), keys, length, bias)
+        return self._weights(tape, self._queries(tape, queries), keys, length, bias, attended)
 
     def of_all(self, tape: Tape) -> ir.Value:
         """Return the weights [N, H, Q, T] of all rows; with hypotheses there may be no bias."""
         if not self.of_hypotheses:
             queries, keys = self._queries(tape, self.query), self.key
-            return self._weights(tape, queries, keys, self.length, self.bias)
+            return self._weights(tape, queries, keys, self.length, self.bias, self.attended)
         return of_each_hypothesis(tape, self.of_requests(tape), self.heads)
 
     def of_requests(self, tape: Tape) -> ir.Value:
@@ -108,7 +113,7 @@ class Scores:
         requests = tape.op("Shape", [self.key], {"start": 0, "end": 1})
         shape = tape.op("Concat", [requests, int64(tape, [-1, self.heads]), self._head_size(tape)], {"axis": 0})
         queries = tape.op("Transpose", [tape.op("Reshape", [self._unpacked(tape, self.query), shape])], BY_HEAD)
-        return self._weights(tape, queries, self.key, self.length, None)
+        return self._weights(tape, queries, self.key, self.length, None, None)
 
     def _queries(self, tape: Tape, query: ir.Value) -> ir.Value:
         return split_heads(tape, self._unpacked(tape, query), self.heads)
@@ -122,11 +127,16 @@ class Scores:
         return tape.op("Shape", [self.key], {"start": 3, "end": 4})
 
     def _weights(
-        self, tape: Tape, queries: ir.Value, keys: ir.Value, length: ir.Value | None, bias: ir.Value | None
+        self,
+        tape: Tape,
+        queries: ir.Value,
+        keys: ir.Value,
+        length: ir.Value | None,
+        bias: ir.Value | None,
+        attended: ir.Value | None,
     ) -> ir.Value:
-        attended = None
-        if length is not None:
-            attended = attended_keys(tape, keys, length, of_cache=self.total is not None)
+        if attended is None and length is not None:
+            attended = attended_keys(tape, keys, length)
         if self.causal:
             attended = causal_keys(tape, keys, attended)
         if self.query.dtype != FLOAT:
@@ -164,14 +174,15 @@ def masked_softmax(
     """Return the weights [A, H, Q, T] of queries [A, H, Q, D] over keys [A, H, T, D], all of `scale`'s dtype.
 
     `attended`, which must broadcast to the weights, is false for the keys whose weight is 0. Of a cache, only
-    the first `total` [] keys are looked at: scores are cut, which are fewer than what keys are made of.
+    the first `total` [] keys are looked at, and `attended` speaks of those: scores are cut, which are fewer than
+    what keys are made of.
     """
     scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
     if scale != 1:
         scores = tape.op("Mul", [scores, constant(tape, scale)])
     if total is not None:
         scores = first_keys(tape, scores, total)
-        attended, bias = (value and first_keys(tape, value, total) for value in (attended, bias))
+        bias = bias and first_keys(tape, bias, total)
     if bias is not None:
         scores = tape.op("Add", [scores, bias])
     if attended is not None:
@@ -185,12 +196,12 @@ def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None) -> ir.Value:
     return tape.op("Slice", [value, int64(tape, [0]), end, int64(tape, [3])])
 
 
-def attended_keys(tape: Tape, keys: ir.Value, lengths: ir.Value, *, of_cache: bool = False) -> ir.Value:
-    """Return bool [A, 1, 1, T]: whether keys [A, H, T, D] lie within `lengths` [A]; of a cache, one more does."""
+def attended_keys(tape: Tape, keys: ir.Value, lengths: ir.Value) -> ir.Value:
+    """Return bool [A, 1, 1, T]: whether keys [A, H, T, D] lie within `lengths` [A]."""
     positions = _places(tape, keys)
     limits = tape.op("Cast", [lengths], {"to": ir.DataType.INT64})
     limits = tape.op("Reshape", [limits, constant(tape, np.array([-1, 1, 1, 1]))])
-    return tape.op("LessOrEqual" if of_cache else "Less", [positions, limits])
+    return tape.op("Less", [positions, limits])
 
 
 def causal_keys(tape: Tape, keys: ir.Value, attended: ir.Value | None) -> ir.Value:

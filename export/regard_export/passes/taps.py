@@ -15,6 +15,15 @@ def remove_taps(model: ir.Model, taps: Iterable[TapSpec]) -> None:
     outputs, inputs = {tap.output for tap in taps}, {tap.rows_input for tap in taps}
     kept = [value for value in model.graph.outputs if value.name not in outputs]
     model.graph.outputs[:] = kept
+    _close_branches(model)
     RemoveUnusedNodesPass()(model)
     read = [value for value in model.graph.inputs if value.name not in inputs]
     model.graph.inputs[:] = read
+
+
+def _close_branches(model: ir.Model) -> None:
+    """Let the branches of an `If` whose outputs nobody reads read nothing: what they read counts as used otherwise."""
+    for node in model.graph:
+        if node.op_type == "If" and not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            for inner in ir.traversal.RecursiveGraphIterator(node.attributes["then_branch"].as_graph()):
+                inner.resize_inputs(0)
