@@ -18,7 +18,7 @@ from load_tests.peers.apart import Apart
 from load_tests.peers.checkpoints import dummy_tokenizer
 from load_tests.peers.curves import Curve, Point, draw
 from load_tests.peers.loads import OK, Asked, Load, closed, opened
-from load_tests.peers.overload import GROWTH_BAR, MIB, growth
+from load_tests.peers.overload import FULL, GROWTH_BAR, MIB, growth
 from load_tests.peers.products import Run, optimised, products_of, session_options
 from load_tests.peers.profile import gathered, operators_ms
 from load_tests.peers.rates import best, ratios, rotated, tokens_per_second
@@ -117,9 +117,10 @@ def test_a_contestant_apart_answers_as_if_it_were_here(tokenizer_file):
 def test_memory_that_every_request_keeps_shows_as_growth():
     """Two KiB a request, of 30,000, are above the bar; a plateau on which batches come and go is not."""
     chance = np.random.default_rng(1)
-    plateau = 220 * MIB + chance.uniform(0, 20 * MIB, 30)
+    asked = np.arange(FULL.every, FULL.requests + 1, FULL.every)
+    plateau = chance.uniform(260, 340, len(asked)) * MIB
     assert abs(growth(plateau)) < GROWTH_BAR
-    assert growth(plateau + 2048 * np.arange(1_000, 31_000, 1_000)) > GROWTH_BAR
+    assert growth(plateau + 2048 * asked) > GROWTH_BAR
 
 
 def test_one_part_leaves_the_rows_of_the_others(tmp_path, monkeypatch):
