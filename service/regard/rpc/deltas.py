@@ -66,7 +66,8 @@ class Looking:
 class Deltas:
     """What each token of one input adds to its text; the last brings whatever was held back.
 
-    Taken on the event loop: it is a matter of microseconds, less than the way to a thread.
+    Taken on the event loop: text is a matter of microseconds, less than the way to a thread. Rows of 12 layers of 12
+    heads over 500 positions, and their mark, took 0.1 to 0.4 ms of its time, about what the way to a thread took.
     """
 
     def __init__(self, codec: TextCodec, stops: StopStrings | None, looking: Looking | None) -> None:
