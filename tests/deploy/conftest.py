@@ -48,7 +48,7 @@ class Chart:
     def settings_file(self, values: Path, directory: Path) -> tuple[Path, Resource]:
         """Write the ConfigMap's file as a pod would see it; return it with the pod's only container."""
         resources = self.render("--values", str(values)).values()
-        (config_map,) = (one for one in resources if one["kind"] == "ConfigMap")
+        (config_map,) = (one for one in resources if one["kind"] == "ConfigMap" and "regard.toml" in one["data"])
         (deployment,) = (one for one in resources if one["kind"] == "Deployment")
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         ((name, text),) = config_map["data"].items()

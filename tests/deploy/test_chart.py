@@ -16,7 +16,7 @@ from .conftest import CHART, VALUES_SETS, Chart, Resource
 
 DEPLOYMENT = "Deployment/test-regard"
 OLDEST_AND_NEWEST_KUBERNETES = ("1.30.0", "1.35.0")
-CUSTOM_KINDS = {"ServiceMonitor"}
+CUSTOM_KINDS = {"PrometheusRule", "ServiceMonitor"}
 MODELS = ("--set", "models.claim=models")
 
 values_sets = pytest.mark.parametrize("values", VALUES_SETS, ids=[path.stem for path in VALUES_SETS])
@@ -45,7 +45,7 @@ def test_kubernetes_knows_every_field(chart: Chart, values: Path, kubernetes: st
 
 
 def test_resources_that_nobody_asked_for_stay_out(chart: Chart) -> None:
-    """With the least values there is neither an autoscaler nor a ServiceMonitor."""
+    """With the least values there is neither an autoscaler nor anything of monitoring."""
     assert set(chart.render(*MODELS)) == {
         "ConfigMap/test-regard",
         DEPLOYMENT,
@@ -58,10 +58,15 @@ def test_resources_that_nobody_asked_for_stay_out(chart: Chart) -> None:
 
 
 def test_resources_that_are_asked_for_are_there(chart: Chart) -> None:
-    """With every value given there are both, and the autoscaler alone sets the number of pods."""
+    """With every value given there are all, and the autoscaler alone sets the number of pods."""
     resources = chart.render("--values", str(CHART / "ci" / "everything-values.yaml"))
 
-    assert {"HorizontalPodAutoscaler/attention", "ServiceMonitor/attention"} <= set(resources)
+    assert {
+        "ConfigMap/attention-dashboard",
+        "HorizontalPodAutoscaler/attention",
+        "PrometheusRule/attention",
+        "ServiceMonitor/attention",
+    } <= set(resources)
     assert "replicas" not in resources["Deployment/attention"]["spec"]
 
 
@@ -277,4 +282,5 @@ def _of_kind(resources: dict[str, Resource], kind: str) -> Resource:
 
 
 def _settings(resources: dict[str, Resource]) -> dict[str, Any]:
-    return tomllib.loads(_of_kind(resources, "ConfigMap")["data"]["regard.toml"])
+    (text,) = (one["data"]["regard.toml"] for one in resources.values() if "regard.toml" in one.get("data", {}))
+    return tomllib.loads(text)
