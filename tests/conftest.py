@@ -49,7 +49,7 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @dataclass(frozen=True)
 class Intervenable:
-    """Small random models whose packages take interventions, all in one models directory, as `NAME/1`."""
+    """Small random models whose packages take interventions and tell norms, in one models directory, as `NAME/1`."""
 
     models: Path
     sorter: Path
@@ -62,7 +62,7 @@ class Intervenable:
 
 @pytest.fixture(scope="session")
 def intervenable(tmp_path_factory: pytest.TempPathFactory) -> Intervenable:
-    """Return a classifier of texts, one of images and a translator, exported to be intervened in."""
+    """Return a classifier of texts, one of images and a translator, exported to be intervened in and to tell norms."""
     from regard_export.package import Options, export
 
     from .export.checkpoints import save_classifier, save_image_classifier, save_translator
@@ -71,7 +71,7 @@ def intervenable(tmp_path_factory: pytest.TempPathFactory) -> Intervenable:
 
     def make(at: Path) -> None:
         for name, save in saves.items():
-            export(save(at / name), at / "models", Options(name=name, interventions=True))
+            export(save(at / name), at / "models", Options(name=name, interventions=True, value_norms=True))
 
     at = _made_once(tmp_path_factory, "intervenable", make)
     return Intervenable(at / "models", *(at / name for name in saves))

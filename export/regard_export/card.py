@@ -107,6 +107,8 @@ def _taps(manifest: Manifest) -> Iterator[str]:
     for (stack, kind), each in heads.items():
         counts = str(each[0]) if len(set(each)) == 1 else ", ".join(map(str, each))
         yield f"{stack} {kind}: {len(each)} layers of {counts} heads"
+    if manifest.norm_taps:
+        yield "each times the norms of its values as well"
 
 
 def _graphs(manifest: Manifest) -> Table:

@@ -103,6 +103,14 @@ def export(
             "at. They share the weights' files; a server loads them when a request first asks.",
         ),
     ] = False,
+    value_norms: Annotated[
+        bool,
+        typer.Option(
+            "--value-norms",
+            help="Let requests ask for attention weights times the norms of what they weigh, which are computed for "
+            "those that do.",
+        ),
+    ] = False,
     without_taps: Annotated[
         bool, typer.Option(help="Leave out the attention weights, to measure what they cost.")
     ] = False,
@@ -125,8 +133,9 @@ def export(
         )
     if not re.fullmatch(r"[1-9][0-9]{0,8}", version):
         refuse(f"the version {version!r} must be a positive whole number")
-    if interventions and without_taps:
-        refuse("--interventions change what taps show: give one of --interventions and --without-taps")
+    for flag, given in (("--interventions", interventions), ("--value-norms", value_norms)):
+        if given and without_taps:
+            refuse(f"{flag} change what taps show: give one of {flag} and --without-taps")
     started = time.monotonic()
     try:
         with stoppable(), ERR.status("loading PyTorch and Transformers") as status:
@@ -146,6 +155,7 @@ def export(
                 precision.value,
                 taps=not without_taps,
                 interventions=interventions,
+                value_norms=value_norms,
                 overwrite=overwrite,
                 languages=Languages(source_language, target_language),
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,20 @@ from regard_export.checkpoint import Checkpoint
 from regard_export.generation import GREEDY
 from regard_export.parity import Parity
 from regard_export.reader_proof import compare_maps
-from regard_export.samples import Source, expected_weights, random_tokens
+from regard_export.samples import Norms, Source, expected_weights, random_tokens, unit_of
 from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds, Stepper, greedy, open_session, run
 
 
 @dataclass
 class GeneratorProof:
-    """The comparison for all samples of the checkpoint's inputs."""
+    """The comparison for all samples of the inputs; `norms` are filled in while the eager model answers."""
 
     checkpoint: Checkpoint
     generation: GenerationSpec
     files: Mapping[str, Path]
     taps: tuple[TapSpec, ...]
     parity: Parity
+    norms: Norms = field(default_factory=dict)
 
     def compare(self) -> None:
         """Compare all that the encoder gives before the step is loaded: no two graphs' weights are in memory."""
@@ -50,8 +51,8 @@ class GeneratorProof:
             got = run(encoder, feeds)
             for tap in (tap for tap in self.taps if tap.graph == "encoder"):
                 assert expected.attentions is not None
-                weights = expected_weights(tap, expected.attentions)
-                compare_maps(tap.name, got[tap.output], weights, rows, source.lengths, self.parity)
+                weights, unit = expected_weights(tap, expected.attentions, self.norms), unit_of(tap, self.norms)
+                compare_maps(tap.name, got[tap.output] / unit, weights / unit, rows, source.lengths, self.parity)
         return {name: array for name, array in got.items() if name.startswith("cross_")}
 
     def compare_steps(self, step: ort.InferenceSession, source: Source, state: Feeds, hypotheses: int) -> None:
@@ -81,8 +82,9 @@ class GeneratorProof:
     def _compare_maps(self, place: int, row: int, at: int, got: dict[str, Array], expected: Any) -> None:
         for tap in (tap for tap in self.taps if tap.graph == "step"):
             maps = expected.cross_attentions if tap.kind == "cross" else expected.decoder_attentions
-            keys = maps[tap.layer].shape[3] if tap.kind == "cross" else at + 1
-            self.parity.note(tap.name, got[tap.output][place, :, 0, :keys], maps[tap.layer][row, :, at, :keys])
+            weights, unit = expected_weights(tap, maps, self.norms), unit_of(tap, self.norms)
+            keys = weights.shape[3] if tap.kind == "cross" else at + 1
+            self.parity.note(tap.name, got[tap.output][place, :, 0, :keys] / unit, weights[row, :, at, :keys] / unit)
 
     def _compare_tokens(self, step: ort.InferenceSession, source: Source, state: Feeds) -> None:
         """Decode greedily beside `generate()`; a difference counts unless eager saw a tie."""

@@ -28,6 +28,7 @@ from regard_export.lowering.tensorrt import profiles
 from regard_export.passes import simplify
 from regard_export.passes.interventions import admit_interventions
 from regard_export.passes.taps import remove_taps
+from regard_export.passes.value_norms import add_value_norms, write_norms
 from regard_export.precision import finite
 from regard_export.quantization import quantize
 from regard_export.stepping import session_options
@@ -49,7 +50,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class GraphFiles:
-    """The graphs of a checkpoint in a directory, by name, and the taps that they give."""
+    """The graphs of a checkpoint in a directory, by name, and all taps that they give."""
 
     graphs: dict[str, GraphSpec]
     taps: tuple[TapSpec, ...]
@@ -57,12 +58,16 @@ class GraphFiles:
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes graphs into `directory` for one target and precision; with `interventions`, their twins that take them."""
+    """Writes graphs into `directory` for one target and precision; with `interventions`, their twins that take them.
+
+    With `value_norms`, every tap has one beside it of its weights times norms.
+    """
 
     directory: Path
     target: Target
     precision: str
     interventions: bool = False
+    value_norms: bool = False
 
     def write(self, checkpoint: Checkpoint, progress: Progress, *, taps: bool) -> GraphFiles:
         """Write every graph that the checkpoint's task needs."""
@@ -75,7 +80,10 @@ class Writer:
             simplify(model)
             own = graph.findings.taps
             layers = [tap for tap in own if tap.reduction is None]
+            if self.value_norms:
+                own += add_value_norms(model, layers)
             intervened = admit_interventions(model, layers) if self.interventions else None
+            write_norms(model)
             lower(model, self.target)
             progress(f"writing the {graph.name}")
             written = self._write(model, graph, checkpoint)
@@ -112,6 +120,7 @@ class Writer:
         """Save the twin that takes interventions; its weights are those in the files of the graphs already written."""
         name = f"{graph}_with_interventions"
         path, weights = self._path(name), f"{name}.onnx.data"
+        write_norms(model)
         lower(model, self.target)
         if self.precision == "int8":
             ir.save(model, path, external_data=weights)

@@ -22,6 +22,7 @@ from regard_export.families import Decoder, logits_of
 from regard_export.inputs import Example, Inputs, Tensors
 
 TAP_ROWS = {"self": "self_tap_rows", "cross": "cross_tap_rows"}
+NORM_ROWS = {"self": "self_norm_rows", "cross": "cross_norm_rows"}
 REDUCED_ROWS: dict[Reduction, str] = {"mean": "self_mean_rows", "max": "self_max_rows"}
 
 

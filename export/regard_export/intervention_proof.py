@@ -1,13 +1,14 @@
-"""The proof of graphs that take interventions: with gates open and no bias, and with interventions at random.
+"""The proof of graphs that take interventions, at random, and of weights times norms, with interventions or without.
 
 Reference: the eager model, called through an attention function that adds the same biases to the
-scores and multiplies the heads' outputs by the same gates, in PyTorch.
+scores and multiplies the heads' outputs by the same gates, in PyTorch. The norms are those of the values that
+it reads, multiplied by the weights of the next linear module, which puts the heads together.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
+from transformers.pytorch_utils import Conv1D
 
 from regard.manifest import TapSpec
 from regard_export.checkpoint import Checkpoint
@@ -25,7 +28,7 @@ from regard_export.errors import ExportError
 from regard_export.generator_proof import GeneratorProof
 from regard_export.parity import Parity
 from regard_export.reader_proof import compare_answer
-from regard_export.samples import Source
+from regard_export.samples import Norms, Source
 from regard_export.stepping import Array, Feeds, open_session
 
 IMPLEMENTATION = "regard-intervened"
@@ -56,6 +59,12 @@ class Plan:
         gates = (random.random(shape) < 0.7).astype(np.float32)
         return cls(taps[0].kind, gates, None if gates_only else biases, random.integers(0, BIASES, shape))
 
+    @classmethod
+    def idle(cls, taps: list[TapSpec], rows: int, queries: int, keys: int, *, gates_only: bool = False) -> Plan:
+        """Return one that changes nothing."""
+        drawn = cls.drawn(taps, rows, queries, keys, gates_only=gates_only)
+        return dataclasses.replace(drawn, gates=np.ones_like(drawn.gates), index=np.zeros_like(drawn.index))
+
     @property
     def feeds(self) -> Feeds:
         """What a graph is fed for it."""
@@ -68,22 +77,41 @@ class Plan:
         return dataclasses.replace(self, gates=gates, index=index)
 
 
+Place = tuple[str, Kind]
+"""A stack and a kind of its attention."""
+PlanMaker = Callable[..., Plan]
+
+
 @dataclass
 class _Intervening:
-    """What the eager attention function is to do, by the stack and the kind of a call, and how often it was called."""
+    """What the eager attention function is to do, by the stack and the kind of a call, and how often it was called.
 
-    plans: Mapping[tuple[str, Kind], Plan]
+    `norms` [R, H, T] of its transformed values are kept, a layer each.
+    """
+
+    plans: Mapping[Place, Plan]
     decoder: frozenset[torch.nn.Module]
     has_cross: bool
     calls: dict[str, int] = field(default_factory=dict)
+    norms: dict[tuple[str, str], list[torch.Tensor]] = field(default_factory=dict)
+    waiting: tuple[Place, torch.Tensor] | None = None
 
-    def next(self, module: torch.nn.Module) -> tuple[Plan | None, int]:
-        """Return the plan of a call, and its layer; a decoder's calls for itself and across take turns."""
+    def next(self, module: torch.nn.Module) -> tuple[Place, int]:
+        """Return where a call is, and its layer; a decoder's calls for itself and across take turns."""
         stack = "decoder" if module in self.decoder else "encoder"
         call = self.calls[stack] = self.calls.get(stack, -1) + 1
         if stack == "decoder" and self.has_cross:
-            return self.plans.get((stack, "cross" if call % 2 else "self")), call // 2
-        return self.plans.get((stack, "self")), call
+            return (stack, "cross" if call % 2 else "self"), call // 2
+        return (stack, "self"), call
+
+    def project(self, module: torch.nn.Module, _: Any) -> None:
+        """Keep the norms of values [R, H, T, D] times the matrix of the linear module that comes after attention."""
+        if self.waiting is None or not isinstance(module, torch.nn.Linear | Conv1D):
+            return
+        (place, values), self.waiting = self.waiting, None
+        matrix = module.weight if isinstance(module, Conv1D) else module.weight.T
+        heads = matrix.reshape(values.shape[1], values.shape[3], -1)
+        self.norms.setdefault(place, []).append((values @ heads).norm(dim=-1))
 
 
 _intervening: ContextVar[_Intervening] = ContextVar("intervening")
@@ -99,7 +127,10 @@ def _attention(
     position_bias: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    plan, layer = _intervening.get().next(module)
+    intervening = _intervening.get()
+    place, layer = intervening.next(module)
+    plan = intervening.plans.get(place)
+    intervening.waiting = place, value
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     for bias in (attention_mask, position_bias):
         scores = scores if bias is None else scores + bias
@@ -117,8 +148,8 @@ AttentionMaskInterface.register(IMPLEMENTATION, eager_mask)
 
 
 @contextmanager
-def intervening(checkpoint: Checkpoint, plans: Mapping[tuple[str, Kind], Plan]) -> Iterator[None]:
-    """Let the eager model be intervened in until the context ends, in one call of it.
+def intervening(checkpoint: Checkpoint, plans: Mapping[Place, Plan]) -> Iterator[Norms]:
+    """Let the eager model be intervened in until the context ends, in one call of it, which fills in its norms.
 
     Raises `ExportError` then if its attention didn't go through Transformers' interface.
     """
@@ -127,51 +158,60 @@ def intervening(checkpoint: Checkpoint, plans: Mapping[tuple[str, Kind], Plan]) 
     intervening = _Intervening(plans, decoder, writes)
     token = _intervening.set(intervening)
     model.set_attn_implementation(IMPLEMENTATION)
+    hook = register_module_forward_pre_hook(intervening.project)
     try:
-        yield
+        yield intervening.norms
     finally:
+        hook.remove()
         model.set_attn_implementation("eager")
         _intervening.reset(token)
     for stack, kind in plans:
         if stack not in intervening.calls:
             raise ExportError(
                 f"{type(model).__name__} computes the {kind} attention of its {stack} by itself, not through "
-                "Transformers' attention interface, so that no intervention can be proven; leave --interventions out"
+                "Transformers' attention interface, so that nothing can be proven of interventions and norms; leave "
+                "--interventions and --value-norms out"
             )
 
 
 def compare_interventions(
-    checkpoint: Checkpoint, files: Mapping[str, Path], taps: tuple[TapSpec, ...], parity: Parity
+    checkpoint: Checkpoint, files: Mapping[str, Path], taps: tuple[TapSpec, ...], parity: Parity, make: PlanMaker
 ) -> None:
-    """Intervene at random in graphs and eager model, on the first sample: ragged, with a row of a single position."""
+    """Intervene as `make` plans in graphs and eager model, on the first sample: ragged, with a row of one position."""
     with torch.no_grad():
         for graph, inputs in checkpoint.sources.items():
             source = Source.of(inputs, next(iter(inputs.samples())))
-            own = [tap for tap in taps if tap.graph == graph and tap.reduction is None]
             rows, keys = len(source.lengths), _positions(source)
-            plan = Plan.drawn(own, rows, keys, keys)
+            plan = make(_layers(taps, graph, "self"), rows, keys, keys)
             intervened = dataclasses.replace(source, feeds=source.feeds | plan.feeds)
             if checkpoint.generation is None:
-                with intervening(checkpoint, {("encoder", "self"): plan}):
-                    compare_answer(checkpoint, graph, open_session(files[graph]), intervened, taps, parity)
+                session = open_session(files[graph])
+                with intervening(checkpoint, {("encoder", "self"): plan}) as norms:
+                    compare_answer(checkpoint, graph, session, intervened, taps, parity, norms)
             else:
                 proof = GeneratorProof(checkpoint, checkpoint.generation, files, taps, parity)
-                _compare_generator(proof, intervened, plan, keys)
+                _compare_generator(proof, intervened, plan, keys, make)
 
 
-def _compare_generator(proof: GeneratorProof, source: Source, plan: Plan, keys: int) -> None:
+def _compare_generator(proof: GeneratorProof, source: Source, plan: Plan, keys: int, make: PlanMaker) -> None:
     """Intervene in the encoder, and in the step that goes on from what it then gives."""
-    with intervening(proof.checkpoint, {("encoder", "self"): plan}):
+    with intervening(proof.checkpoint, {("encoder", "self"): plan}) as proof.norms:
         state = proof.compare_encoder(open_session(proof.files["encoder"]), source)
     rows = len(source.lengths) * HYPOTHESES
-    plans: dict[tuple[str, Kind], Plan] = {("encoder", "self"): plan.repeated(HYPOTHESES)}
+    plans: dict[Place, Plan] = {("encoder", "self"): plan.repeated(HYPOTHESES)}
     kinds: tuple[Kind, ...] = ("self", "cross")
     for kind in kinds:
-        own = [tap for tap in proof.taps if tap.graph == "step" and tap.kind == kind]
-        plans["decoder", kind] = Plan.drawn(own, rows, 1, keys, gates_only=kind == "self")
+        own = _layers(proof.taps, "step", kind)
+        plans["decoder", kind] = make(own, rows, 1, keys, gates_only=kind == "self")
         state |= plans["decoder", kind].feeds
-    with intervening(proof.checkpoint, plans):
+    with intervening(proof.checkpoint, plans) as proof.norms:
         proof.compare_steps(open_session(proof.files["step"]), source, state, HYPOTHESES)
+
+
+def _layers(taps: tuple[TapSpec, ...], graph: str, kind: Kind) -> list[TapSpec]:
+    """Return the taps of all heads of a graph's layers."""
+    found = [tap for tap in taps if (tap.graph, tap.kind) == (graph, kind)]
+    return [tap for tap in found if tap.reduction is None and tap.weighting is None]
 
 
 def _positions(source: Source) -> int:

@@ -37,7 +37,7 @@ from regard.manifest import (
     TranscriptionSpec,
     sha256_of,
 )
-from regard_export.checkpoint import load_checkpoint
+from regard_export.checkpoint import Checkpoint, load_checkpoint
 from regard_export.errors import ExportError
 from regard_export.graph_files import GraphFiles, Progress, Writer
 from regard_export.languages import ANY_LANGUAGES, Languages
@@ -49,14 +49,15 @@ from regard_export.rounding import eager_differences
 PARITY_FILE = "parity.json"
 GIB = 1 << 30
 INTERVENABLE = (Task.TRANSLATION, Task.CAPTIONING, Task.CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
-"""The tasks whose requests can change attention."""
+"""The tasks whose requests can change attention, or have it weighted."""
 
 
 @dataclass(frozen=True)
 class Options:
     """What an export is asked for. `taps` is off only to measure what taps cost.
 
-    `interventions` asks for graphs beside the plain ones by which requests can change attention.
+    `interventions` asks for graphs beside the plain ones by which requests can change attention, `value_norms`
+    for taps of the weights times the norms of what they weigh.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Options:
     precision: str = "fp32"
     taps: bool = True
     interventions: bool = False
+    value_norms: bool = False
     overwrite: bool = False
     languages: Languages = ANY_LANGUAGES
 
@@ -79,14 +81,10 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     target = target_of(options.target, options.precision)
     progress("loading the checkpoint")
     checkpoint = load_checkpoint(checkpoint_directory, options.languages)
-    if options.interventions and (checkpoint.has_only_decoder or checkpoint.task not in INTERVENABLE):
-        raise ExportError(
-            f"{checkpoint.source.architecture} takes no interventions: they are for translators, for captioners with "
-            "an encoder and for classifiers; leave --interventions out"
-        )
+    _require_capable(checkpoint, options)
     with staging_directory(output, final) as staging:
         _require_room(output, checkpoint.model)
-        writer = Writer(staging, target, options.precision, interventions=options.interventions)
+        writer = Writer(staging, target, options.precision, options.interventions, options.value_norms)
         files = writer.write(in_precision(checkpoint, options.precision), progress, taps=options.taps)
         progress("proving it against the eager model")
         rounding = eager_differences(checkpoint, files.taps, options.precision)
@@ -95,6 +93,17 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
         progress("writing the manifest")
         seal(staging, checkpoint, options, files, parity.report(), checkpoint.tokenizer_files)
     return final
+
+
+def _require_capable(checkpoint: Checkpoint, options: Options) -> None:
+    """Raise `ExportError` for what is asked of a model of another kind."""
+    asked = {"--interventions": options.interventions, "--value-norms": options.value_norms}
+    for flag in (flag for flag, given in asked.items() if given):
+        if checkpoint.has_only_decoder or checkpoint.task not in INTERVENABLE:
+            raise ExportError(
+                f"{checkpoint.source.architecture} takes no {flag.removeprefix('--').replace('-', ' ')}: they are for "
+                f"translators, for captioners with an encoder and for classifiers; leave {flag} out"
+            )
 
 
 class Origin(Protocol):
@@ -219,8 +228,9 @@ def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFi
         "precision": options.precision,
         "source": origin.source,
         "graphs": files.graphs,
-        "taps": [tap for tap in files.taps if tap.reduction is None],
+        "taps": [tap for tap in files.taps if tap.reduction is None and tap.weighting is None],
         "reduced_taps": [tap for tap in files.taps if tap.reduction is not None],
+        "norm_taps": [tap for tap in files.taps if tap.weighting is not None],
         "state": _state(files.graphs),
         "cross_state": _cross_state(files.graphs),
         "text": origin.text,

@@ -4,7 +4,8 @@ Reference: the same weights in Transformers with `attn_implementation="eager"`. 
 tokens, right-padded to ragged lengths (one row of a single token among them), or random pixels. The
 rows of a decoder are decoded side by side at different positions, with one and with four hypotheses
 a request, through caches that are bound in place and filled with garbage beyond every row's length.
-Graphs that take interventions are compared once with none of them, and once with some at random.
+Graphs that take interventions are compared once with none of them, and once with some at random. Weights times
+norms are compared with an eager model whose values are multiplied by its own matrices, in units of the largest norm.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from regard.manifest import GraphSpec, TapSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.generator_proof import GeneratorProof
 from regard_export.graph_files import GraphFiles
-from regard_export.intervention_proof import compare_interventions
+from regard_export.intervention_proof import Plan, compare_interventions
 from regard_export.parity import Parity
 from regard_export.prompt_proof import PromptProof
 from regard_export.reader_proof import compare_reader
@@ -45,12 +46,15 @@ def measure(
     if any(graph.tap_graph for graph in plain.values()):
         _compare(checkpoint, _files(plain, directory), (), parity)
     tapped = {name: files.graphs[graph.tap_graph or name] for name, graph in plain.items()}
-    _compare(checkpoint, _files(tapped, directory), files.taps, parity)
+    unweighted = tuple(tap for tap in files.taps if tap.weighting is None)
+    _compare(checkpoint, _files(tapped, directory), unweighted, parity)
+    if unweighted != files.taps:
+        compare_interventions(checkpoint, _files(tapped, directory), files.taps, parity, Plan.idle)
     intervened = {name: files.graphs[graph.intervened_graph] for name, graph in plain.items() if graph.intervened_graph}
     if intervened:
         theirs = Parity(tolerance, (), eager_differences)
-        _compare(checkpoint, _files(intervened, directory), files.taps, theirs)
-        compare_interventions(checkpoint, _files(intervened, directory), files.taps, theirs)
+        _compare(checkpoint, _files(intervened, directory), unweighted, theirs)
+        compare_interventions(checkpoint, _files(intervened, directory), files.taps, theirs, Plan.drawn)
         parity.include_intervened(theirs)
     return parity
 

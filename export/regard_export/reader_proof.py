@@ -8,7 +8,7 @@ import torch
 from regard.manifest import TapSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.parity import Parity
-from regard_export.samples import Source, answer_of, expected_weights
+from regard_export.samples import NO_NORMS, Norms, Source, answer_of, expected_weights, unit_of
 from regard_export.stepping import Array, run
 
 
@@ -34,13 +34,17 @@ def compare_answer(
     source: Source,
     taps: tuple[TapSpec, ...],
     parity: Parity,
+    norms: Norms = NO_NORMS,
 ) -> None:
-    """Note every difference of the answer of `graph` to one batch, and of its maps, whoever asks for them."""
+    """Note every difference of the answer of `graph` to one batch, and of its maps, whoever asks for them.
+
+    `norms` are filled in while the eager model answers.
+    """
     answer = answer_of(checkpoint, source)
     for rows, feeds in source.askings():
         got = run(session, feeds)
         for ours, expected in zip(source.real(got[answer.name]), source.real(answer.tensor), strict=True):
             parity.note(answer.name, ours, expected)
         for tap in (tap for tap in taps if tap.graph == graph):
-            weights = expected_weights(tap, answer.attentions)
-            compare_maps(tap.name, got[tap.output], weights, rows, source.lengths, parity)
+            weights, unit = expected_weights(tap, answer.attentions, norms), unit_of(tap, norms)
+            compare_maps(tap.name, got[tap.output] / unit, weights / unit, rows, source.lengths, parity)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ import torch
 
 from regard.manifest import GenerationSpec, TapSpec, Task
 from regard_export.checkpoint import Checkpoint
+from regard_export.errors import ExportError
 from regard_export.families import logits_of
-from regard_export.graphs import REDUCED_ROWS, TAP_ROWS
+from regard_export.graphs import NORM_ROWS, REDUCED_ROWS, TAP_ROWS
 from regard_export.inputs import Inputs
 from regard_export.stepping import SAMPLE_TOKENS, Array, Feeds
 
-ROWS_INPUTS = (TAP_ROWS["self"], *REDUCED_ROWS.values())
+ROWS_INPUTS = (TAP_ROWS["self"], *REDUCED_ROWS.values(), NORM_ROWS["self"])
+Norms = Mapping[tuple[str, str], Sequence[torch.Tensor]]
+"""The norms [R, H, T] of transformed values of every layer, by stack and kind of attention."""
+NO_NORMS: Norms = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,20 @@ class Source:
         return dataclasses.replace(self, arguments=arguments)
 
 
-def expected_weights(tap: TapSpec, maps: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return what a tap is to give, [R, H or 1, Q, T], of the eager model's maps [R, H, Q, T] of every layer."""
+def expected_weights(tap: TapSpec, maps: Sequence[torch.Tensor], norms: Norms = NO_NORMS) -> torch.Tensor:
+    """Return what a tap is to give, [R, H or 1, Q, T], of the eager model's maps [R, H, Q, T] of every layer.
+
+    Raises `ExportError` for weights times norms that the eager model didn't tell.
+    """
     weights = maps[tap.layer]
+    if tap.weighting is not None:
+        own = norms.get((tap.stack, tap.kind), ())
+        if len(own) != len(maps):
+            raise ExportError(
+                f"its {tap.stack} computes {tap.kind}-attention by itself, not through Transformers' interface, so "
+                "that no norms of its values can be proven; leave --value-norms out"
+            )
+        return weights * own[tap.layer][:, :, None]
     match tap.reduction:
         case "mean":
             return weights.mean(1, keepdim=True)
@@ -73,6 +89,11 @@ def expected_weights(tap: TapSpec, maps: Sequence[torch.Tensor]) -> torch.Tensor
             return weights.amax(1, keepdim=True)
         case _:
             return weights
+
+
+def unit_of(tap: TapSpec, norms: Norms) -> float:
+    """Return what differences of a tap are told in: the largest norm of its layer, if that is over 1, or 1."""
+    return max(1.0, float(norms[tap.stack, tap.kind][tap.layer].max())) if tap.weighting is not None else 1.0
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,7 @@ class Stepper:
         self._fixed: Feeds = {"source_length": lengths, "num_candidates": np.array([4]), **cross}
         sources = [state.shape[2] for name, state in cross.items() if name.startswith("cross_key.")]
         self._fixed = open_gates(session, rows, max(sources, default=0)) | self._fixed
+        self._asking = [name for name in self._inputs if name.endswith("_rows")]
         self._cache = {
             name: ort.OrtValue.ortvalue_from_numpy(
                 np.full((rows, value.shape[1], positions, value.shape[3]), GARBAGE, DTYPES[value.type])
@@ -112,8 +113,7 @@ class Stepper:
             "token_ids": tokens.reshape(self._rows, 1),
             "row_length": position,
             "total_length": np.array(position.max() + 1, np.int32),
-            "self_tap_rows": asking,
-            "cross_tap_rows": asking,
+            **dict.fromkeys(self._asking, asking),
         }
         binding = self._session.io_binding()
         for name in self._inputs.keys() - self._cache.keys():

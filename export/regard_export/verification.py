@@ -36,7 +36,7 @@ def faults(package: Package) -> Iterator[str]:
     for name, graph in manifest.graphs.items():
         if graph.file in manifest.files:
             yield from _faults_of_graph(name, graph, package.path(graph.file))
-    for tap in (*manifest.taps, *manifest.reduced_taps):
+    for tap in manifest.every_tap:
         giver = manifest.graphs.get(manifest.graphs[tap.graph].tap_graph or tap.graph)
         if giver is None or tap.output not in {tensor.name for tensor in giver.outputs}:
             yield f"the tap {tap.name} is no output of the graph {tap.graph}"
@@ -78,7 +78,7 @@ def compare(package: Package, checkpoint_directory: Path, languages: Languages) 
             f"{manifest.name}/{manifest.version} was made with other settings or languages than "
             f"{checkpoint_directory.name} has"
         )
-    files = GraphFiles(manifest.graphs, (*manifest.taps, *manifest.reduced_taps))
+    files = GraphFiles(manifest.graphs, manifest.every_tap)
     try:
         rounding = eager_differences(checkpoint, files.taps, manifest.precision)
         parity = measure(checkpoint, package.directory, files, TOLERANCES[manifest.precision], rounding)

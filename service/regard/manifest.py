@@ -36,7 +36,8 @@ the encoder makes of a whole window.
 
 Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted, `*_mean_rows` and
 `*_max_rows` those of which the heads' mean or maximum is enough, each ascending and without repetition: where
-a list is empty, nothing of it is computed. A graph that lacks an input does not need it.
+a list is empty, nothing of it is computed. `*_norm_rows` lists those that want weights times norms, in taps of
+the same shapes, of a package that has them. A graph that lacks an input does not need it.
 
 Whatever the precision, a graph takes and gives floating point in float32, but for the state that
 never leaves the device: `past_*`, `present_*` and `cross_*` are of the dtype that `state` and
@@ -157,12 +158,18 @@ class TapSpec(_Part):
     rows_input: str
     reduction: Literal["mean", "max"] | None = None
     """How the graph puts the heads together before the weights leave it, if it does: to one, so that `heads` is 1."""
+    weighting: Literal["value_norm"] | None = None
+    """What the graph multiplies the weights by, if it does: the norm of each key's transformed value.
+
+    That is the value, with its bias, multiplied by the head's part of the matrix that puts the heads together; so
+    that rows sum to anything (Kobayashi et al. 2020, Attention is not only a weight, section 3).
+    """
 
     @property
     def name(self) -> str:
         """A name that is unique within the package, such as `decoder.cross.3`, or `encoder.self.3.mean`."""
         own = f"{'prompt' if self.of_prompt else self.stack}.{self.kind}.{self.layer}"
-        return f"{own}.{self.reduction}" if self.reduction else own
+        return ".".join([own, *filter(None, (self.reduction, self.weighting))])
 
     @property
     def of_prompt(self) -> bool:
@@ -427,6 +434,8 @@ class Manifest(_Part):
     taps: tuple[TapSpec, ...]
     reduced_taps: tuple[TapSpec, ...] = ()
     """The same with all heads put together in the graph, where that saves moving them: over a whole source."""
+    norm_taps: tuple[TapSpec, ...] = ()
+    """The same as `taps`, each multiplied by the norms of what it weighs; none in a package without."""
     state: tuple[StateSpec, ...]
     cross_state: tuple[CrossStateSpec, ...]
     text: TextSpec | None
@@ -445,9 +454,14 @@ class Manifest(_Part):
     files: dict[str, str]
     """SHA-256, in hexadecimal, of every file of the package but the manifest."""
 
+    @property
+    def every_tap(self) -> tuple[TapSpec, ...]:
+        """All that the graphs can give of attention."""
+        return (*self.taps, *self.reduced_taps, *self.norm_taps)
+
     def taps_of(self, graph: str) -> list[TapSpec]:
         """Return all that a graph can give of attention."""
-        return [tap for tap in (*self.taps, *self.reduced_taps) if tap.graph == graph]
+        return [tap for tap in self.every_tap if tap.graph == graph]
 
     @property
     def takes_interventions(self) -> bool:

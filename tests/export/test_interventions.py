@@ -71,7 +71,7 @@ def test_the_proof_notices_a_graph_that_keeps_what_was_knocked_out(
         if changed is not None:
             monkeypatch.setattr(intervention_proof.Plan, "feeds", changed)
         parity = Parity(1e-4, ())
-        compare_interventions(checkpoint, files, package.manifest.taps, parity)
+        compare_interventions(checkpoint, files, package.manifest.taps, parity, Plan.drawn)
         seen.append(parity.differences["logits"])
     assert seen[0] < 1e-4 < 1e-2 < seen[1]
 

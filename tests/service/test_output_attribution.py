@@ -63,7 +63,7 @@ async def test_a_given_output_is_scored_and_not_searched_for(serve: Serve) -> No
         ({"generation": {"stop_strings": ["cat"]}}, "generation.stop_strings"),
         ({"generation": {"top_logprobs": 2}}, "generation.top_logprobs"),
         ({"generation": {"num_beams": 1000}}, "generation.num_beams"),
-        ({"attribution": {"methods": [7]}}, "attribution.methods[0]"),
+        ({"attribution": {"methods": [9]}}, "attribution.methods[0]"),
         ({"model_name": "sorter"}, "ClassificationService"),
     ],
 )

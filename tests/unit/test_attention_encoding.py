@@ -94,6 +94,18 @@ def test_every_float16_of_a_weight_and_what_is_between_two() -> None:
 
 
 @pytest.mark.parametrize("encoding", Encoding)
+@pytest.mark.parametrize("largest", [1.5, 37.2, 65504.0, 65510.0, 3e5])
+def test_norms_of_any_size_are_no_further_off_than_declared(encoding: Encoding, largest: float) -> None:
+    """Also those that no float16 holds, which become its largest."""
+    norms = np.linspace(0, largest, 12, dtype=np.float32).reshape(1, 2, 6)
+    read = sent_and_read(norms, encoding)
+
+    assert np.isfinite(read.weights).all()
+    assert np.abs(read.weights.astype(np.float64) - norms.astype(np.float64)).max() <= read.max_error
+    assert read.max_error <= largest / 500 + max(largest - 65504, 0)
+
+
+@pytest.mark.parametrize("encoding", Encoding)
 @settings(max_examples=100, deadline=None)
 @given(weights=WEIGHTS, top_k=st.integers(1, 7))
 def test_the_largest_of_each_query_are_where_they_were(encoding: Encoding, weights: Array, top_k: int) -> None:

@@ -13,6 +13,7 @@ from regard.attention.selection import (
     Granularity,
     Reduction,
     Selection,
+    Weighting,
     select,
 )
 from regard.errors import InvalidInputError
@@ -205,6 +206,35 @@ def test_layers_that_are_missing_are_not_made_up() -> None:
 
     with pytest.raises(InvalidInputError, match=r"\(layers 0, 2, 4\)"):
         select(AttentionChoice(layers=(1,)), manifest_of(Task.CLASSIFICATION, taps=taps))
+
+
+def test_norms_are_chosen_as_weights_are() -> None:
+    """By kinds, stacks and layers, but of taps of their own, whose heads no graph puts together."""
+    norms, means = (
+        tuple(tap.model_copy(update=changed) for tap in TRANSLATION_TAPS)
+        for changed in ({"weighting": "value_norm"}, {"heads": 1, "reduction": "mean"})
+    )
+    manifest = TRANSLATOR.model_copy(update={"norm_taps": norms, "reduced_taps": means})
+    choice = AttentionChoice(
+        kinds=(SELF,), stacks=(ENCODER,), layers=(1,), reduction=Reduction.MEAN, weighting=Weighting.VALUE_NORM
+    )
+
+    assert select(choice, manifest).tap_names == {"encoder.self.1.value_norm"}
+    assert select(replace(choice, weighting=Weighting.NONE), manifest).tap_names == {"encoder.self.1.mean"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "problem"),
+    [
+        (AttentionChoice(), r"attention\.weighting: model tiny tells no value_norm, .* regard-export --value-norms"),
+        (AttentionChoice(reduction=Reduction.ROLLOUT), "can't be had with the reduction rollout"),
+        (AttentionChoice(reduction=Reduction.ALIGNMENT_HEADS), "can't be had with the reduction alignment_heads"),
+    ],
+)
+def test_norms_that_can_not_be_had_are_refused(choice: AttentionChoice, problem: str) -> None:
+    """Of a package without, and where weights must sum to 1."""
+    with pytest.raises(InvalidInputError, match=problem):
+        select(replace(choice, weighting=Weighting.VALUE_NORM), TRANSLATOR)
 
 
 def test_every_tap_can_be_chosen() -> None:

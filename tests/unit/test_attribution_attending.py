@@ -71,10 +71,32 @@ def test_means_over_heads_are_read_where_the_graph_gives_them() -> None:
 
     def read(manifest: Manifest, taps: FloatArray) -> dict[Method, Floats]:
         attention = SelfAttention.of(wish(), manifest, 3, 2 * taps[0].nbytes, "inputs[0]")
-        names = [tap.name for tap in attention.layers]
+        names = [tap.name for tap in attention.needed[Method.ROLLOUT]]
         return attention.read(dict(zip(names, taps, strict=True)), parts)
 
     expected, found = read(whole, weights), read(reduced, weights.mean(axis=1, keepdims=True))
     assert list(found) == list(expected) == [Method.LAST_LAYER, Method.ROLLOUT]
     for method in found:
         np.testing.assert_allclose(found[method], expected[method], rtol=1e-6)
+
+
+def test_norms_are_read_of_the_last_layer_alone() -> None:
+    """Where the package has them: the mean of the heads, beside what the weights say."""
+    whole = manifest_of(Task.CLASSIFICATION)
+    norms = tuple(tap.model_copy(update={"weighting": "value_norm"}) for tap in whole.taps)
+    attention = SelfAttention.of(
+        wish(Method.LAST_LAYER, Method.VALUE_NORM),
+        whole.model_copy(update={"norm_taps": norms}),
+        3,
+        2 * 2 * 9 * 4,
+        "inputs[0]",
+    )
+    assert attention.taps == {"encoder.self.1", "encoder.self.1.value_norm"}
+    segments = [Segment(letter, place, place + 1, False, place) for place, letter in enumerate("abc")]
+    parts = parts_of(Passage("abc", segments), Granularity.TOKEN, "inputs[0]")
+    taps = {
+        name: np.full((2, 3, 3), value, np.float32) for name, value in zip(sorted(attention.taps), (1, 5), strict=True)
+    }
+    found = attention.read(taps, parts)
+    assert found[Method.VALUE_NORM].tolist() == [[5.0, 5.0, 5.0]]
+    assert found[Method.LAST_LAYER].tolist() == [[1.0, 1.0, 1.0]]

@@ -55,9 +55,7 @@ class _Site:
         self.taps = [node for node, _ in tap.inputs[1].uses() if node.op_type == tap.op_type]
         """Of one query and one key: the heads, and what they are put together to."""
         self.keys = weights.shape[3]
-        producer = tap.inputs[1].producer()
-        cached = producer is not None and producer.op_type == "CachedAttention"
-        self.attention = producer if cached and producer is not None else _reader(tap)
+        self.attention = attention_of(tap)
 
     @property
     def cached(self) -> bool:
@@ -65,10 +63,13 @@ class _Site:
         return self.attention.op_type == "CachedAttention"
 
 
-def _reader(tap: ir.Node) -> ir.Node:
-    """Return the attention with the query and key of a tap."""
+def attention_of(tap: ir.Node) -> ir.Node:
+    """Return the attention with the query and key of a tap; that of a cache makes the keys itself."""
     query, key = tap.inputs[:2]
     assert key is not None
+    producer = key.producer()
+    if producer is not None and producer.op_type == "CachedAttention":
+        return producer
     return next(
         node
         for node, index in key.uses()

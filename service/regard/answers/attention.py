@@ -55,6 +55,14 @@ class SoundFrames:
     seconds_per_frame: float
 
 
+def _shares(weights: npt.NDArray[np.float32], weighting: str) -> npt.NDArray[np.float32]:
+    if weighting == "none":
+        return weights
+    total = weights.sum(axis=-1, keepdims=True)
+    shares: npt.NDArray[np.float32] = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    return shares
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionMap:
     """The weights of one layer: float32 [heads, queries, keys], as the model computed them.
@@ -66,7 +74,8 @@ class AttentionMap:
 
     Where only the largest weights of every query were asked for, `weights` is [heads, queries, top_k],
     from the largest on, and `key_indices` of the same shape has their places in `keys`; `dense()` puts
-    them there. `max_error` is how far a weight may be from what was computed, by its `encoding`.
+    them there. `max_error` is how far a weight may be from what was computed, by its `encoding`. With
+    the `weighting` "value_norm", weights are multiplied by the norms of transformed values, and rows sum to anything.
     """
 
     kind: str
@@ -86,6 +95,7 @@ class AttentionMap:
     key_indices: npt.NDArray[np.uint32] | None = None
     encoding: str = "float32"
     max_error: float = 0.0
+    weighting: str = "none"
 
     def dense(self) -> npt.NDArray[np.float32]:
         """Return the weights [heads, queries, keys]: `weights` as they are, or 0 where none came for a key."""
@@ -94,6 +104,10 @@ class AttentionMap:
         dense = np.zeros((*self.weights.shape[:2], len(self.keys)), np.float32)
         np.put_along_axis(dense, self.key_indices.astype(np.intp), self.weights, axis=2)
         return dense
+
+    def shares(self) -> npt.NDArray[np.float32]:
+        """Return `dense()` with what is multiplied by norms as shares of its row, which sum to 1."""
+        return _shares(self.dense(), self.weighting)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +124,11 @@ class AttentionRow:
     reduction: str
     key_axis: str
     weights: npt.NDArray[np.float32]
+    weighting: str = "none"
+
+    def shares(self) -> npt.NDArray[np.float32]:
+        """Return the weights as shares, as `AttentionMap.shares` does."""
+        return _shares(self.weights, self.weighting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ _SCALE_BYTES = 4
 _STEPS = 255
 _FLOAT16_BITS = 11
 _SMALLEST_FLOAT16_STEP = -24
+_LARGEST_FLOAT16 = 65504.0
 _IN_CACHE = 1 << 15
 """How many weights are turned into float16 at once."""
 
@@ -62,7 +63,10 @@ def encode(weights: FloatArray, encoding: Encoding, top_k: int = 0) -> EncodedMa
         case Encoding.FLOAT32:
             return EncodedMap(weights.shape, weights.astype("<f4", copy=False).tobytes(), key_indices, b"", 0.0)
         case Encoding.FLOAT16:
-            return EncodedMap(weights.shape, _halves(weights).tobytes(), key_indices, b"", _float16_error(weights))
+            beyond = max(float(weights.max(initial=0.0)) - _LARGEST_FLOAT16, 0.0)
+            weights = np.minimum(weights, np.float32(_LARGEST_FLOAT16)) if beyond else weights
+            error = _float16_error(weights) + beyond
+            return EncodedMap(weights.shape, _halves(weights).tobytes(), key_indices, b"", error)
         case Encoding.UINT8:
             scales, stored = _quantised(weights)
             # Half a step, and a little for the rounding of the division, the product and the scale itself.

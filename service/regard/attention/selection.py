@@ -38,6 +38,13 @@ class Reduction(StrEnum):
     ROLLOUT = "rollout"
 
 
+class Weighting(StrEnum):
+    """What weights are multiplied by."""
+
+    NONE = "none"
+    VALUE_NORM = "value_norm"
+
+
 class Granularity(StrEnum):
     """What one query and one key of a map stand for."""
 
@@ -59,6 +66,7 @@ class AttentionChoice:
     prompt: bool = False
     top_k: int = 0
     encoding: Encoding = Encoding.FLOAT32
+    weighting: Weighting = Weighting.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +125,12 @@ def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
         raise _refusal(
             "granularity", f"model {manifest.name} looks at no image, so it has no patches; ask for tokens or words"
         )
+    if choice.weighting is not Weighting.NONE:
+        _check_weighting(choice, manifest)
     if choice.reduction is Reduction.ALIGNMENT_HEADS:
         return _of_alignment(choice, manifest)
-    taps = tuple(tap for tap in manifest.taps if not tap.of_prompt)
+    given = manifest.taps if choice.weighting is Weighting.NONE else manifest.norm_taps
+    taps = tuple(tap for tap in given if not tap.of_prompt)
     taps = _of_kinds(choice.kinds, taps) if choice.kinds else _usual(taps)
     if choice.stacks:
         taps = _of_stacks(choice.stacks, taps)
@@ -135,6 +146,21 @@ def select(choice: AttentionChoice, manifest: Manifest) -> Selection:
         taps = tuple(tap for tap in manifest.taps if tap.name in factors)
     _check_heads(choice.heads, taps)
     return _selection(choice, maps, taps, manifest)
+
+
+def _check_weighting(choice: AttentionChoice, manifest: Manifest) -> None:
+    if choice.reduction in (Reduction.ALIGNMENT_HEADS, Reduction.ROLLOUT):
+        raise _refusal(
+            "weighting",
+            f"{choice.weighting} can't be had with the reduction {choice.reduction}, whose weights sum to 1; "
+            "choose another reduction",
+        )
+    if not manifest.norm_taps:
+        raise _refusal(
+            "weighting",
+            f"model {manifest.name} tells no {choice.weighting}, because its package was exported without; export it "
+            "again with regard-export --value-norms, or use another model",
+        )
 
 
 def _selection(
@@ -155,7 +181,11 @@ def _selection(
 
 def _reduced(choice: AttentionChoice, manifest: Manifest) -> tuple[TapSpec, ...]:
     """Return what the graphs put together as `choice` asks: of all heads, and a maximum before anything is pooled."""
-    if choice.heads or (choice.reduction is Reduction.MAX and choice.granularity is not Granularity.TOKEN):
+    if (
+        choice.heads
+        or choice.weighting is not Weighting.NONE
+        or (choice.reduction is Reduction.MAX and choice.granularity is not Granularity.TOKEN)
+    ):
         return ()
     wanted = "mean" if choice.reduction is Reduction.ROLLOUT else choice.reduction
     return tuple(tap for tap in manifest.reduced_taps if tap.reduction == wanted)

@@ -47,6 +47,12 @@ FLAGS: dict[str, Flag] = {
         ("--attention-granularity",),
         "What a row or column stands for: a token, a word, or of an image its patches without [CLS]. Default: word.",
     ),
+    "attention_weighting": Flag(
+        Literal["none", "value_norm"],
+        ("--attention-weighting",),
+        "What weights are multiplied by: value_norm is the norm of what they weigh, of a package exported with "
+        "--value-norms. Default: none.",
+    ),
     "attention_prompt": Flag(
         bool,
         ("--attention-prompt",),

@@ -27,6 +27,7 @@ class Method(StrEnum):
     ROLLOUT = "rollout"
     ALIGNMENT_HEADS = "alignment_heads"
     HEAD_KNOCK_OUT = "head_knock_out"
+    VALUE_NORM = "value_norm"
 
 
 GranularityOption = Annotated[

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,7 @@ _BELOW_A_WORD = {
     "last_layer": "% of the row's cross-attention, in the decoder's last layer",
     "rollout": "% of the row that comes from the column, through all layers",
     "alignment_heads": "% of the row's cross-attention, in the heads that tell what translates what",
+    "value_norm": "% of what the row takes from the text, by value norms, in the decoder's last layer",
 }
 """What the figures of a translation are, below the grid of each method."""
 _MEASURES = {
@@ -55,7 +57,8 @@ def translation_view(attribution: OutputAttribution) -> RenderableType:
     for one in told.methods:
         assert one.target_weights is not None
         erasing = one.method in ERASING
-        grid = AlignmentGrid(rows, columns, one.target_weights, _nats if erasing else percent)
+        weights = _shares(one.method, one.target_weights)
+        grid = AlignmentGrid(rows, columns, weights, _nats if erasing else percent)
         drawn += [captioned(words_of(one.method), grid, _BELOW_A_WORD[one.method].format(cover=told.cover)), Text()]
     return Group(
         *drawn, *heads_view(told, _signed_nats, "log-probability of the translation"), *faithfulness_view(told)
@@ -130,11 +133,13 @@ def _words(told: Attributions, of_what: str) -> Iterator[RenderableType]:
     labels = _labels(told.parts)
     for one in told.methods:
         figure = signed_percent if one.method in ERASING else percent
+        weights = _shares(one.method, one.weights).tolist()
         below = {
             "leave_one_out": f"% {of_what} that is lost without the word",
             "occlusion": f"% {of_what} that is lost where {told.cover} covers it and its neighbours",
+            "value_norm": "% of what the first token, or all, take from the words, by value norms",
         }.get(one.method, "% of the attention of the first token, or the mean of all, that goes to the word")
-        yield captioned(words_of(one.method), HighlightedText(labels, one.weights.tolist(), figure), below)
+        yield captioned(words_of(one.method), HighlightedText(labels, weights, figure), below)
         yield Text()
 
 
@@ -151,6 +156,15 @@ def _strip(told: Attributions, picture: bytes, labels: Sequence[Label], weights:
     assert grid is not None
     part = (grid.left, grid.top, grid.left + grid.width, grid.top + grid.height)
     return HeatStrip(picture, part, labels, [one.clip(0).reshape(grid.rows, grid.columns) for one in weights])
+
+
+def _shares(method: str, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return norms as shares of their row; what other methods say as it is."""
+    if method != "value_norm":
+        return weights
+    total = weights.sum(axis=-1, keepdims=True)
+    shares: npt.NDArray[np.float64] = np.divide(weights, total, out=np.zeros_like(weights), where=total > 0)
+    return shares
 
 
 def _likelihood(attribution: OutputAttribution) -> Text:

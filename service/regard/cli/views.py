@@ -42,7 +42,7 @@ def text_view(answer: Translation | Completion, *, every_layer: bool) -> Rendera
         return Text(answer.text)
     drawings: list[RenderableType] = []
     for one in _chosen(attention, every_layer=every_layer):
-        for place, weights in enumerate(one.dense()):
+        for place, weights in enumerate(one.shares()):
             grid = AlignmentGrid(_labels(one.queries), _labels(one.keys), weights)
             caption = f"% of each {attention.granularity}'s {one.kind}-attention · {_origin(one, place)}"
             drawings.append(captioned(answer.text, grid, caption))
@@ -59,7 +59,7 @@ class TokenLines:
         """Return the line of the next token."""
         self._source = delta.source or self._source
         line = Text(f"{delta.text.strip() or '·':<{_TOKEN_CELLS}}")
-        rows = [row.weights for row in delta.attention if row.key_axis == "source"]
+        rows = [row.shares() for row in delta.attention if row.key_axis == "source"]
         if rows and self._source:
             weights = np.concatenate(rows).mean(axis=0)
             for place in np.argsort(-weights, kind="stable")[:_MOST_ATTENDED]:
@@ -146,7 +146,7 @@ def transcription_view(transcription: Transcription, *, every_layer: bool) -> Re
             spoken = sum(not key.special for key in one.keys)
             starts = range(0, spoken, -(-spoken // _SPANS))
             spans = [Label(one.keys[start].text) for start in starts]
-            for place, weights in enumerate(one.dense()):
+            for place, weights in enumerate(one.shares()):
                 summed = np.add.reduceat(weights[words, :spoken], list(starts), axis=1)
                 below = f"% of each {window.attention.granularity}'s attention from each second on · "
                 grid = AlignmentGrid(labels, spans, summed)
@@ -159,7 +159,7 @@ def classification_view(classification: Classification, *, every_layer: bool) ->
     drawings: list[RenderableType] = [class_bars(classification)]
     if classification.attention is not None:
         for one in _chosen(classification.attention, every_layer=every_layer):
-            for place, weights in enumerate(one.dense()):
+            for place, weights in enumerate(one.shares()):
                 drawings.insert(-1, _highlighted(one, weights[0].tolist(), _origin(one, place)))
     return _spaced(drawings)
 
@@ -170,7 +170,7 @@ def highlighted_view(attention: Attention, *, every_layer: bool) -> RenderableTy
         [
             _highlighted(one, weights[0].tolist(), _origin(one, place))
             for one in _chosen(attention, every_layer=every_layer)
-            for place, weights in enumerate(one.dense())
+            for place, weights in enumerate(one.shares())
         ]
     )
 
@@ -202,7 +202,8 @@ def _origin(one: AttentionMap, place: int) -> str:
         heads = f"head {one.heads[place]}"
     else:
         heads = f"{one.reduction} of {len(one.heads)} heads" if len(one.heads) > 1 else f"head {one.heads[0]}"
-    return f"{one.stack} layer {one.layer}, {heads}"
+    times = "" if one.weighting == "none" else ", times value norms"
+    return f"{one.stack} layer {one.layer}, {heads}{times}"
 
 
 def _labels(segments: Sequence[Segment]) -> list[Label]:

@@ -62,7 +62,7 @@ class Running:
 
 @dataclass
 class _Bound:
-    """A binding of the step graph; `asking` has the rows that want taps of each kind."""
+    """A binding of the step graph; `asking` has the rows that want taps, by the input that names them."""
 
     binding: Binding
     scores: StepScores
@@ -104,7 +104,8 @@ class Lane:
         self._scheduler = scheduler
         self._clock = clock
         self._width = width
-        self._taps = {tap.name: tap for tap in manifest.taps if tap.graph == "step"}
+        self._taps = {tap.name: tap for tap in manifest.taps_of("step")}
+        self._norm_rows = dict.fromkeys(tap.rows_input for tap in manifest.norm_taps if tap.graph == "step")
         self._bound: _Bound | None = None
         self._bound_layout = 0
         self._shared: dict[_Plain, _Bound] = {}
@@ -229,13 +230,13 @@ class Lane:
         count = self.rows.count
         asking: dict[str, list[int]] = {}
         tapped: list[TapSpec] = []
-        for kind in ("self", "cross"):
-            names = {tap.name for tap in self._taps.values() if tap.kind == kind}
-            asking[kind] = [row for row in range(count) if names & self._of(row).request.taps]
-            wanted = set().union(*(names & self._of(row).request.taps for row in asking[kind]))
+        for rows_input in ("self_tap_rows", "cross_tap_rows", *self._norm_rows):
+            names = {tap.name for tap in self._taps.values() if tap.rows_input == rows_input}
+            asking[rows_input] = [row for row in range(count) if names & self._of(row).request.taps]
+            wanted = set().union(*(names & self._of(row).request.taps for row in asking[rows_input]))
             tapped += [self._taps[name] for name in sorted(wanted)]
         inputs = self.rows.inputs() | {"num_candidates": np.array([candidates])}
-        inputs |= {f"{kind}_tap_rows": np.array(rows, np.int64) for kind, rows in asking.items()}
+        inputs |= {name: np.array(rows, np.int64) for name, rows in asking.items()}
         if self._intervened:
             interventions = [running.request.interventions for running in self.running]
             inputs |= pack_interventions(self._manifest, "step", interventions, self.rows.source_positions, self._width)
@@ -261,7 +262,7 @@ class Lane:
     def _collect(self, bound: _Bound, maps: Sequence[Array]) -> None:
         """Keep what was asked for of this step: the query's weights, cut to its own keys, and the likeliest tokens."""
         for tap, weights in zip(bound.tapped, maps, strict=True):
-            for index, row in enumerate(bound.asking[tap.kind]):
+            for index, row in enumerate(bound.asking[tap.rows_input]):
                 request, within = divmod(row, self._width)
                 running = self.running[request]
                 if tap.name in running.request.taps:

@@ -155,7 +155,7 @@ def _axis(segments: Sequence[Segment], grid: PatchGrid | None, text: str | None)
 
 
 def _map(one: AttentionMap, encoding: Encoding) -> dict[str, Any]:
-    weights = one.dense()
+    weights = one.shares()
     encoded = encode_weights(weights, encoding)
     return {
         "kind": one.kind,

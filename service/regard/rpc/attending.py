@@ -23,29 +23,30 @@ Needed = Mapping[Method, Sequence[TapSpec]]
 
 @dataclass(frozen=True, slots=True)
 class SelfAttention:
-    """The self-attention of a classifier's layers, the first one first, as far as a request needs it."""
+    """The self-attention of a classifier's layers, as far as a request needs it."""
 
-    layers: Sequence[TapSpec]
-    methods: tuple[Method, ...]
+    needed: Needed
 
     @classmethod
     def of(cls, wish: Wish, manifest: Manifest, length: int, max_bytes: int, field: str) -> SelfAttention:
         """Return what is needed of an input of `length` positions, at most `max_bytes`; raises what `_fitting` does."""
         layers = _stack(manifest, "classifier", "self")
-        needed = {Method.LAST_LAYER: layers[-1:], Method.ROLLOUT: layers}
-        fitting = _fitting(needed, wish, lambda tap: tap.heads * length * length, max_bytes, field)
-        return cls(max(fitting.values(), key=len, default=()), tuple(fitting))
+        norms = _norms(manifest, "classifier", "self")
+        needed = {Method.LAST_LAYER: layers[-1:], Method.ROLLOUT: layers, Method.VALUE_NORM: norms[-1:]}
+        return cls(_fitting(needed, wish, lambda tap: tap.heads * length * length, max_bytes, field))
 
     @property
     def taps(self) -> frozenset[str]:
         """The taps to ask the engine for."""
-        return frozenset(tap.name for tap in self.layers)
+        return _names(self.needed)
 
     def read(self, taps: Taps, parts: Parts) -> dict[Method, Floats]:
         """Return what each method says of the parts of one input, [1, parts]."""
-        layers = [taps[tap.name] for tap in self.layers]
-        says = {Method.LAST_LAYER: last_layer, Method.ROLLOUT: rolled_out}
-        return {method: says[method](layers, parts)[np.newaxis] for method in self.methods}
+        found = {}
+        for method, needed in self.needed.items():
+            says = rolled_out if method is Method.ROLLOUT else last_layer
+            found[method] = says([taps[tap.name] for tap in needed], parts)[np.newaxis]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class CrossAttention:
             Method.LAST_LAYER: crossing[-1:],
             Method.ALIGNMENT_HEADS: [tap for tap in manifest.taps if tap.name in aligning],
             Method.ROLLOUT: [*encoder, *own, *crossing] if encoder and own and crossing else [],
+            Method.VALUE_NORM: _norms(manifest, "step", "cross")[-1:],
         }
 
         def weights(tap: TapSpec) -> int:
@@ -80,7 +82,7 @@ class CrossAttention:
     @property
     def taps(self) -> frozenset[str]:
         """The taps to ask the engine for."""
-        return frozenset(tap.name for taps in self.needed.values() for tap in taps)
+        return _names(self.needed)
 
     def read(self, taps: Taps, parts: Parts, targets: Sequence[Sequence[int]]) -> dict[Method, Floats]:
         """Return what parts are worth by each method to each target, the mean of its tokens, [targets, parts]."""
@@ -98,6 +100,8 @@ class CrossAttention:
             return rolled_out_crossing(encoder, own, crossing)
         if method is Method.ALIGNMENT_HEADS and self.alignment:
             return mean_of_heads(self.alignment, taps)
+        if method is Method.VALUE_NORM:
+            return last_crossing([taps[tap.name] for tap in self.needed[method]])
         return last_crossing(crossing)
 
 
@@ -107,6 +111,16 @@ def _stack(manifest: Manifest, graph: str, kind: str) -> list[TapSpec]:
     means = [tap for tap in manifest.reduced_taps if (tap.graph, tap.kind, tap.reduction) == (graph, kind, "mean")]
     layers |= {tap.layer: tap for tap in means}
     return [layers[layer] for layer in sorted(layers)]
+
+
+def _norms(manifest: Manifest, graph: str, kind: str) -> list[TapSpec]:
+    """Return the taps of a stack's layers that are multiplied by norms, the first one first."""
+    found = [tap for tap in manifest.norm_taps if (tap.graph, tap.kind) == (graph, kind)]
+    return sorted(found, key=lambda tap: tap.layer)
+
+
+def _names(needed: Needed) -> frozenset[str]:
+    return frozenset(tap.name for taps in needed.values() for tap in taps)
 
 
 def _fitting(needed: Needed, wish: Wish, weights: Callable[[TapSpec], int], max_bytes: int, field: str) -> Needed:

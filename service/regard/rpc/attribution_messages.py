@@ -22,6 +22,7 @@ METHODS = {
     Method.ROLLOUT: attribution_pb2.ATTRIBUTION_METHOD_ROLLOUT,
     Method.ALIGNMENT_HEADS: attribution_pb2.ATTRIBUTION_METHOD_ALIGNMENT_HEADS,
     Method.HEAD_KNOCK_OUT: attribution_pb2.ATTRIBUTION_METHOD_HEAD_KNOCK_OUT,
+    Method.VALUE_NORM: attribution_pb2.ATTRIBUTION_METHOD_VALUE_NORM,
 }
 GRANULARITIES = {one: convert.GRANULARITIES[one] for one in (Granularity.TOKEN, Granularity.WORD)}
 

@@ -20,11 +20,12 @@ from regard.attention.selection import (
     Granularity,
     Reduction,
     Selection,
+    Weighting,
 )
 from regard.audio.frames import Frames
 from regard.engine.request import FinishReason, GeneratedSequence, Phases, Priority
 from regard.errors import InvalidInputError, RegardError
-from regard.manifest import ClassificationSpec, Manifest, Package, Task
+from regard.manifest import ClassificationSpec, Manifest, Package, TapSpec, Task
 from regard.rpc.wire import Weights
 from regard.text.markup.document import Markup
 from regard.text.segment import Segment
@@ -74,6 +75,10 @@ GRANULARITIES = {
     Granularity.TOKEN: attention_pb2.ATTENTION_GRANULARITY_TOKEN,
     Granularity.WORD: attention_pb2.ATTENTION_GRANULARITY_WORD,
     Granularity.PATCH: attention_pb2.ATTENTION_GRANULARITY_PATCH,
+}
+WEIGHTINGS = {
+    Weighting.NONE: attention_pb2.ATTENTION_WEIGHTING_NONE,
+    Weighting.VALUE_NORM: attention_pb2.ATTENTION_WEIGHTING_VALUE_NORM,
 }
 ENCODINGS = {
     Encoding.FLOAT32: attention_pb2.ATTENTION_ENCODING_FLOAT32,
@@ -129,6 +134,7 @@ def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
         prompt=options.prompt,
         top_k=options.top_k,
         encoding=one_of(options.encoding, ENCODINGS, "attention.encoding") if options.encoding else Encoding.FLOAT32,
+        weighting=one_of(options.weighting, WEIGHTINGS, "attention.weighting") if options.weighting else Weighting.NONE,
     )
 
 
@@ -235,6 +241,7 @@ def _map(one: AttentionMap, selection: Selection, weights: Weights) -> attention
         key_indices=encoded.key_indices,
         row_scales=encoded.row_scales,
         max_error=encoded.max_error,
+        weighting=weighting_of(one.tap),
     )
 
 
@@ -249,7 +256,13 @@ def row(one: MapRow) -> attention_pb2.AttentionRow:
         key_axis=AXES[one.key_axis],
         shape=one.weights.shape,
         weights=one.weights.astype("<f4", copy=False).tobytes(),
+        weighting=weighting_of(one.tap),
     )
+
+
+def weighting_of(tap: TapSpec) -> attention_pb2.AttentionWeighting.ValueType:
+    """Return what the weights of a tap are multiplied by."""
+    return WEIGHTINGS[Weighting(tap.weighting) if tap.weighting else Weighting.NONE]
 
 
 def model_version(manifest: Manifest) -> result_pb2.ModelVersion:

@@ -24,39 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19regard/v1/attention.proto\x12\tregard.v1\"\xcf\x02\n\x10\x41ttentionOptions\x12\'\n\x05kinds\x18\x01 \x03(\x0e\x32\x18.regard.v1.AttentionKind\x12)\n\x06stacks\x18\x02 \x03(\x0e\x32\x19.regard.v1.AttentionStack\x12\x0e\n\x06layers\x18\x03 \x03(\r\x12\r\n\x05heads\x18\x04 \x03(\r\x12\x30\n\treduction\x18\x05 \x01(\x0e\x32\x1d.regard.v1.AttentionReduction\x12\x34\n\x0bgranularity\x18\x06 \x01(\x0e\x32\x1f.regard.v1.AttentionGranularity\x12\x0e\n\x06prompt\x18\x07 \x01(\x08\x12\r\n\x05top_k\x18\x08 \x01(\r\x12.\n\x08\x65ncoding\x18\t \x01(\x0e\x32\x1c.regard.v1.AttentionEncoding\x12\x11\n\tmax_bytes\x18\n \x01(\x04\"v\n\x07Segment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\r\x12\x0b\n\x03\x65nd\x18\x03 \x01(\r\x12\x0f\n\x07special\x18\x04 \x01(\x08\x12\x15\n\x08token_id\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04part\x18\x06 \x01(\rB\x0b\n\t_token_id\"\xa0\x01\n\x04\x41xis\x12&\n\x04\x61xis\x18\x01 \x01(\x0e\x32\x18.regard.v1.AttentionAxis\x12$\n\x08segments\x18\x02 \x03(\x0b\x32\x12.regard.v1.Segment\x12\"\n\x04grid\x18\x03 \x01(\x0b\x32\x14.regard.v1.PatchGrid\x12&\n\x06\x66rames\x18\x04 \x01(\x0b\x32\x16.regard.v1.SoundFrames\"\x8f\x01\n\tPatchGrid\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\x12\x13\n\x0bimage_width\x18\x03 \x01(\r\x12\x14\n\x0cimage_height\x18\x04 \x01(\r\x12\x0c\n\x04left\x18\x05 \x01(\x01\x12\x0b\n\x03top\x18\x06 \x01(\x01\x12\r\n\x05width\x18\x07 \x01(\x01\x12\x0e\n\x06height\x18\x08 \x01(\x01\"H\n\x0bSoundFrames\x12\x0f\n\x07start_s\x18\x01 \x01(\x01\x12\r\n\x05\x65nd_s\x18\x02 \x01(\x01\x12\x19\n\x11seconds_per_frame\x18\x03 \x01(\x01\"\x96\x03\n\x0c\x41ttentionMap\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.regard.v1.AttentionKind\x12(\n\x05stack\x18\x02 \x01(\x0e\x32\x19.regard.v1.AttentionStack\x12\r\n\x05layer\x18\x03 \x01(\r\x12\r\n\x05heads\x18\x04 \x03(\r\x12\x30\n\treduction\x18\x05 \x01(\x0e\x32\x1d.regard.v1.AttentionReduction\x12,\n\nquery_axis\x18\x06 \x01(\x0e\x32\x18.regard.v1.AttentionAxis\x12*\n\x08key_axis\x18\x07 \x01(\x0e\x32\x18.regard.v1.AttentionAxis\x12\r\n\x05shape\x18\x08 \x03(\r\x12.\n\x08\x65ncoding\x18\t \x01(\x0e\x32\x1c.regard.v1.AttentionEncoding\x12\x0f\n\x07weights\x18\n \x01(\x0c\x12\x13\n\x0bkey_indices\x18\x0b \x01(\x0c\x12\x12\n\nrow_scales\x18\x0c \x01(\x0c\x12\x11\n\tmax_error\x18\r \x01(\x01\"\xe1\x01\n\x0c\x41ttentionRow\x12\r\n\x05query\x18\x01 \x01(\r\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.regard.v1.AttentionKind\x12\r\n\x05layer\x18\x03 \x01(\r\x12\r\n\x05heads\x18\x04 \x03(\r\x12\x30\n\treduction\x18\x05 \x01(\x0e\x32\x1d.regard.v1.AttentionReduction\x12*\n\x08key_axis\x18\x06 \x01(\x0e\x32\x18.regard.v1.AttentionAxis\x12\r\n\x05shape\x18\x07 \x03(\r\x12\x0f\n\x07weights\x18\x08 \x01(\x0c\"\xb2\x01\n\tAttention\x12\x34\n\x0bgranularity\x18\x01 \x01(\x0e\x32\x1f.regard.v1.AttentionGranularity\x12\x1d\n\x04\x61xes\x18\x02 \x03(\x0b\x32\x0f.regard.v1.Axis\x12%\n\x04maps\x18\x03 \x03(\x0b\x32\x17.regard.v1.AttentionMap\x12\x16\n\x0epackage_sha256\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t*b\n\rAttentionKind\x12\x1e\n\x1a\x41TTENTION_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41TTENTION_KIND_SELF\x10\x01\x12\x18\n\x14\x41TTENTION_KIND_CROSS\x10\x02*\xb0\x01\n\x0e\x41ttentionStack\x12\x1f\n\x1b\x41TTENTION_STACK_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTENTION_STACK_ENCODER\x10\x01\x12\x1b\n\x17\x41TTENTION_STACK_DECODER\x10\x02\x12 \n\x1c\x41TTENTION_STACK_TEXT_ENCODER\x10\x03\x12!\n\x1d\x41TTENTION_STACK_IMAGE_ENCODER\x10\x04*\xdc\x01\n\x12\x41ttentionReduction\x12#\n\x1f\x41TTENTION_REDUCTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41TTENTION_REDUCTION_NONE\x10\x01\x12\x1c\n\x18\x41TTENTION_REDUCTION_MEAN\x10\x02\x12\x1b\n\x17\x41TTENTION_REDUCTION_MAX\x10\x03\x12\'\n#ATTENTION_REDUCTION_ALIGNMENT_HEADS\x10\x04\x12\x1f\n\x1b\x41TTENTION_REDUCTION_ROLLOUT\x10\x05*\x9f\x01\n\x14\x41ttentionGranularity\x12%\n!ATTENTION_GRANULARITY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x41TTENTION_GRANULARITY_TOKEN\x10\x01\x12\x1e\n\x1a\x41TTENTION_GRANULARITY_WORD\x10\x02\x12\x1f\n\x1b\x41TTENTION_GRANULARITY_PATCH\x10\x03*\xa3\x01\n\rAttentionAxis\x12\x1e\n\x1a\x41TTENTION_AXIS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTENTION_AXIS_SOURCE\x10\x01\x12\x19\n\x15\x41TTENTION_AXIS_TARGET\x10\x02\x12 \n\x1c\x41TTENTION_AXIS_DECODER_INPUT\x10\x03\x12\x1a\n\x16\x41TTENTION_AXIS_PATCHES\x10\x04*\x95\x01\n\x11\x41ttentionEncoding\x12\"\n\x1e\x41TTENTION_ENCODING_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x41TTENTION_ENCODING_FLOAT32\x10\x01\x12\x1e\n\x1a\x41TTENTION_ENCODING_FLOAT16\x10\x02\x12\x1c\n\x18\x41TTENTION_ENCODING_UINT8\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19regard/v1/attention.proto\x12\tregard.v1\"\x81\x03\n\x10\x41ttentionOptions\x12\'\n\x05kinds\x18\x01 \x03(\x0e\x32\x18.regard.v1.AttentionKind\x12)\n\x06stacks\x18\x02 \x03(\x0e\x32\x19.regard.v1.AttentionStack\x12\x0e\n\x06layers\x18\x03 \x03(\r\x12\r\n\x05heads\x18\x04 \x03(\r\x12\x30\n\treduction\x18\x05 \x01(\x0e\x32\x1d.regard.v1.AttentionReduction\x12\x34\n\x0bgranularity\x18\x06 \x01(\x0e\x32\x1f.regard.v1.AttentionGranularity\x12\x0e\n\x06prompt\x18\x07 \x01(\x08\x12\r\n\x05top_k\x18\x08 \x01(\r\x12.\n\x08\x65ncoding\x18\t \x01(\x0e\x32\x1c.regard.v1.AttentionEncoding\x12\x11\n\tmax_bytes\x18\n \x01(\x04\x12\x30\n\tweighting\x18\x0b \x01(\x0e\x32\x1d.regard.v1.AttentionWeighting\"v\n\x07Segment\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05start\x18\x02 \x01(\r\x12\x0b\n\x03\x65nd\x18\x03 \x01(\r\x12\x0f\n\x07special\x18\x04 \x01(\x08\x12\x15\n\x08token_id\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04part\x18\x06 \x01(\rB\x0b\n\t_token_id\"\xa0\x01\n\x04\x41xis\x12&\n\x04\x61xis\x18\x01 \x01(\x0e\x32\x18.regard.v1.AttentionAxis\x12$\n\x08segments\x18\x02 \x03(\x0b\x32\x12.regard.v1.Segment\x12\"\n\x04grid\x18\x03 \x01(\x0b\x32\x14.regard.v1.PatchGrid\x12&\n\x06\x66rames\x18\x04 \x01(\x0b\x32\x16.regard.v1.SoundFrames\"\x8f\x01\n\tPatchGrid\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63olumns\x18\x02 \x01(\r\x12\x13\n\x0bimage_width\x18\x03 \x01(\r\x12\x14\n\x0cimage_height\x18\x04 \x01(\r\x12\x0c\n\x04left\x18\x05 \x01(\x01\x12\x0b\n\x03top\x18\x06 \x01(\x01\x12\r\n\x05width\x18\x07 \x01(\x01\x12\x0e\n\x06height\x18\x08 \x01(\x01\"H\n\x0bSoundFrames\x12\x0f\n\x07start_s\x18\x01 \x01(\x01\x12\r\n\x05\x65nd_s\x18\x02 \x01(\x01\x12\x19\n\x11seconds_per_frame\x18\x03 \x01(\x01\"\xc8\x03\n\x0c\x41ttentionMap\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.regard.v1.AttentionKind\x12(\n\x05stack\x18\x02 \x01(\x0e\x32\x19.regard.v1.AttentionStack\x12\r\n\x05layer\x18\x03 \x01(\r\x12\r\n\x05heads\x18\x04 \x03(\r\x12\x30\n\treduction\x18\x05 \x01(\x0e\x32\x1d.regard.v1.AttentionReduction\x12,\n\nquery_axis\x18\x06 \x01(\x0e\x32\x18.regard.v1.AttentionAxis\x12*\n\x08key_axis\x18\x07 \x01(\x0e\x32\x18.regard.v1.AttentionAxis\x12\r\n\x05shape\x18\x08 \x03(\r\x12.\n\x08\x65ncoding\x18\t \x01(\x0e\x32\x1c.regard.v1.AttentionEncoding\x12\x0f\n\x07weights\x18\n \x01(\x0c\x12\x13\n\x0bkey_indices\x18\x0b \x01(\x0c\x12\x12\n\nrow_scales\x18\x0c \x01(\x0c\x12\x11\n\tmax_error\x18\r \x01(\x01\x12\x30\n\tweighting\x18\x0e \x01(\x0e\x32\x1d.regard.v1.AttentionWeighting\"\x93\x02\n\x0c\x41ttentionRow\x12\r\n\x05query\x18\x01 \x01(\r\x12&\n\x04kind\x18\x02 \x01(\x0e\x32\x18.regard.v1.AttentionKind\x12\r\n\x05layer\x18\x03 \x01(\r\x12\r\n\x05heads\x18\x04 \x03(\r\x12\x30\n\treduction\x18\x05 \x01(\x0e\x32\x1d.regard.v1.AttentionReduction\x12*\n\x08key_axis\x18\x06 \x01(\x0e\x32\x18.regard.v1.AttentionAxis\x12\r\n\x05shape\x18\x07 \x03(\r\x12\x0f\n\x07weights\x18\x08 \x01(\x0c\x12\x30\n\tweighting\x18\t \x01(\x0e\x32\x1d.regard.v1.AttentionWeighting\"\xb2\x01\n\tAttention\x12\x34\n\x0bgranularity\x18\x01 \x01(\x0e\x32\x1f.regard.v1.AttentionGranularity\x12\x1d\n\x04\x61xes\x18\x02 \x03(\x0b\x32\x0f.regard.v1.Axis\x12%\n\x04maps\x18\x03 \x03(\x0b\x32\x17.regard.v1.AttentionMap\x12\x16\n\x0epackage_sha256\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t*b\n\rAttentionKind\x12\x1e\n\x1a\x41TTENTION_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41TTENTION_KIND_SELF\x10\x01\x12\x18\n\x14\x41TTENTION_KIND_CROSS\x10\x02*\xb0\x01\n\x0e\x41ttentionStack\x12\x1f\n\x1b\x41TTENTION_STACK_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTENTION_STACK_ENCODER\x10\x01\x12\x1b\n\x17\x41TTENTION_STACK_DECODER\x10\x02\x12 \n\x1c\x41TTENTION_STACK_TEXT_ENCODER\x10\x03\x12!\n\x1d\x41TTENTION_STACK_IMAGE_ENCODER\x10\x04*\xdc\x01\n\x12\x41ttentionReduction\x12#\n\x1f\x41TTENTION_REDUCTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41TTENTION_REDUCTION_NONE\x10\x01\x12\x1c\n\x18\x41TTENTION_REDUCTION_MEAN\x10\x02\x12\x1b\n\x17\x41TTENTION_REDUCTION_MAX\x10\x03\x12\'\n#ATTENTION_REDUCTION_ALIGNMENT_HEADS\x10\x04\x12\x1f\n\x1b\x41TTENTION_REDUCTION_ROLLOUT\x10\x05*{\n\x12\x41ttentionWeighting\x12#\n\x1f\x41TTENTION_WEIGHTING_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41TTENTION_WEIGHTING_NONE\x10\x01\x12\"\n\x1e\x41TTENTION_WEIGHTING_VALUE_NORM\x10\x02*\x9f\x01\n\x14\x41ttentionGranularity\x12%\n!ATTENTION_GRANULARITY_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x41TTENTION_GRANULARITY_TOKEN\x10\x01\x12\x1e\n\x1a\x41TTENTION_GRANULARITY_WORD\x10\x02\x12\x1f\n\x1b\x41TTENTION_GRANULARITY_PATCH\x10\x03*\xa3\x01\n\rAttentionAxis\x12\x1e\n\x1a\x41TTENTION_AXIS_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTENTION_AXIS_SOURCE\x10\x01\x12\x19\n\x15\x41TTENTION_AXIS_TARGET\x10\x02\x12 \n\x1c\x41TTENTION_AXIS_DECODER_INPUT\x10\x03\x12\x1a\n\x16\x41TTENTION_AXIS_PATCHES\x10\x04*\x95\x01\n\x11\x41ttentionEncoding\x12\"\n\x1e\x41TTENTION_ENCODING_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x41TTENTION_ENCODING_FLOAT32\x10\x01\x12\x1e\n\x1a\x41TTENTION_ENCODING_FLOAT16\x10\x02\x12\x1c\n\x18\x41TTENTION_ENCODING_UINT8\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.attention_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ATTENTIONKIND']._serialized_start=1699
-  _globals['_ATTENTIONKIND']._serialized_end=1797
-  _globals['_ATTENTIONSTACK']._serialized_start=1800
-  _globals['_ATTENTIONSTACK']._serialized_end=1976
-  _globals['_ATTENTIONREDUCTION']._serialized_start=1979
-  _globals['_ATTENTIONREDUCTION']._serialized_end=2199
-  _globals['_ATTENTIONGRANULARITY']._serialized_start=2202
-  _globals['_ATTENTIONGRANULARITY']._serialized_end=2361
-  _globals['_ATTENTIONAXIS']._serialized_start=2364
-  _globals['_ATTENTIONAXIS']._serialized_end=2527
-  _globals['_ATTENTIONENCODING']._serialized_start=2530
-  _globals['_ATTENTIONENCODING']._serialized_end=2679
+  _globals['_ATTENTIONKIND']._serialized_start=1849
+  _globals['_ATTENTIONKIND']._serialized_end=1947
+  _globals['_ATTENTIONSTACK']._serialized_start=1950
+  _globals['_ATTENTIONSTACK']._serialized_end=2126
+  _globals['_ATTENTIONREDUCTION']._serialized_start=2129
+  _globals['_ATTENTIONREDUCTION']._serialized_end=2349
+  _globals['_ATTENTIONWEIGHTING']._serialized_start=2351
+  _globals['_ATTENTIONWEIGHTING']._serialized_end=2474
+  _globals['_ATTENTIONGRANULARITY']._serialized_start=2477
+  _globals['_ATTENTIONGRANULARITY']._serialized_end=2636
+  _globals['_ATTENTIONAXIS']._serialized_start=2639
+  _globals['_ATTENTIONAXIS']._serialized_end=2802
+  _globals['_ATTENTIONENCODING']._serialized_start=2805
+  _globals['_ATTENTIONENCODING']._serialized_end=2954
   _globals['_ATTENTIONOPTIONS']._serialized_start=41
-  _globals['_ATTENTIONOPTIONS']._serialized_end=376
-  _globals['_SEGMENT']._serialized_start=378
-  _globals['_SEGMENT']._serialized_end=496
-  _globals['_AXIS']._serialized_start=499
-  _globals['_AXIS']._serialized_end=659
-  _globals['_PATCHGRID']._serialized_start=662
-  _globals['_PATCHGRID']._serialized_end=805
-  _globals['_SOUNDFRAMES']._serialized_start=807
-  _globals['_SOUNDFRAMES']._serialized_end=879
-  _globals['_ATTENTIONMAP']._serialized_start=882
-  _globals['_ATTENTIONMAP']._serialized_end=1288
-  _globals['_ATTENTIONROW']._serialized_start=1291
-  _globals['_ATTENTIONROW']._serialized_end=1516
-  _globals['_ATTENTION']._serialized_start=1519
-  _globals['_ATTENTION']._serialized_end=1697
+  _globals['_ATTENTIONOPTIONS']._serialized_end=426
+  _globals['_SEGMENT']._serialized_start=428
+  _globals['_SEGMENT']._serialized_end=546
+  _globals['_AXIS']._serialized_start=549
+  _globals['_AXIS']._serialized_end=709
+  _globals['_PATCHGRID']._serialized_start=712
+  _globals['_PATCHGRID']._serialized_end=855
+  _globals['_SOUNDFRAMES']._serialized_start=857
+  _globals['_SOUNDFRAMES']._serialized_end=929
+  _globals['_ATTENTIONMAP']._serialized_start=932
+  _globals['_ATTENTIONMAP']._serialized_end=1388
+  _globals['_ATTENTIONROW']._serialized_start=1391
+  _globals['_ATTENTIONROW']._serialized_end=1666
+  _globals['_ATTENTION']._serialized_start=1669
+  _globals['_ATTENTION']._serialized_end=1847
 # @@protoc_insertion_point(module_scope)

@@ -133,6 +133,44 @@ the identity, which stands for the residual connection; rows sum to 1.
 """
 Global___AttentionReduction: _TypeAlias = AttentionReduction  # noqa: Y015
 
+class _AttentionWeighting:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttentionWeightingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttentionWeighting.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTENTION_WEIGHTING_UNSPECIFIED: _AttentionWeighting.ValueType  # 0
+    """The same as ATTENTION_WEIGHTING_NONE."""
+    ATTENTION_WEIGHTING_NONE: _AttentionWeighting.ValueType  # 1
+    """Nothing: they are what the softmax gives."""
+    ATTENTION_WEIGHTING_VALUE_NORM: _AttentionWeighting.ValueType  # 2
+    """The norm of each key's transformed value: its value in the head, with the bias, multiplied by the head's
+    part of the matrix that puts the heads together (Kobayashi et al. 2020, Attention is not only a weight,
+    section 3). That is how much the key adds to the query, where a weight alone may be one of a value that
+    is next to nothing. Rows sum to anything, and no figure is below 0. The weights of a word's tokens are
+    summed and averaged as others are; what several tokens or heads add together can be less. Only packages
+    that were exported for it can (regard-export --value-norms); others refuse (INVALID_ARGUMENT), and so do
+    alignment heads and rollouts, which are of weights that sum to 1.
+    """
+
+class AttentionWeighting(_AttentionWeighting, metaclass=_AttentionWeightingEnumTypeWrapper):
+    """What weights are multiplied by."""
+
+ATTENTION_WEIGHTING_UNSPECIFIED: AttentionWeighting.ValueType  # 0
+"""The same as ATTENTION_WEIGHTING_NONE."""
+ATTENTION_WEIGHTING_NONE: AttentionWeighting.ValueType  # 1
+"""Nothing: they are what the softmax gives."""
+ATTENTION_WEIGHTING_VALUE_NORM: AttentionWeighting.ValueType  # 2
+"""The norm of each key's transformed value: its value in the head, with the bias, multiplied by the head's
+part of the matrix that puts the heads together (Kobayashi et al. 2020, Attention is not only a weight,
+section 3). That is how much the key adds to the query, where a weight alone may be one of a value that
+is next to nothing. Rows sum to anything, and no figure is below 0. The weights of a word's tokens are
+summed and averaged as others are; what several tokens or heads add together can be less. Only packages
+that were exported for it can (regard-export --value-norms); others refuse (INVALID_ARGUMENT), and so do
+alignment heads and rollouts, which are of weights that sum to 1.
+"""
+Global___AttentionWeighting: _TypeAlias = AttentionWeighting  # noqa: Y015
+
 class _AttentionGranularity:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -271,6 +309,7 @@ class AttentionOptions(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     MAX_BYTES_FIELD_NUMBER: _builtins.int
+    WEIGHTING_FIELD_NUMBER: _builtins.int
     reduction: Global___AttentionReduction.ValueType
     """How heads are put together. Default: not at all."""
     granularity: Global___AttentionGranularity.ValueType
@@ -294,6 +333,8 @@ class AttentionOptions(_message.Message):
     its sequences together. Default, 0: as many as the server allows, which is also the most that this
     can ask for. An input over it fails (INVALID_ARGUMENT), with its size and with what would fit.
     """
+    weighting: Global___AttentionWeighting.ValueType
+    """What weights are multiplied by. Default: nothing."""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKind.ValueType]:
         """The kinds to return. Default, if empty: cross for a model that has it, such as a translator, and
@@ -330,10 +371,11 @@ class AttentionOptions(_message.Message):
         top_k: _builtins.int = ...,
         encoding: Global___AttentionEncoding.ValueType = ...,
         max_bytes: _builtins.int = ...,
+        weighting: Global___AttentionWeighting.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "granularity", b"granularity", "heads", b"heads", "kinds", b"kinds", "layers", b"layers", "max_bytes", b"max_bytes", "prompt", b"prompt", "reduction", b"reduction", "stacks", b"stacks", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "granularity", b"granularity", "heads", b"heads", "kinds", b"kinds", "layers", b"layers", "max_bytes", b"max_bytes", "prompt", b"prompt", "reduction", b"reduction", "stacks", b"stacks", "top_k", b"top_k", "weighting", b"weighting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -516,7 +558,7 @@ Global___SoundFrames: _TypeAlias = SoundFrames  # noqa: Y015
 @_typing.final
 class AttentionMap(_message.Message):
     """The weights of one layer: softmax(scale * QK^T + mask), exactly as the model computed them but for
-    the reduction and the encoding that were asked for.
+    the weighting, the reduction and the encoding that were asked for.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -534,6 +576,7 @@ class AttentionMap(_message.Message):
     KEY_INDICES_FIELD_NUMBER: _builtins.int
     ROW_SCALES_FIELD_NUMBER: _builtins.int
     MAX_ERROR_FIELD_NUMBER: _builtins.int
+    WEIGHTING_FIELD_NUMBER: _builtins.int
     kind: Global___AttentionKind.ValueType
     stack: Global___AttentionStack.ValueType
     layer: _builtins.int
@@ -556,6 +599,7 @@ class AttentionMap(_message.Message):
     """
     max_error: _builtins.float
     """The largest difference between a weight here, once decoded, and what was computed; 0 for float32."""
+    weighting: Global___AttentionWeighting.ValueType
     @_builtins.property
     def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The heads in this map, in order, counted from 0. After a reduction, the heads that went in, of a
@@ -584,10 +628,11 @@ class AttentionMap(_message.Message):
         key_indices: _builtins.bytes = ...,
         row_scales: _builtins.bytes = ...,
         max_error: _builtins.float = ...,
+        weighting: Global___AttentionWeighting.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "heads", b"heads", "key_axis", b"key_axis", "key_indices", b"key_indices", "kind", b"kind", "layer", b"layer", "max_error", b"max_error", "query_axis", b"query_axis", "reduction", b"reduction", "row_scales", b"row_scales", "shape", b"shape", "stack", b"stack", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoding", b"encoding", "heads", b"heads", "key_axis", b"key_axis", "key_indices", b"key_indices", "kind", b"kind", "layer", b"layer", "max_error", b"max_error", "query_axis", b"query_axis", "reduction", b"reduction", "row_scales", b"row_scales", "shape", b"shape", "stack", b"stack", "weighting", b"weighting", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -607,6 +652,7 @@ class AttentionRow(_message.Message):
     KEY_AXIS_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
     WEIGHTS_FIELD_NUMBER: _builtins.int
+    WEIGHTING_FIELD_NUMBER: _builtins.int
     query: _builtins.int
     """The token of the output that the row is of, counted from 0."""
     kind: Global___AttentionKind.ValueType
@@ -617,6 +663,7 @@ class AttentionRow(_message.Message):
     key_axis: Global___AttentionAxis.ValueType
     weights: _builtins.bytes
     """The weights: IEEE 754 binary32, little-endian, in row-major order of `shape`."""
+    weighting: Global___AttentionWeighting.ValueType
     @_builtins.property
     def heads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The heads in this row, in order, counted from 0. After a reduction, the heads that went in; of
@@ -640,10 +687,11 @@ class AttentionRow(_message.Message):
         key_axis: Global___AttentionAxis.ValueType = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
         weights: _builtins.bytes = ...,
+        weighting: Global___AttentionWeighting.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "key_axis", b"key_axis", "kind", b"kind", "layer", b"layer", "query", b"query", "reduction", b"reduction", "shape", b"shape", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heads", b"heads", "key_axis", b"key_axis", "kind", b"kind", "layer", b"layer", "query", b"query", "reduction", b"reduction", "shape", b"shape", "weighting", b"weighting", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

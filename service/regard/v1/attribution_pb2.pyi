@@ -62,12 +62,17 @@ class _AttributionMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Att
     is named here, in `heads` of the response, and only by packages that were exported for interventions
     (regard-export --interventions); others refuse (INVALID_ARGUMENT).
     """
+    ATTRIBUTION_METHOD_VALUE_NORM: _AttributionMethod.ValueType  # 7
+    """The same as LAST_LAYER of the weights times the norms of transformed values, as ATTENTION_WEIGHTING_VALUE_NORM
+    has them; by packages that were exported for it (regard-export --value-norms). It is how much the part adds,
+    and no share of anything.
+    """
 
 class AttributionMethod(_AttributionMethod, metaclass=_AttributionMethodEnumTypeWrapper):
     """How it is told what a part of the input is worth. A weight is signed where parts are taken away: below
     0, the answer is likelier without the part.
 
-    LAST_LAYER, ROLLOUT and ALIGNMENT_HEADS read the model's attention: all that they read of it for one input is at most the server's limit
+    LAST_LAYER, ROLLOUT, ALIGNMENT_HEADS and VALUE_NORM read the model's attention: all that they read of it for one input is at most the server's limit
     of bytes (by default 32 MiB), divided by the request's inputs. A method beyond it is refused
     (INVALID_ARGUMENT) with the size and the limit, or, if the request names no methods, left out.
     """
@@ -103,6 +108,11 @@ ATTRIBUTION_METHOD_HEAD_KNOCK_OUT: AttributionMethod.ValueType  # 6
 (Michel, Levy & Neubig 2019, Are sixteen heads really better than one?, section 3.2). It is told only if it
 is named here, in `heads` of the response, and only by packages that were exported for interventions
 (regard-export --interventions); others refuse (INVALID_ARGUMENT).
+"""
+ATTRIBUTION_METHOD_VALUE_NORM: AttributionMethod.ValueType  # 7
+"""The same as LAST_LAYER of the weights times the norms of transformed values, as ATTENTION_WEIGHTING_VALUE_NORM
+has them; by packages that were exported for it (regard-export --value-norms). It is how much the part adds,
+and no share of anything.
 """
 Global___AttributionMethod: _TypeAlias = AttributionMethod  # noqa: Y015
 

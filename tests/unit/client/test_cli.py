@@ -78,13 +78,14 @@ def test_attention_is_drawn_as_a_grid(run):
         (["--attention-top-k", "3"], {"top_k": 3}),
         (["--attention-encoding", "uint8"], {"encoding": 3}),
         (["--attention-max-bytes", "4096"], {"max_bytes": 4096}),
+        (["--attention-weighting", "value_norm"], {"weighting": 2}),
     ],
 )
 def test_attention_options_travel(run, server, arguments, asked):
     """Any option of attention asks for it, by words and the mean of heads, exactly, unless it says otherwise."""
     assert run("translate", "hi", *arguments)[0] == 0
     sent = {field.name: value for field, value in server.requests[0].attention.ListFields()}
-    assert sent == {"reduction": 2, "granularity": 2, "encoding": 1} | asked
+    assert sent == {"reduction": 2, "granularity": 2, "encoding": 1, "weighting": 1} | asked
 
 
 def test_every_option_of_attention_has_a_flag():

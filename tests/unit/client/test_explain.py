@@ -111,6 +111,15 @@ def test_the_order_of_heads_has_a_table_of_its_own(run):
     ]
 
 
+def test_norms_are_drawn_as_shares_of_what_a_row_takes(run):
+    """They are no percentages of anything else, whatever the model's values are."""
+    out = run("class", "hi", "-m", "value_norm")[1]
+    lines = [line.strip() for line in out.splitlines()]
+    assert [figure.strip("░▒▓█") for figure in lines[lines.index("value norm") + 3].split()] == ["100"]
+    for drawn in (out, run("translation", "they grow", "-m", "value_norm")[1]):
+        assert "by value norms" in " ".join(drawn.split())
+
+
 def test_json_has_the_fields_of_the_client(run):
     """One object: the class, the parts and what each method says."""
     record = json.loads(run("class", "hi not", "--json")[1])

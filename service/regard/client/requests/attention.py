@@ -14,6 +14,7 @@ Stack = Literal["encoder", "decoder", "text_encoder", "image_encoder"]
 Reduction = Literal["none", "mean", "max", "alignment_heads", "rollout"]
 Granularity = Literal["token", "word", "patch"]
 Encoding = Literal["float32", "float16", "uint8"]
+Weighting = Literal["none", "value_norm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class AttentionOptions:
     heads (counted from 0). `prompt` adds a model's maps of its source over itself, where its decoder
     reads it. `top_k` keeps so many of every query's weights, the largest; `encoding` is how they
     travel; `max_bytes` is the most that one input's may come to. None is all, and as many as the
-    server allows.
+    server allows. `weighting` is what weights are multiplied by: the norm of each key's transformed value,
+    if a model was exported for it.
     """
 
     kinds: Sequence[Kind] = ()
@@ -38,6 +40,7 @@ class AttentionOptions:
     top_k: int | None = None
     encoding: Encoding = "float32"
     max_bytes: int | None = None
+    weighting: Weighting = "none"
 
 
 def attention_message(options: AttentionOptions | None) -> attention_pb2.AttentionOptions | None:
@@ -46,7 +49,7 @@ def attention_message(options: AttentionOptions | None) -> attention_pb2.Attenti
         return None
     kind, stack = attention_pb2.AttentionKind.Value, attention_pb2.AttentionStack.Value
     reduction, granularity = attention_pb2.AttentionReduction.Value, attention_pb2.AttentionGranularity.Value
-    encoding = attention_pb2.AttentionEncoding.Value
+    encoding, weighting = attention_pb2.AttentionEncoding.Value, attention_pb2.AttentionWeighting.Value
     return attention_pb2.AttentionOptions(
         kinds=[enum_value(kind, "ATTENTION_KIND_", one, "attention.kinds") for one in options.kinds],
         stacks=[enum_value(stack, "ATTENTION_STACK_", one, "attention.stacks") for one in options.stacks],
@@ -58,4 +61,5 @@ def attention_message(options: AttentionOptions | None) -> attention_pb2.Attenti
         top_k=read_count(options.top_k, "attention.top_k"),
         encoding=enum_value(encoding, "ATTENTION_ENCODING_", options.encoding, "attention.encoding"),
         max_bytes=read_count(options.max_bytes, "attention.max_bytes", bits=64),
+        weighting=enum_value(weighting, "ATTENTION_WEIGHTING_", options.weighting, "attention.weighting"),
     )

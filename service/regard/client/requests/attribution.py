@@ -14,7 +14,9 @@ from regard.client.requests.inputs import Pair, read_image, read_pair, read_text
 from regard.client.requests.values import Priority, enum_value, priority_message, read_count, read_indices
 from regard.v1 import attention_pb2, attribution_pb2
 
-Method = Literal["leave_one_out", "occlusion", "last_layer", "rollout", "alignment_heads", "head_knock_out"]
+Method = Literal[
+    "leave_one_out", "occlusion", "last_layer", "rollout", "alignment_heads", "head_knock_out", "value_norm"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def _read_map(sent: attention_pb2.AttentionMap, queries: attention_pb2.Axis, key
         key_indices=_read_indices(sent, len(keys.segments)),
         encoding=read_name(attention_pb2.AttentionEncoding.Name, sent.encoding, "ATTENTION_ENCODING_"),
         max_error=sent.max_error,
+        weighting=_weighting(sent.weighting),
     )
 
 
@@ -55,6 +56,7 @@ def read_row(sent: attention_pb2.AttentionRow) -> AttentionRow:
         reduction=read_name(attention_pb2.AttentionReduction.Name, sent.reduction, "ATTENTION_REDUCTION_"),
         key_axis=_axis(sent.key_axis),
         weights=np.frombuffer(sent.weights, "<f4").astype(np.float32, copy=False).reshape(tuple(sent.shape)),
+        weighting=_weighting(sent.weighting),
     )
 
 
@@ -117,6 +119,12 @@ def read_kind(value: attention_pb2.AttentionKind.ValueType) -> str:
 def read_stack(value: attention_pb2.AttentionStack.ValueType) -> str:
     """Return the word for a stack of layers."""
     return read_name(attention_pb2.AttentionStack.Name, value, "ATTENTION_STACK_")
+
+
+def _weighting(value: attention_pb2.AttentionWeighting.ValueType) -> str:
+    if not value:  # of a server that knows no other
+        return "none"
+    return read_name(attention_pb2.AttentionWeighting.Name, value, "ATTENTION_WEIGHTING_")
 
 
 def _axis(value: attention_pb2.AttentionAxis.ValueType) -> str:
