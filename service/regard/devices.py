@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -55,6 +55,11 @@ class DeviceCollector(Collector):
                     continue
                 family.add_metric([str(index)], value)
             yield family
+
+
+def watch_process(registry: CollectorRegistry) -> None:
+    """Add what Linux tells of the server's own process to `registry`, such as `process_resident_memory_bytes`."""
+    ProcessCollector(registry=registry)
 
 
 def watch_devices(registry: CollectorRegistry) -> int:

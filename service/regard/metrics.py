@@ -31,8 +31,8 @@
 Those that end in `_ratio` are from 0 to 1, of the best sequence of each input of the requests that the
 setting `attention_health_share` picks; `regard.attention.health` defines them.
 
-Where there are GPUs, those of `regard.devices` stand beside them, and on Linux those of the process, such as
-`process_resident_memory_bytes`.
+Where there are GPUs, those of `regard.devices` stand beside them; `regard serve` adds those of its process on Linux,
+such as `process_resident_memory_bytes`.
 
 Labels are bounded: a request for a model that is not there has empty `model` and `version`.
 """
@@ -42,7 +42,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from regard.attention.health import Health
 from regard.engine.request import Phases
@@ -72,7 +72,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
 
         def counter(name: str, what: str, labels: tuple[str, ...]) -> Counter:
             return Counter(f"regard_{name}", what, labels, registry=registry)

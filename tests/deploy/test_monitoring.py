@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from regard.devices import _GAUGES, DeviceCollector
+from regard.devices import _GAUGES, DeviceCollector, watch_process
 from regard.metrics import Metrics
 
 from .conftest import CHART, Chart
@@ -38,6 +38,7 @@ class OneDevice:
 def told() -> dict[str, set[str]]:
     """Return the labels of every series that a server tells, by its name."""
     metrics = Metrics()
+    watch_process(metrics.registry)
     labels = {
         f"{family.name}{suffix}": set(collector._labelnames) | ({"le"} if suffix == "_bucket" else set())
         for collector in vars(metrics).values()

@@ -92,7 +92,7 @@ def _run(flags: Mapping[str, Any], config: Path | None) -> int:
 
 async def _serve(settings: ServerSettings) -> None:
     from regard.catalog import load_catalog
-    from regard.devices import watch_devices
+    from regard.devices import watch_devices, watch_process
     from regard.log import configure_logging
     from regard.metrics import Metrics
     from regard.rpc.server import Server
@@ -101,6 +101,7 @@ async def _serve(settings: ServerSettings) -> None:
     configure_logging(settings)
     metrics = Metrics()
     watch_devices(metrics.registry)
+    watch_process(metrics.registry)
     stopping = _stopped_by_signals()
     catalog = await asyncio.to_thread(
         load_catalog,
