@@ -27,7 +27,7 @@ from regard_export.lowering import Target, lower
 from regard_export.lowering.tensorrt import profiles
 from regard_export.passes import simplify
 from regard_export.passes.interventions import admit_interventions
-from regard_export.passes.taps import remove_taps
+from regard_export.passes.taps import remove_taps, remove_unread_rows
 from regard_export.passes.value_norms import add_value_norms, write_norms
 from regard_export.precision import finite
 from regard_export.quantization import quantize
@@ -78,6 +78,7 @@ class Writer:
             with exchanged(checkpoint.model, checkpoint.family), finite():
                 model = trace(graph)
             simplify(model)
+            remove_unread_rows(model)
             own = graph.findings.taps
             layers = [tap for tap in own if tap.reduction is None]
             if self.value_norms:

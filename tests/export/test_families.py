@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import transformers
 
+from regard.engine.asked import Asked
 from regard.manifest import Manifest, Task, load_package
 from regard_export.checkpoint import load_checkpoint
 from regard_export.errors import CheckpointError
@@ -106,11 +107,13 @@ def test_a_text_classifier_equals_its_eager_model(model_class: str, tmp_path: Pa
 
 @pytest.mark.parametrize("model_class", here(IMAGE_CLASSIFIERS))
 def test_an_image_classifier_equals_its_eager_model(model_class: str, tmp_path: Path) -> None:
-    """One graph with fused attention, and every map; windows of an image are no map of it."""
+    """One graph with fused attention that reads what an engine feeds, and every map; an image's windows have none."""
     sizes = IMAGE_CLASSIFIERS[model_class]
     manifest, report = exported(lambda at: save_image_classifier(at, model_class, **sizes), tmp_path)
     windows = model_class == "Swin"
     assert attentions(manifest.graphs["classifier"].operators) == (sum(SWIN_SIZES["depths"]) if windows else LAYERS)
+    fed = Asked.of(manifest, "classifier", [frozenset()]).feeds
+    assert {tensor.name for tensor in manifest.graphs["classifier"].inputs} == {"pixel_values", *fed}
     check(report, (set() if windows else names("encoder.self")) | {"logits"})
 
 

@@ -8,6 +8,13 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from regard.manifest import TapSpec
+from regard_export.graphs import REDUCED_ROWS
+
+
+def remove_unread_rows(model: ir.Model) -> None:
+    """Take out the inputs of rows that ask for heads put together, where no attention can be asked for them."""
+    read = [value for value in model.graph.inputs if value.uses() or value.name not in REDUCED_ROWS.values()]
+    model.graph.inputs[:] = read
 
 
 def remove_taps(model: ir.Model, taps: Iterable[TapSpec]) -> None:
