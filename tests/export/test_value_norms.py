@@ -106,6 +106,18 @@ def test_the_proof_notices_a_wrong_norm(tmp_path: Path, monkeypatch: pytest.Monk
     assert not (tmp_path / "models" / "tiny").exists()
 
 
+def test_where_taps_are_apart_the_plain_graph_knows_nothing_of_norms(tmp_path: Path) -> None:
+    """It has neither the rows nor the factors; the graph with the taps has both."""
+    checkpoint = save_classifier(tmp_path / "tiny")
+    options = Options(name="tiny", target="tensorrt", precision="fp16", value_norms=True)
+    package = load_package(export(checkpoint, tmp_path / "models", options))
+    graphs = package.manifest.graphs
+    for name, inputs, factors in (("classifier", set(), 0), ("classifier_with_taps", {"self_norm_rows"}, 2)):
+        assert {tensor.name for tensor in graphs[name].inputs if "norm" in tensor.name} == inputs
+        weights = ir.load(package.path(graphs[name].file)).graph.initializers
+        assert sum(weight.endswith(".factors") for weight in weights) == factors
+
+
 def test_what_has_no_norms_is_refused_by_name(tmp_path: Path) -> None:
     """A completion model by its task; layers within windows by what they lack."""
     for save, problem in (

@@ -30,7 +30,7 @@ def remove_taps(model: ir.Model, taps: Iterable[TapSpec]) -> None:
 
 def _close_branches(model: ir.Model) -> None:
     """Let the branches of an `If` whose outputs nobody reads read nothing: what they read counts as used otherwise."""
-    for node in model.graph:
+    for node in reversed(model.graph):  # a branch may read what another one gives
         if node.op_type == "If" and not any(value.uses() or value.is_graph_output() for value in node.outputs):
             for inner in ir.traversal.RecursiveGraphIterator(node.attributes["then_branch"].as_graph()):
                 inner.resize_inputs(0)

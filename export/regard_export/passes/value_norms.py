@@ -26,7 +26,7 @@ from regard_export.attention import DOMAIN, trimmed
 from regard_export.errors import ExportError
 from regard_export.graphs import NORM_ROWS
 from regard_export.lowering.operands import constant, int64
-from regard_export.lowering.weights import FLOAT, choose
+from regard_export.lowering.weights import FLOAT, choose, no_weights
 from regard_export.passes.interventions import attention_of
 
 COUNTS = {"self": "E", "cross": "F"}
@@ -66,7 +66,9 @@ def _times_norms(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     What has the weight 0 stays 0, whatever a buffer holds there.
     """
     weights, rows, query, values, factors = node.inputs
-    assert weights is not None and rows is not None
+    assert weights is not None and weights.shape is not None and rows is not None
+    heads = weights.shape[1]
+    assert isinstance(heads, int)
 
     def some(tape: Tape) -> Sequence[ir.Value]:
         counts = [tape.op("Shape", [one], {"start": 0, "end": 1}) for one in (query, values)]
@@ -80,7 +82,7 @@ def _times_norms(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
         return [tape.op("Where", [tape.op("Greater", [weights, nothing]), weighted, nothing])]
 
     def none(tape: Tape) -> Sequence[ir.Value]:
-        return [tape.op("Identity", [weights])]
+        return [no_weights(tape, heads, None)]
 
     asked = tape.op("Greater", [tape.op("Size", [rows]), constant(tape, np.int64(0))])
     name = node.outputs[0].name
