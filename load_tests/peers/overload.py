@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from itertools import cycle, islice
 
 from load_tests.peers.course import WORKSPACE, Course
 from load_tests.peers.loads import OK, Load, closed, opened
-from load_tests.peers.memory import resident_bytes
+from load_tests.peers.memory import GROWTH_BAR, growth, resident_bytes
 from load_tests.peers.results import Figure
 from load_tests.peers.serving import Regard
 from load_tests.peers.setting import Setting
@@ -23,7 +22,7 @@ CALLERS = 128
 SOURCES = 512
 SEED = 23
 REFUSED = "RESOURCE_EXHAUSTED"
-HELD_BAR, GROWTH_BAR = 0.95, 0.05
+HELD_BAR = 0.95
 WARM_UP = 3_000
 """Requests after which the memory is watched: caches have grown to all rows and positions by then, every number of rows
 has its binding, and the arenas of ONNX Runtime and of the C library have what the largest batches take."""
@@ -113,16 +112,6 @@ def _memory(setting: Setting, pace: Pace) -> Iterator[Figure]:
     yield Figure(f"{title}: resident", "MiB", [size / MIB for size in resident])
     yield Figure(f"{title}: growth", "ratio", [growth(resident)], GROWTH_BAR, limits=True)
     yield Figure(f"{title}: share answered", "ratio", [min(load)], 1.0)
-
-
-def growth(resident: Sequence[float]) -> float:
-    """Return by what share memory has grown from the first to the last third of where it was watched, by their means.
-
-    What is lost with every request tells in it. What a batch takes, and the C library keeps for a while or gives back,
-    tells little in the mean of so many.
-    """
-    third = len(resident) // 3
-    return statistics.fmean(resident[-third:]) / statistics.fmean(resident[:third]) - 1
 
 
 async def _watch(server: Regard, requests: Sequence[tuple[bytes, int]], pace: Pace) -> tuple[list[int], list[float]]:

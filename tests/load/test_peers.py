@@ -18,7 +18,7 @@ from load_tests.peers.apart import Apart
 from load_tests.peers.checkpoints import dummy_tokenizer
 from load_tests.peers.curves import Curve, Point, draw
 from load_tests.peers.loads import OK, Asked, Load, closed, opened
-from load_tests.peers.overload import FULL, GROWTH_BAR, MIB, growth
+from load_tests.peers.memory import GROWTH_BAR, growth
 from load_tests.peers.products import Run, optimised, products_of, session_options
 from load_tests.peers.profile import gathered, operators_ms
 from load_tests.peers.rates import best, ratios, rotated, tokens_per_second
@@ -117,8 +117,8 @@ def test_a_contestant_apart_answers_as_if_it_were_here(tokenizer_file):
 def test_memory_that_every_request_keeps_shows_as_growth():
     """Two KiB a request, of 30,000, are above the bar; a plateau on which batches come and go is not."""
     chance = np.random.default_rng(1)
-    asked = np.arange(FULL.every, FULL.requests + 1, FULL.every)
-    plateau = chance.uniform(260, 340, len(asked)) * MIB
+    asked = np.arange(250, 30_001, 250)
+    plateau = chance.uniform(260, 340, len(asked)) * 2**20
     assert abs(growth(plateau)) < GROWTH_BAR
     assert growth(plateau + 2048 * asked) > GROWTH_BAR
 
