@@ -18,8 +18,8 @@ from regard.manifest import Provider
 from regard_export.attention import DOMAIN
 from regard_export.errors import ExportError
 from regard_export.lowering import cpu, cuda, joined, portable, tensorrt
-from regard_export.lowering.masks import share_masks
 from regard_export.lowering.residuals import fuse_residuals
+from regard_export.lowering.steps import weigh_together
 
 Rule = Callable[[ir.Node, Tape], Sequence[ir.Value]]
 
@@ -78,9 +78,9 @@ def target_of(name: str, precision: str) -> Target:
 
 def lower(model: ir.Model, target: Target) -> None:
     """Replace, in place, every placeholder of `model` by the operators of `target`."""
-    share_masks(model)
     if "AttentionWithTaps" in target.rules:
         joined.join_taps(model)
+    weigh_together(model)
     for node in list(model.graph):
         if node.domain != DOMAIN:
             continue

@@ -15,7 +15,6 @@ from onnx_ir.tape import Tape
 
 from regard_export.attention import trimmed
 from regard_export.lowering.candidates import candidates, log_sum_exp
-from regard_export.lowering.masks import keys_of_cache
 from regard_export.lowering.operands import BY_HEAD, int64, is_whole, join_heads, split_heads, unsplit
 from regard_export.lowering.weights import attention_weights, first_keys
 
@@ -179,7 +178,6 @@ RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     "CrossAttention": cross_attention,
     "CachedAttention": cached_attention,
     "AttentionWeights": attention_weights,
-    "KeysOfCache": keys_of_cache,
     "RMSNormalization": rms_normalization,
     "Candidates": candidates,
     "LogSumExp": log_sum_exp,

@@ -9,29 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
 from regard_export.lowering import cpu
-from regard_export.lowering.operands import constant, unsplit
-from regard_export.lowering.weights import (
-    Branch,
-    all_ask,
-    choose,
-    no_weights,
-    reduce_heads,
-)
+from regard_export.lowering.operands import unsplit
+from regard_export.lowering.weights import Branch, all_ask, anybody_asks, choose, no_weights, reduce_heads
 
 
 def join_taps(model: ir.Model) -> None:
     """Make an attention and the `AttentionWeights` of its query and key one node, in place.
 
-    `AttentionWithTaps(query, key, value, key_length, bias, rows, ..)` gives the attention's output, then the
-    weights of each `rows`, whose heads are put together as `reductions` say. A causal attention stays as it
-    is, and so does a biased one of hypotheses, whose tap has another bias.
+    `AttentionWithTaps(query, key, value, key_length, bias, rows, all, ..)` gives the attention's output, then the
+    weights of each `rows`, whose heads are put together as `reductions` say. Whether `rows` are `all` rows, an
+    `AllAsk(rows, query)` tells all layers. A causal attention stays as it is, and so does a biased one of
+    hypotheses, whose tap has another bias.
     """
+    told: dict[tuple[ir.Value, object], ir.Value] = {}
     for node in list(model.graph):
         if node.domain != DOMAIN or node.op_type not in ("Attention", "CrossAttention") or "causal" in node.attributes:
             continue
@@ -45,11 +40,12 @@ def join_taps(model: ir.Model) -> None:
         if not taps or (node.op_type == "CrossAttention" and bias is not None):
             continue
         reductions = [tap.attributes["reduction"].as_string() if "reduction" in tap.attributes else "" for tap in taps]
+        asking = [one for tap in taps for one in _asking(model.graph, node, tap, told)]
         old = [node.outputs[0], *(tap.outputs[0] for tap in taps)]
         new = [ir.Value(name=one.name, type=one.type, shape=one.shape) for one in old]
         joined = ir.node(
             "AttentionWithTaps",
-            [query, key, value, length, bias, *(tap.inputs[2] for tap in taps)],
+            [query, key, value, length, bias, *asking],
             {name: node.attributes[name].value for name in ("num_heads", "scale")} | {"reductions": reductions},
             domain=DOMAIN,
             outputs=new,
@@ -57,21 +53,35 @@ def join_taps(model: ir.Model) -> None:
         ir.convenience.replace_nodes_and_values(model.graph, node, [node, *taps], [joined], old, new)
 
 
+def _asking(
+    graph: ir.Graph, attention: ir.Node, tap: ir.Node, told: dict[tuple[ir.Value, object], ir.Value]
+) -> tuple[ir.Value, ir.Value]:
+    """Return the rows that ask, and whether they are all; `told` holds what layers before have found out of that."""
+    query, rows = tap.inputs[0], tap.inputs[2]
+    assert query is not None and query.shape is not None and rows is not None
+    same = rows, query.shape[0]
+    if same not in told:
+        node = ir.node("AllAsk", [rows, query], domain=DOMAIN)
+        graph.insert_before(attention, node)
+        told[same] = node.outputs[0]
+    return rows, told[same]
+
+
 def attention_with_taps(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Attend, with the weights only if any row asks for them."""
-    query, key, value, length, bias, *rows = node.inputs
+    query, key, value, length, bias, *asking = node.inputs
     assert query is not None and key is not None and value is not None
     key, value = unsplit(key, value)
     site = _Site(
         [query, key, value, length, bias],
         {"num_heads": node.attributes["num_heads"].as_int(), "scale": node.attributes["scale"].as_float()},
-        [one for one in rows if one is not None],
+        [one for one in asking[::2] if one is not None],
+        [one for one in asking[1::2] if one is not None],
         [reduction or None for reduction in node.attributes["reductions"].as_strings()],
         of_hypotheses=query.shape is not None and query.shape[1] == 1,
     )
-    anybody = tape.op("Size", [tape.op("Concat", site.rows, {"axis": 0}) if len(site.rows) > 1 else site.rows[0]])
-    asked = tape.op("Greater", [anybody, constant(tape, np.int64(0))])
     name = node.outputs[0].name
+    asked = anybody_asks(tape, site.rows)
     return choose(tape, asked, (site.asked_by_all(0, f"{name}."), site.asked_by_nobody), (f"{name}.if", f"{name}.not"))
 
 
@@ -82,6 +92,7 @@ class _Site:
     inputs: Sequence[ir.Value | None]
     attributes: Mapping[str, int | float]
     rows: Sequence[ir.Value]
+    all_ask: Sequence[ir.Value]
     reductions: Sequence[str | None]
     of_hypotheses: bool
 
@@ -89,11 +100,8 @@ class _Site:
         """Return what happens if no tap before `tap` is asked for by all rows."""
 
         def either(tape: Tape) -> Sequence[ir.Value]:
-            query = self.inputs[0]
-            assert query is not None
-            condition = all_ask(tape, self.rows[tap], query)
             names = f"{name}all.{tap}", f"{name}some.{tap}"
-            return choose(tape, condition, (self._weighed(whole=tap), self.asked_by_all(tap + 1, name)), names)
+            return choose(tape, self.all_ask[tap], (self._weighed(whole=tap), self.asked_by_all(tap + 1, name)), names)
 
         return either if tap < len(self.rows) else self._weighed(whole=None)
 
@@ -122,4 +130,14 @@ class _Site:
         return int(self.attributes["num_heads"])
 
 
-RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {"AttentionWithTaps": attention_with_taps}
+def every_row_asks(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Tell whether all rows of a batch ask."""
+    rows, query = node.inputs
+    assert rows is not None and query is not None
+    return [all_ask(tape, rows, query)]
+
+
+RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
+    "AttentionWithTaps": attention_with_taps,
+    "AllAsk": every_row_asks,
+}

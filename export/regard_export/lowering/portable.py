@@ -12,7 +12,6 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.lowering.candidates import candidates, log_sum_exp
-from regard_export.lowering.masks import keys_of_cache
 from regard_export.lowering.operands import int64, join_heads, split_heads
 from regard_export.lowering.weights import attention_weights
 
@@ -88,7 +87,6 @@ RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     "CrossAttention": cross_attention,
     "CachedAttention": cached_attention,
     "AttentionWeights": attention_weights,
-    "KeysOfCache": keys_of_cache,
     "RMSNormalization": rms_normalization,
     "Candidates": candidates,
     "LogSumExp": log_sum_exp,

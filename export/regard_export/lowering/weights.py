@@ -19,101 +19,137 @@ from onnx_ir.tape import Tape
 from regard_export.lowering.operands import BY_HEAD, constant, int64, split_heads
 
 FLOAT = ir.DataType.FLOAT
-ATTENDED = 6
-"""The input of `AttentionWeights` that says which keys of a cache are attended."""
 REDUCTIONS = {"mean": "ReduceMean", "max": "ReduceMax"}
 
 
 def attention_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Lower `AttentionWeights(query, key, rows[, key_length[, total_length[, bias[, attended]]]])` to ONNX.
+    """Lower one `AttentionWeights` to operators of ONNX."""
+    return weights_of_asking(tape, [Scores.of(node)], f"{node.outputs[0].name}.")
 
-    query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T], or to
-    [A, 1, Q, T] if the node has a `reduction`. `rows` ascend, and none is twice among them.
-    `key_length` [R] counts the keys that may be attended. Of a cache, only the first `total_length` keys are
-    looked at, and `attended` [N, 1, 1, total_length] says which of those. `bias` is added to the
-    scores of every row, or is one for each. If the node has a `query_width`, the query is packed with
-    key and value and comes first. Whatever the precision of query and key, their weights are computed
-    in float32: they are those that a fused kernel, which accumulates in float32, multiplied with.
+
+def weights_of_asking(tape: Tape, layers: Sequence[Scores], name: str) -> Sequence[ir.Value]:
+    """Return the weights of each layer; the branches that this takes have names that begin with `name`.
+
+    The layers have the same rows, lengths and number of keys, so that who asks, and which keys are attended, is found
+    out once.
     """
-    query, key, rows, length, total, bias, attended = [*node.inputs, None, None, None, None][:7]
-    assert query is not None and key is not None and rows is not None
-    width = node.attributes["query_width"].as_int() if "query_width" in node.attributes else None
-    heads, scale = node.attributes["num_heads"].as_int(), node.attributes["scale"].as_float()
-    scores = Scores(query, key, length, bias, heads, scale, total, attended, "causal" in node.attributes, width)
-    reduction = node.attributes["reduction"].as_string() if "reduction" in node.attributes else None
-    return [weights_of_asking(tape, scores, rows, reduction, f"{node.outputs[0].name}.")]
-
-
-def weights_of_asking(tape: Tape, scores: Scores, rows: ir.Value, reduction: str | None, name: str) -> ir.Value:
-    """Return the weights of the rows that ask; the branches that it takes have names that begin with `name`."""
-
-    def gathered(tape: Tape) -> Sequence[ir.Value]:
-        return [reduce_heads(tape, scores.of_rows(tape, rows), reduction)]
+    first = layers[0]
 
     def some(tape: Tape) -> Sequence[ir.Value]:
-        if scores.of_hypotheses and scores.bias is not None:
-            return gathered(tape)
-        return choose(tape, all_ask(tape, rows, scores.query), (of_all, gathered), (f"{name}all", f"{name}gathered"))
+        condition = all_ask(tape, first.rows, first.query)
+        return choose(tape, condition, (whole, gathered), (f"{name}all", f"{name}gathered"))
 
-    def of_all(tape: Tape) -> Sequence[ir.Value]:
-        return [reduce_heads(tape, scores.of_all(tape), reduction)]
+    def whole(tape: Tape) -> Sequence[ir.Value]:
+        attended = first.attended(tape, first.length)
+        return [layer.reduced(tape, layer.of_all(tape, attended)) for layer in layers]
+
+    def gathered(tape: Tape) -> Sequence[ir.Value]:
+        requests = first.requests(tape)
+        length = None if first.length is None else tape.op("Gather", [first.length, requests], {"axis": 0})
+        attended = first.attended(tape, length)
+        return [layer.reduced(tape, layer.of_rows(tape, requests, attended)) for layer in layers]
 
     def nothing(tape: Tape) -> Sequence[ir.Value]:
-        return [no_weights(tape, scores.heads, reduction)]
+        return [no_weights(tape, layer.heads, layer.reduction) for layer in layers]
 
-    asked = tape.op("Greater", [tape.op("Size", [rows]), constant(tape, np.int64(0))])
-    return choose(tape, asked, (some, nothing), (f"{name}weights", f"{name}nothing"))[0]
+    biased = any(layer.of_hypotheses and layer.bias is not None for layer in layers)
+    branches = gathered if biased else some, nothing
+    return choose(tape, anybody_asks(tape, [first.rows]), branches, (f"{name}weights", f"{name}nothing"))
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What the weights of one attention are computed from, as `attention_weights` tells."""
+    """What `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])` is computed from.
+
+    query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T], or to
+    [A, 1, Q, T] if there is a `reduction`. `rows` ascend, and none is twice among them. `length` [R]
+    counts the keys that may be attended; of a cache, it counts those before this step, and only the first `total`
+    keys are looked at. `bias` is added to the scores of every row, or is one for each. If there is a
+    `query_width`, the query is packed with key and value and comes first. Whatever the precision of query and key,
+    their weights are computed in float32: they are those that a fused kernel, which accumulates in float32,
+    multiplied with.
+    """
 
     query: ir.Value
     key: ir.Value
+    rows: ir.Value
     length: ir.Value | None
+    total: ir.Value | None
     bias: ir.Value | None
     heads: int
     scale: float
-    total: ir.Value | None = None
-    attended: ir.Value | None = None
-    causal: bool = False
-    query_width: int | None = None
+    reduction: str | None
+    causal: bool
+    query_width: int | None
+
+    @classmethod
+    def of(cls, node: ir.Node) -> Scores:
+        """Read what a node says."""
+        query, key, rows, length, total, bias = [*node.inputs, None, None, None][:6]
+        assert query is not None and key is not None and rows is not None
+        own = node.attributes
+        return cls(
+            query,
+            key,
+            rows,
+            length,
+            total,
+            bias,
+            heads=own["num_heads"].as_int(),
+            scale=own["scale"].as_float(),
+            reduction=own["reduction"].as_string() if "reduction" in own else None,
+            causal="causal" in own,
+            query_width=own["query_width"].as_int() if "query_width" in own else None,
+        )
 
     @property
     def of_hypotheses(self) -> bool:
         """Whether several queries, each a row of its own, may share the keys of a request."""
         return self.total is None and self.query.shape is not None and self.query.shape[1] == 1
 
-    def of_rows(self, tape: Tape, rows: ir.Value) -> ir.Value:
-        """Return the weights [A, H, Q, T] of some rows."""
-        requests = tape.op("Div", [rows, _rows_per_request(tape, self.query, self.key)])
-        length, bias, attended = self.length, self.bias, self.attended
-        if bias is not None and not (bias.shape is not None and bias.shape[0] == 1):
-            bias = tape.op("Gather", [bias, rows], {"axis": 0})
-        if length is not None:
-            length = tape.op("Gather", [length, requests], {"axis": 0})
-        if attended is not None:
-            attended = tape.op("Gather", [attended, rows], {"axis": 0})
-        queries, keys = (
-            tape.op("Gather", [value, of], {"axis": 0}) for value, of in ((self.query, rows), (self.key, requests))
-        )
-        return self._weights(tape, self._queries(tape, queries), keys, length, bias, attended)
+    def requests(self, tape: Tape) -> ir.Value:
+        """Return the requests [A] out of R whose keys the asking rows attend."""
+        if self.total is not None:
+            return self.rows
+        rows, requests = (tape.op("Shape", [value], {"start": 0, "end": 1}) for value in (self.query, self.key))
+        return tape.op("Div", [self.rows, tape.op("Div", [rows, requests])])
 
-    def of_all(self, tape: Tape) -> ir.Value:
+    def attended(self, tape: Tape, length: ir.Value | None) -> ir.Value | None:
+        """Return which keys may be attended, so that it broadcasts to weights, by the lengths [A] of some requests."""
+        attended = None if length is None else self._within(tape, length)
+        return causal_keys(tape, self.key, attended) if self.causal else attended
+
+    def _within(self, tape: Tape, length: ir.Value) -> ir.Value:
+        if self.total is None:
+            return attended_keys(tape, self.key, length)
+        end = tape.op("Cast", [self.total], {"to": ir.DataType.INT64})
+        places = tape.op("Range", [constant(tape, np.int64(0)), end, constant(tape, np.int64(1))])
+        return tape.op("LessOrEqual", [places, _by_row(tape, length)])
+
+    def of_rows(self, tape: Tape, requests: ir.Value, attended: ir.Value | None) -> ir.Value:
+        """Return the weights [A, H, Q, T] of the asking rows."""
+        bias = self.bias
+        if bias is not None and not (bias.shape is not None and bias.shape[0] == 1):
+            bias = tape.op("Gather", [bias, self.rows], {"axis": 0})
+        query = tape.op("Gather", [self.query, self.rows], {"axis": 0})
+        key = tape.op("Gather", [self.key, requests], {"axis": 0})
+        return self._weights(tape, self._queries(tape, query), key, bias, attended)
+
+    def of_all(self, tape: Tape, attended: ir.Value | None) -> ir.Value:
         """Return the weights [N, H, Q, T] of all rows; with hypotheses there may be no bias."""
         if not self.of_hypotheses:
-            queries, keys = self._queries(tape, self.query), self.key
-            return self._weights(tape, queries, keys, self.length, self.bias, self.attended)
-        return of_each_hypothesis(tape, self.of_requests(tape), self.heads)
-
-    def of_requests(self, tape: Tape) -> ir.Value:
-        """Return the weights [R, H, k, T] of all hypotheses, by request."""
+            return self._weights(tape, self._queries(tape, self.query), self.key, self.bias, attended)
         assert self.bias is None
         requests = tape.op("Shape", [self.key], {"start": 0, "end": 1})
-        shape = tape.op("Concat", [requests, int64(tape, [-1, self.heads]), self._head_size(tape)], {"axis": 0})
+        size = tape.op("Shape", [self.key], {"start": 3, "end": 4})
+        shape = tape.op("Concat", [requests, int64(tape, [-1, self.heads]), size], {"axis": 0})
         queries = tape.op("Transpose", [tape.op("Reshape", [self._unpacked(tape, self.query), shape])], BY_HEAD)
-        return self._weights(tape, queries, self.key, self.length, None, None)
+        of_requests = self._weights(tape, queries, self.key, None, attended)
+        return tape.op("Reshape", [tape.op("Transpose", [of_requests], BY_HEAD), int64(tape, [-1, self.heads, 1, 0])])
+
+    def reduced(self, tape: Tape, weights: ir.Value) -> ir.Value:
+        """Put the heads of weights together, if that is asked for."""
+        return reduce_heads(tape, weights, self.reduction)
 
     def _queries(self, tape: Tape, query: ir.Value) -> ir.Value:
         return split_heads(tape, self._unpacked(tape, query), self.heads)
@@ -123,22 +159,9 @@ class Scores:
             return query
         return tape.op("Slice", [query, int64(tape, [0]), int64(tape, [self.query_width]), int64(tape, [2])])
 
-    def _head_size(self, tape: Tape) -> ir.Value:
-        return tape.op("Shape", [self.key], {"start": 3, "end": 4})
-
     def _weights(
-        self,
-        tape: Tape,
-        queries: ir.Value,
-        keys: ir.Value,
-        length: ir.Value | None,
-        bias: ir.Value | None,
-        attended: ir.Value | None,
+        self, tape: Tape, queries: ir.Value, keys: ir.Value, bias: ir.Value | None, attended: ir.Value | None
     ) -> ir.Value:
-        if attended is None and length is not None:
-            attended = attended_keys(tape, keys, length)
-        if self.causal:
-            attended = causal_keys(tape, keys, attended)
         if self.query.dtype != FLOAT:
             queries, keys = (tape.op("Cast", [value], {"to": FLOAT}) for value in (queries, keys))
             bias = bias and tape.op("Cast", [bias], {"to": FLOAT})
@@ -155,11 +178,6 @@ def reduce_heads(tape: Tape, weights: ir.Value, reduction: str | None) -> ir.Val
     if reduction is None:
         return weights
     return tape.op(REDUCTIONS[reduction], [weights, int64(tape, [1])], {"keepdims": 1})
-
-
-def of_each_hypothesis(tape: Tape, weights: ir.Value, heads: int) -> ir.Value:
-    """Return the weights [R, H, k, T] of requests as those of their rows, [R * k, H, 1, T]."""
-    return tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), int64(tape, [-1, heads, 1, 0])])
 
 
 def masked_softmax(
@@ -198,10 +216,7 @@ def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None) -> ir.Value:
 
 def attended_keys(tape: Tape, keys: ir.Value, lengths: ir.Value) -> ir.Value:
     """Return bool [A, 1, 1, T]: whether keys [A, H, T, D] lie within `lengths` [A]."""
-    positions = _places(tape, keys)
-    limits = tape.op("Cast", [lengths], {"to": ir.DataType.INT64})
-    limits = tape.op("Reshape", [limits, constant(tape, np.array([-1, 1, 1, 1]))])
-    return tape.op("Less", [positions, limits])
+    return tape.op("Less", [_places(tape, keys), _by_row(tape, lengths)])
 
 
 def causal_keys(tape: Tape, keys: ir.Value, attended: ir.Value | None) -> ir.Value:
@@ -224,9 +239,15 @@ def _places(tape: Tape, keys: ir.Value) -> ir.Value:
     return tape.op("Range", [constant(tape, np.int64(0)), count, constant(tape, np.int64(1))])
 
 
-def _rows_per_request(tape: Tape, query: ir.Value, key: ir.Value) -> ir.Value:
-    rows, requests = (tape.op("Shape", [value], {"start": 0, "end": 1}) for value in (query, key))
-    return tape.op("Div", [rows, requests])
+def _by_row(tape: Tape, lengths: ir.Value) -> ir.Value:
+    """Return the lengths [A] of rows as [A, 1, 1, 1]."""
+    return tape.op("Reshape", [tape.op("Cast", [lengths], {"to": ir.DataType.INT64}), int64(tape, [-1, 1, 1, 1])])
+
+
+def anybody_asks(tape: Tape, rows: Sequence[ir.Value]) -> ir.Value:
+    """Return whether any of several `rows` [A] holds a row."""
+    asking = tape.op("Concat", rows, {"axis": 0}) if len(rows) > 1 else rows[0]
+    return tape.op("Greater", [tape.op("Size", [asking]), constant(tape, np.int64(0))])
 
 
 def all_ask(tape: Tape, rows: ir.Value, query: ir.Value) -> ir.Value:
