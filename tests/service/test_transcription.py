@@ -43,7 +43,7 @@ class Listening:
     metrics: Metrics
     worker: Worker
 
-    async def transcribe(self, *sounds: bytes, **options: Any) -> list[Transcription | Failure]:
+    async def transcribe(self, *sounds: bytes | Samples, **options: Any) -> list[Transcription | Failure]:
         """Return what the client gets for sounds."""
         async with AsyncClient(self.address) as client:
             return await client.transcribe_many(sounds, **{"max_new_tokens": 8, **options})
@@ -108,6 +108,18 @@ async def test_one_bad_sound_harms_no_other(listening: Listening) -> None:
     expected = ["is not audio that can be read", "is empty", "is longer than 10 s"]
     for failure, message in zip(failures, expected, strict=True):
         assert message in failure.message
+
+
+async def test_a_sound_of_less_than_a_sample_is_refused(listening: Listening) -> None:
+    """At the model's rate nothing is left of it to hear; the sound beside it is transcribed."""
+    click, attention = Samples([0.5], 48000), AttentionOptions()
+    nothing, something = await listening.transcribe(click, file_of(), attention=attention)
+    assert isinstance(something, Transcription)
+    assert isinstance(nothing, Failure)
+    assert (nothing.field, nothing.code) == ("inputs[0].samples", INVALID)
+    async with AsyncClient(listening.address) as client:
+        with pytest.raises(RequestFailed, match="holds no sound"):
+            await anext(client.stream_transcribe(click))
 
 
 async def test_an_input_without_a_sound_is_refused(listening: Listening) -> None:

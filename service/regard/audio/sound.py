@@ -37,7 +37,7 @@ def read_file(data: bytes, rate: int, limits: AudioLimits, field: str) -> FloatA
 
     Integers become fractions of the largest that they can be. Decoding ends at the limit, whatever
     the file says of its length. Raises `InvalidInputError`, naming `field`, for a file or a sound
-    beyond `limits`, for what is no audio, is damaged, holds no sample, or numbers that are not finite.
+    beyond `limits`, for what is no audio, is damaged, makes no sample, or holds numbers that are not finite.
     """
     _check_bytes(len(data), limits, field, "send the bytes of a WAV, FLAC, Ogg or MP3 file")
     try:
@@ -111,8 +111,12 @@ def _resampled(
                 f"{field} is longer than {limits.max_s:g} s, the most that is taken; cut it into parts", field=field
             )
         parts.append(block if stream is None else stream.resample_chunk(block))
-    if count == 0:
-        raise InvalidInputError(f"{field} holds no sound: its length is 0 s", field=field)
     if stream is not None:
         parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    return np.concatenate(parts)
+    samples = np.concatenate(parts)
+    if not len(samples):
+        raise InvalidInputError(
+            f"{field} holds no sound: its length is {count / sampling_rate:g} s, less than a sample at {rate} Hz",
+            field=field,
+        )
+    return samples
