@@ -23,7 +23,7 @@ from regard.client import AsyncClient, AttentionOptions, ComparedImage, Compared
 from regard_export.package import Options, export
 
 from ..export.checkpoints import save_classifier, save_clip  # noqa: TID252 - tests are no package of sys.path
-from ..serving import serving_in_thread  # noqa: TID252 - tests are no package of sys.path
+from ..serving import serving, serving_in_thread  # noqa: TID252 - tests are no package of sys.path
 
 TOLERANCE = 1e-5
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
@@ -209,6 +209,20 @@ async def test_answers_are_the_best_spans_of_all_windows(client: AsyncClient, ch
             assert one.text == context[one.start : one.end]
         assert ours.null_score == pytest.approx(null, abs=TOLERANCE)
     assert found[0].windows > 3  # type: ignore[union-attr]
+
+
+async def test_more_windows_than_may_wait_are_read_one_after_the_other(client: AsyncClient, heads: Path) -> None:
+    """However many windows the contexts of a request take, it doesn't fill the queue, and is answered all the same."""
+    options: dict[str, Any] = {"model": "reader", "window_tokens": 16, "overlap_tokens": 0}
+    expected = await client.answer(*QUESTIONS[0], **options)
+    max_queue, questions = 16, [QUESTIONS[0]] * 3
+    assert len(questions) * expected.windows > 2 * max_queue
+    async with serving(heads, engine={"max_queue": max_queue, "max_rows": 4}) as address, AsyncClient(address) as other:
+        found = await other.answer_many(questions, **options)
+    for answered in found:
+        assert not isinstance(answered, Failure)
+        assert answered.windows == expected.windows
+        assert [(one.start, one.end) for one in answered.answers] == [(one.start, one.end) for one in expected.answers]
 
 
 async def test_there_may_be_no_answer(client: AsyncClient) -> None:

@@ -55,7 +55,7 @@ class ClassAttributions:
                 )
             explained = spec.labels.index(request.label)
         wish = wish_of(request.attribution, order.model.manifest)
-        explainer = explainer_of(wish, self._resources, order.model.worker, inputs)
+        explainer = explainer_of(wish, self._resources, order.model, inputs)
         return ClassOrder(order.model, order.call, order.truncate, None, spec, explained, explainer)
 
     async def run(

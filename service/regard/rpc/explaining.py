@@ -26,7 +26,7 @@ from regard.attention.knock_out import Heads
 from regard.attention.occlusion import Region, credit, squares, windows
 from regard.attention.parts import Erasure, Manner, Parts
 from regard.attention.selection import Granularity
-from regard.catalog import ModelWorker
+from regard.catalog import Model
 from regard.engine.interventions import NO_INTERVENTIONS, Interventions, LayerIntervention
 from regard.engine.source import Source
 from regard.errors import InvalidInputError
@@ -40,8 +40,6 @@ Score = Callable[[Source, Interventions], Awaitable[Floats]]
 """Runs a model that is changed so: what each outcome of an answer scores, [outcomes]."""
 TEXT_WINDOW, SQUARES_A_SIDE = 2, 5
 """By default, so many words are covered at once; or a square of patches, so many of which are a side of the image."""
-RUNS_AHEAD = 2
-"""The batches of one request that are filled at once: one that runs, and one that waits to."""
 
 
 class Method(StrEnum):
@@ -235,11 +233,9 @@ def default_window(image: ImageSpec | None) -> int:
     return max(round(min(image.patch_rows, image.patch_columns) / SQUARES_A_SIDE), 1) if image else TEXT_WINDOW
 
 
-def explainer_of(wish: Wish, resources: Resources, worker: ModelWorker, inputs: int) -> Explainer:
-    """Return what explains a request's inputs: with places enough to fill every instance, and never the queue."""
-    settings, engine = resources.settings, resources.settings.engine
-    places = asyncio.Semaphore(min(RUNS_AHEAD * worker.instances * engine.max_rows, engine.max_queue))
-    return Explainer(wish, resources, settings.max_attention_bytes // inputs, places)
+def explainer_of(wish: Wish, resources: Resources, model: Model, inputs: int) -> Explainer:
+    """Return what explains a request's inputs."""
+    return Explainer(wish, resources, resources.settings.max_attention_bytes // inputs, resources.places(model))
 
 
 def _erasure(method: Method, region: Region) -> Erasure:

@@ -79,7 +79,7 @@ class OutputAttributions:
         )
         order.call.labels = replace(order.model.labels, task="attribution")
         wish = wish_of(request.attribution, order.model.manifest)
-        return OutputOrder(order, explainer_of(wish, self._resources, order.model.worker, inputs))
+        return OutputOrder(order, explainer_of(wish, self._resources, order.model, inputs))
 
     async def run(
         self, order: OutputOrder, read: Awaitable[Reading], given: str | None, field: str, image: bytes = b""

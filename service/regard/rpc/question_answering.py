@@ -31,6 +31,8 @@ class _AnswerOrder(Order):
     whole_words: bool
     window_tokens: int
     overlap_tokens: int | None
+    places: asyncio.Semaphore
+    """For the windows of all inputs; the others wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class QuestionAnsweringService(question_answering_pb2_grpc.QuestionAnsweringServ
             whole_words=not request.HasField("align_to_words") or request.align_to_words,
             window_tokens=request.window_tokens or DEFAULT_WINDOW_TOKENS,
             overlap_tokens=request.overlap_tokens if request.HasField("overlap_tokens") else None,
+            places=self._resources.places(order.model),
         )
 
     async def _answer(
@@ -105,11 +108,16 @@ class QuestionAnsweringService(question_answering_pb2_grpc.QuestionAnsweringServ
                 resources.metrics.attention_sent(labels, bytes_of(attention))
             return answered
 
-    async def _run(self, order: Order, windows: Sequence[TextReading]) -> list[Classification]:
-        """Run all windows side by side; the first that fails ends the others."""
+    async def _run(self, order: _AnswerOrder, windows: Sequence[TextReading]) -> list[Classification]:
+        """Run all windows side by side, as far as there are places; the first that fails ends the others."""
+
+        async def run(window: TextReading) -> Classification:
+            async with order.places:
+                return await self._resources.answer(order, window.source)
+
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._resources.answer(order, window.source)) for window in windows]
+                tasks = [group.create_task(run(window)) for window in windows]
         except* RegardError as errors:
             failed: BaseException = errors
             while isinstance(failed, BaseExceptionGroup):

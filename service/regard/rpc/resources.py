@@ -44,6 +44,8 @@ from regard.vision.picture import ImageLimits
 
 READ_FOR_EACH_BYTE = 32
 """How many bytes of weights are read at most, over a request, for each byte of attention in a response."""
+RUNS_AHEAD = 2
+"""The batches of one request that are filled at once: one that runs, and one that waits to."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -236,6 +238,11 @@ class Resources:
                 return await self.offload(read_file, sound.file, rate, limits, f"{field}.file")
             given, field = sound.samples, f"{field}.samples"
             return await self.offload(read_samples, given.samples, given.sampling_rate, rate, limits, field)
+
+    def places(self, model: Model) -> asyncio.Semaphore:
+        """Return places for the runs of one request: enough to fill every instance, and never the queue."""
+        engine = self.settings.engine
+        return asyncio.Semaphore(min(RUNS_AHEAD * model.worker.instances * engine.max_rows, engine.max_queue))
 
     async def interventions(self, asked: InterventionOrder | None, reading: Reading, field: str) -> Interventions:
         """Return what is changed in the model for one input, made in the threads if anything is."""
