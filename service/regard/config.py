@@ -112,7 +112,7 @@ class ServerSettings(BaseSettings):
     max_audio_s: float = Field(default=1800.0, ge=1, le=86_400)
     """Seconds of one sound."""
     max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
-    """Bytes of attention weights in one response, shared evenly by its inputs."""
+    """Bytes of attention weights in one response, shared evenly by its inputs; or of attributions drawn over images."""
     max_attribution_runs: int = Field(default=1024, ge=1, le=1 << 20)
     """Runs of a model that the attribution of one input may take."""
     attention_health_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)

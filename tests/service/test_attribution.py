@@ -14,6 +14,7 @@ from PIL import Image
 
 from regard.errors import OutOfMemoryError
 from regard.rpc import class_attribution, erasing, explaining
+from regard.rpc.attention import sized
 from regard.v1 import attribution_pb2, attribution_pb2_grpc, classification_pb2
 
 from .conftest import Running, Serve
@@ -180,6 +181,25 @@ async def test_an_image_is_erased_and_measured_beside_the_event_loop(
     assert response.results[0].HasField("attribution")
     assert set(seen) == {"eraser_of", "without", "squares", "regions_of", "credit", "faithfulness"}
     assert all(threading.get_ident() not in threads for threads in seen.values())
+
+
+async def test_what_is_drawn_over_images_has_room_in_its_response(serve: Serve, galleries: Path) -> None:
+    """An image whose overlays don't fit beside those of the others fails by itself, with their size and the limit."""
+    request = attribution_pb2.AttributeClassRequest(
+        inputs=[classification_pb2.ClassificationInput(image=picture())] * 3,
+        attribution={"methods": [2], "overlay": True},
+    )
+    async with serve(galleries) as running:
+        response = await stub_of(running).AttributeClass(request)
+    (size,) = {len(result.attribution.attributions.methods[0].overlay) for result in response.results}
+
+    async with serve(galleries, max_attention_bytes=3 * size - 1) as running:
+        response = await stub_of(running).AttributeClass(request)
+    (failed,) = [index for index, result in enumerate(response.results) if result.HasField("failure")]
+    failure = response.results[failed].failure
+    assert (failure.field, failure.code) == (f"inputs[{failed}].image", grpc.StatusCode.INVALID_ARGUMENT.value[0])
+    assert f"comes to {sized(size)}, and of the {sized(3 * size - 1)}" in failure.message
+    assert f"{sized(size - 1)} are left" in failure.message
 
 
 async def test_an_image_has_no_part_that_can_be_left_out(serve: Serve, galleries: Path) -> None:

@@ -15,7 +15,7 @@ from regard.rpc.attribution_messages import attributions, wish_of
 from regard.rpc.classification import read_input
 from regard.rpc.erasing import eraser_of
 from regard.rpc.explaining import Explainer, Floats, Subject, explainer_of
-from regard.rpc.overlays import draw
+from regard.rpc.overlays import Overlays
 from regard.rpc.reading import ImageReading, TextReading
 from regard.rpc.resources import Order, Resources
 from regard.rpc.token_classification import classes_of
@@ -30,6 +30,7 @@ class ClassOrder(Order):
     explained: int | None
     """The class to explain; None for the likeliest."""
     explainer: Explainer
+    overlays: Overlays
 
 
 class ClassAttributions:
@@ -56,7 +57,8 @@ class ClassAttributions:
             explained = spec.labels.index(request.label)
         wish = wish_of(request.attribution, order.model.manifest)
         explainer = explainer_of(wish, self._resources, order.model, inputs)
-        return ClassOrder(order.model, order.call, order.truncate, None, spec, explained, explainer)
+        overlays = Overlays(self._resources, wish)
+        return ClassOrder(order.model, order.call, order.truncate, None, spec, explained, explainer, overlays)
 
     async def run(
         self, order: ClassOrder, one: classification_pb2.ClassificationInput, field: str
@@ -81,7 +83,7 @@ class ClassAttributions:
             eraser = await resources.offload(eraser_of, reading, parts, order.model.text)
             subject = Subject(parts, eraser, probabilities[[explained]], score, _only, attended)
             explanation = await order.explainer.explain(subject, field)
-            overlays = await draw(resources, wish, one.image, subject, explanation, f"{field}.image")
+            overlays = await order.overlays.draw(one.image, subject, explanation, f"{field}.image")
             classes = convert.classes(probabilities, order.spec.labels, len(order.spec.labels))
             return attribution_pb2.ClassAttribution(
                 explained=next(one for one in classes if one.index == explained),

@@ -23,7 +23,7 @@ from regard.rpc.attribution_messages import attributions, wish_of
 from regard.rpc.erasing import eraser_of
 from regard.rpc.explaining import Explainer, Floats, Subject, explainer_of
 from regard.rpc.generation import GenerateOrder, Generations
-from regard.rpc.overlays import draw
+from regard.rpc.overlays import Overlays
 from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.resources import Resources
 from regard.rpc.scoring import output_tokens
@@ -37,6 +37,7 @@ class OutputOrder:
 
     generate: GenerateOrder
     explainer: Explainer
+    overlays: Overlays
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class OutputAttributions:
         )
         order.call.labels = replace(order.model.labels, task="attribution")
         wish = wish_of(request.attribution, order.model.manifest)
-        return OutputOrder(order, explainer_of(wish, self._resources, order.model, inputs))
+        explainer = explainer_of(wish, self._resources, order.model, inputs)
+        return OutputOrder(order, explainer, Overlays(self._resources, wish))
 
     async def run(
         self, order: OutputOrder, read: Awaitable[Reading], given: str | None, field: str, image: bytes = b""
@@ -104,7 +106,7 @@ class OutputAttributions:
             eraser = await resources.offload(eraser_of, reading, parts, order.generate.codec)
             subject = Subject(parts, eraser, output.scores(whole), score, output.likelihood, attended, output.axis)
             explanation = await order.explainer.explain(subject, field)
-            overlays = await draw(resources, wish, image, subject, explanation, f"{field}.image")
+            overlays = await order.overlays.draw(image, subject, explanation, f"{field}.image")
             return attribution_pb2.OutputAttribution(
                 text=output.text,
                 tokens=convert.tokens(whole, order.generate.codec.spelling),

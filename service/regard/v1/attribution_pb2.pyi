@@ -145,7 +145,10 @@ class AttributionOptions(_message.Message):
     many more runs than the methods themselves.
     """
     overlay: _builtins.bool
-    """Whether each method's weights come drawn over the image as well. Default: no. Texts have none."""
+    """Whether each method's weights come drawn over the image as well. Default: no. Texts have none. All that is
+    drawn for a response may come to the server's budget of attention (max_attention_bytes, by default 32 MiB);
+    an input whose pictures find no room beside the others' fails (INVALID_ARGUMENT).
+    """
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[Global___AttributionMethod.ValueType]:
         """The methods, each once. Default, if empty: every one that the model, the input and the limit allow, but
