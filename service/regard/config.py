@@ -110,7 +110,8 @@ class ServerSettings(BaseSettings):
     max_audio_bytes: int = Field(default=16 * MIB, ge=1024, le=1 << 30)
     """Bytes of one audio file, or of one sound's samples."""
     max_audio_s: float = Field(default=1800.0, ge=1, le=86_400)
-    """Seconds of one sound."""
+    """Seconds of one sound. A request holds as much sound at once as one so long, and one more for each of
+    `codec_threads`; the others of its sounds wait."""
     max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
     """Bytes of attention weights in one response, shared evenly by its inputs; or of attributions drawn over images."""
     max_attribution_runs: int = Field(default=1024, ge=1, le=1 << 20)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
+from regard.audio.sound import read_file
 from regard.catalog import load_catalog
 from regard.cli.app import app
 from regard.client import AsyncClient, AttentionOptions, Client, Failure, RequestFailed, Samples, Transcription
 from regard.config import EngineSettings, ServerSettings
 from regard.errors import InvalidInputError
 from regard.metrics import Metrics
+from regard.rpc import resources
 from regard.rpc.server import Server
 from regard.v1 import caption_pb2, caption_pb2_grpc, model_pb2, model_pb2_grpc, transcription_pb2
 from regard.worker import Worker
@@ -120,6 +123,29 @@ async def test_a_sound_of_less_than_a_sample_is_refused(listening: Listening) ->
     async with AsyncClient(listening.address) as client:
         with pytest.raises(RequestFailed, match="holds no sound"):
             await anext(client.stream_transcribe(click))
+
+
+async def test_sounds_wait_while_others_are_held(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many a request has, it holds no more than 10 s, and that again in each of two threads; all are heard."""
+    held, most = 0, 0
+
+    def let_go(count: int) -> None:
+        nonlocal held
+        held -= count
+
+    def reading(*given: Any) -> Any:
+        nonlocal held, most
+        samples = read_file(*given)
+        held += len(samples)
+        most = max(most, held)
+        weakref.finalize(samples, let_go, len(samples))
+        return samples
+
+    monkeypatch.setattr(resources, "read_file", reading)
+    sounds = [file_of(9.0), *[file_of(1.5)] * 4, *[file_of(9.0)] * 5]
+    answers = await listening.transcribe(*sounds, max_new_tokens=2)
+    assert [len(answer.windows) for answer in answers if isinstance(answer, Transcription)] == [9, *[2] * 4, *[9] * 5]
+    assert 10.5 * RATE <= most <= 30 * RATE
 
 
 async def test_an_input_without_a_sound_is_refused(listening: Listening) -> None:

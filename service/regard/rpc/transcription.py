@@ -70,7 +70,7 @@ class TranscriptionService(transcription_pb2_grpc.TranscriptionServiceServicer):
             if isinstance(request, transcription_pb2.StreamTranscribeRequest)
             else None,
         )
-        return TranscribeOrder(order, speech_of(request, order.model.manifest))
+        return self._windows.order(order, speech_of(request, order.model.manifest))
 
 
 def _fields(request: AnyTranscribeRequest) -> list[tuple[str, transcription_pb2.AudioInput]]:

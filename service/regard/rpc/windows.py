@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -14,10 +15,11 @@ import numpy.typing as npt
 from regard.audio.codec import AudioCodec
 from regard.audio.frames import Frames
 from regard.audio.segments import SpokenSegment, cut
-from regard.errors import InvalidInputError
+from regard.errors import EngineError
 from regard.rpc.generation import GenerateOrder, Generations, Product
 from regard.rpc.reading import SoundReading
 from regard.rpc.resources import Resources
+from regard.rpc.room import Room
 from regard.rpc.speech import Speech
 from regard.v1 import generation_pb2, transcription_pb2
 
@@ -34,6 +36,11 @@ class TranscribeOrder:
 
     generate: GenerateOrder
     speech: Speech
+    codec: AudioCodec
+    longest: int
+    """The most samples that a sound may have, at the model's rate."""
+    room: Room
+    """For the samples of all sounds that are held."""
 
     def sharing(self, windows: int) -> TranscribeOrder:
         """Return what is asked of each of a sound's windows, which share its budget of attention."""
@@ -72,67 +79,86 @@ class Windows:
         self.resources = resources
         self.generations = Generations(resources)
 
+    def order(self, generate: GenerateOrder, speech: Speech) -> TranscribeOrder:
+        """Return what is asked of each sound; every codec thread can read one while as many as the longest are held."""
+        codec, settings = generate.model.audio, self.resources.settings
+        if codec is None:
+            raise EngineError(f"package {generate.model.label} does not say how to read sound")
+        longest = math.ceil(settings.max_audio_s * codec.spec.sampling_rate)
+        return TranscribeOrder(generate, speech, codec, longest, Room((1 + settings.codec_threads) * longest))
+
     async def run(
         self, order: TranscribeOrder, sound: transcription_pb2.AudioInput, field: str
     ) -> transcription_pb2.Transcription:
-        """Return the transcription of a sound: its first window tells the language, the others go side by side."""
+        """Return the transcription of a sound."""
         with self.resources.one_input(order.generate):
-            codec, samples, count = await self._read(order, sound, field)
-            order = order.sharing(count)
-            first = await self._hear(order, codec, samples, 0, field)
-            order, places = order.behind(first.product), asyncio.Semaphore(IN_FLIGHT)
-
-            async def hear(window: int) -> _Heard:
-                async with places:
-                    return await self._hear(order, codec, samples, window, field)
-
-            try:
-                async with asyncio.TaskGroup() as group:
-                    others = [group.create_task(hear(window)) for window in range(1, count)]
-            except ExceptionGroup as failures:
-                raise failures.exceptions[0] from failures
-            return _transcription(order, [first, *(other.result() for other in others)])
+            async with self._held(order, sound, field) as samples:
+                return await self._transcribe(order, samples, field)
 
     async def stream(
         self, order: TranscribeOrder, sound: transcription_pb2.AudioInput, field: str
     ) -> AsyncGenerator[Event, None]:
         """Yield each token of one sound as it is made, one window after the other, then the whole."""
         with self.resources.one_input(order.generate):
-            codec, samples, count = await self._read(order, sound, field)
-            order, heard = order.sharing(count), list[_Heard]()
-            for window in range(count):
-                reading = await self._encode(order, codec, samples, window, field)
-                events = self.generations.events(order.generate, reading, field, first=window == 0)
-                async with aclosing(events):
-                    async for event in events:
-                        if isinstance(event, Product):
-                            heard.append(_Heard(event, reading.encoded.frames))
-                        else:
-                            yield event
-                order = order.behind(heard[0].product)
-            yield _transcription(order, heard)
+            async with self._held(order, sound, field) as samples:
+                count = order.codec.windows(samples)
+                order, heard = order.sharing(count), list[_Heard]()
+                for window in range(count):
+                    reading = await self._encode(order, samples, window, field)
+                    events = self.generations.events(order.generate, reading, field, first=window == 0)
+                    async with aclosing(events):
+                        async for event in events:
+                            if isinstance(event, Product):
+                                heard.append(_Heard(event, reading.encoded.frames))
+                            else:
+                                yield event
+                    order = order.behind(heard[0].product)
+                yield _transcription(order, heard)
 
-    async def _read(
+    @asynccontextmanager
+    async def _held(
         self, order: TranscribeOrder, sound: transcription_pb2.AudioInput, field: str
-    ) -> tuple[AudioCodec, FloatArray, int]:
-        """Return a sound's samples and how many windows they make."""
-        codec = order.generate.model.audio
-        if codec is None:
-            raise InvalidInputError(f"{field}: model {order.generate.model.manifest.name} takes no sound", field=field)
-        samples = await self.resources.read_sound(order.generate, codec, sound, field)
-        return codec, samples, codec.windows(samples)
+    ) -> AsyncIterator[FloatArray]:
+        """Yield a sound's samples once there is room for the longest; they keep their own until the body ends."""
+        await order.room.take(order.longest)
+        taken = order.longest
+        try:
+            samples = await self.resources.read_sound(order.generate, order.codec, sound, field)
+            spare = max(taken - len(samples), 0)
+            order.room.give_back(spare)
+            taken -= spare
+            yield samples
+        finally:
+            order.room.give_back(taken)
 
-    async def _encode(
-        self, order: TranscribeOrder, codec: AudioCodec, samples: FloatArray, window: int, field: str
-    ) -> SoundReading:
+    async def _transcribe(
+        self, order: TranscribeOrder, samples: FloatArray, field: str
+    ) -> transcription_pb2.Transcription:
+        """Return what is said in a sound: its first window tells the language, the others go side by side."""
+        count = order.codec.windows(samples)
+        order = order.sharing(count)
+        first = await self._hear(order, samples, 0, field)
+        order, places = order.behind(first.product), asyncio.Semaphore(IN_FLIGHT)
+
+        async def hear(window: int) -> _Heard:
+            async with places:
+                return await self._hear(order, samples, window, field)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                others = [group.create_task(hear(window)) for window in range(1, count)]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        return _transcription(order, [first, *(other.result() for other in others)])
+
+    async def _encode(self, order: TranscribeOrder, samples: FloatArray, window: int, field: str) -> SoundReading:
+        codec = order.codec
         return await self.resources.read(
             order.generate, lambda: SoundReading(codec.encode(samples, window)), field, codec.spec.positions
         )
 
-    async def _hear(
-        self, order: TranscribeOrder, codec: AudioCodec, samples: FloatArray, window: int, field: str
-    ) -> _Heard:
-        reading = await self._encode(order, codec, samples, window, field)
+    async def _hear(self, order: TranscribeOrder, samples: FloatArray, window: int, field: str) -> _Heard:
+        reading = await self._encode(order, samples, window, field)
         return _Heard(await self.generations.generate(order.generate, reading, field), reading.encoded.frames)
 
 
