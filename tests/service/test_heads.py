@@ -125,6 +125,12 @@ async def test_every_token_has_its_classes(client: AsyncClient, checkpoints: Pat
     assert {len(token.classes) for token in ours.tokens} == {2}
 
 
+async def test_more_labels_than_are_left_out_are_refused(client: AsyncClient) -> None:
+    """By their number, with the limit."""
+    with pytest.raises(RequestFailed, match="ignored_labels has 1025 labels; at most 1024"):
+        await client.classify_tokens(TEXTS[1], ignored_labels=["O"] * 1025)
+
+
 async def test_bad_texts_fail_alone(client: AsyncClient) -> None:
     """An empty and a long one; the others are answered, and attention is the tokens' own."""
     attention = AttentionOptions(layers=[1], heads=[0, 2])

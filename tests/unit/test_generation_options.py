@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 from regard.engine.search.options import GenerationOptions
 from regard.errors import InvalidInputError
 from regard.manifest import GenerationSpec, Task
-from regard.rpc.options import search_options
+from regard.rpc.options import search_of
 from regard.text.codec import TextCodec
 from regard.v1 import generation_pb2
 
@@ -37,7 +37,7 @@ def options(
 ) -> GenerationOptions:
     """Return what the engine is asked for by a message of these fields."""
     message = generation_pb2.GenerationOptions(**fields)
-    return search_options(message, *model, streaming=streaming, fixed=fixed or {})
+    return search_of(message, *model, streaming=streaming, fixed=fixed or {}).behind()
 
 
 def test_an_empty_message_asks_for_what_the_checkpoint_asks_for(model: Asked) -> None:
@@ -103,6 +103,39 @@ def test_draws_begin_elsewhere_unless_a_seed_says_where(model: Asked) -> None:
     """Two requests without a seed differ; a seed is kept, also 0."""
     assert options(model, do_sample=True).seed != options(model, do_sample=True).seed
     assert options(model, do_sample=True, seed=0).seed == 0
+
+
+TOO_LONG: dict[str, tuple[dict[str, Any], str]] = {
+    "words": ({"bad_words": ["x"] * 1025}, "bad_words has 1025 words; at most 1024"),
+    "one-letter words": ({"bad_words": ["x "] * 99_999}, "bad_words has 99999 words; at most 1024"),
+    "characters of words": ({"bad_words": ["x" * 65_536, "x"]}, "bad_words has 65537 characters; at most 65536"),
+    "words of tokens": (
+        {"bad_words_ids": [generation_pb2.TokenIds()] * 1025},
+        "bad_words_ids has 1025 words; at most 1024",
+    ),
+    "tokens of words": (
+        {"bad_words_ids": [generation_pb2.TokenIds(token_ids=[5] * 513)] * 2},
+        "bad_words_ids has 1026 tokens; at most 1024",
+    ),
+    "tokens": ({"suppress_tokens": [5] * 1025}, "suppress_tokens has 1025 tokens; at most 1024"),
+    "a prefix": ({"target_prefix": "x" * 2049}, "target_prefix has 2049 characters; at most 2048"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_what_is_too_long_is_refused_before_it_is_tokenized(
+    model: Asked, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists by their length, and texts by their characters, before one token is made of them."""
+
+    def pieces(codec: TextCodec, text: str) -> list[int]:
+        raise AssertionError("nothing may be tokenized")
+
+    monkeypatch.setattr(TextCodec, "pieces", pieces)
+    fields, message = TOO_LONG[name]
+    with pytest.raises(InvalidInputError) as caught:
+        options(model, **fields)
+    assert caught.value.message.startswith(f"generation.{message}")
 
 
 @pytest.mark.parametrize(

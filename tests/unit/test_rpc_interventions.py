@@ -12,7 +12,7 @@ from .test_attention_interventions import intervenable
 
 
 def test_the_places_of_a_request_are_counted_together() -> None:
-    """Keys and queries of all interventions, whatever names them; the refusal has their number and the limit."""
+    """Keys and queries of all interventions, before any is looked at, such as an empty span that is one too many."""
     keys = SourcePlaces(positions=range(MAX_PLACES - 3))
     messages = [
         Intervention(knock_out=KnockOut()),
@@ -21,7 +21,7 @@ def test_the_places_of_a_request_are_counted_together() -> None:
     ]
     assert intervention_order(messages, intervenable(), 1 << 20) is not None
 
-    messages[2].bias.keys.positions.append(1)
+    messages[1].ban.queries.spans.add(start=5, end=5)
 
     with pytest.raises(InvalidInputError, match=r"interventions: .* 1025 .*; at most 1024 are taken") as refused:
         intervention_order(messages, intervenable(), 1 << 20)

@@ -75,9 +75,9 @@ class Intervention:
     heads: tuple[int, ...]
     action: Action
 
-    def reaches(self, tap: TapSpec, head: int) -> bool:
-        """Tell whether it is in this head."""
-        return tap in self.taps and (not self.heads or head in self.heads)
+    def reaches(self, head: int) -> bool:
+        """Tell whether it is in this head of its layers."""
+        return not self.heads or head in self.heads
 
 
 def intervene(choices: Iterable[InterventionChoice], manifest: Manifest) -> tuple[Intervention, ...]:
@@ -142,8 +142,10 @@ def _check(intervention: Intervention, tap: TapSpec, manifest: Manifest) -> None
 
 def _biasing(interventions: Sequence[Intervention], tap: TapSpec) -> list[tuple[int, ...]]:
     """Return for each head of a tap which interventions, by their index, are added to its scores."""
-    adding = [index for index, one in enumerate(interventions) if not isinstance(one.action, KnockOut)]
-    return [tuple(index for index in adding if interventions[index].reaches(tap, head)) for head in range(tap.heads)]
+    adding = [
+        index for index, one in enumerate(interventions) if not isinstance(one.action, KnockOut) and tap in one.taps
+    ]
+    return [tuple(index for index in adding if interventions[index].reaches(head)) for head in range(tap.heads)]
 
 
 def changes(

@@ -42,11 +42,6 @@ class Places:
     patches: tuple[Rectangle, ...] = ()
     positions: tuple[int, ...] = ()
 
-    @property
-    def count(self) -> int:
-        """How many are named."""
-        return len(self.spans) + len(self.patches) + len(self.positions)
-
 
 def marked(places: Places, source: Source, field: str) -> BoolArray:
     """Return which positions [S] of a source `places` name.

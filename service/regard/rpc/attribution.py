@@ -45,7 +45,7 @@ class AttributionService(attribution_pb2_grpc.AttributionServiceServicer):
         self, request: attribution_pb2.AttributeTranslationRequest, context: Context
     ) -> attribution_pb2.AttributeTranslationResponse:
         """Return a result for each text."""
-        order = self._outputs.order(request, Task.TRANSLATION, truncate=request.truncate)
+        order = await self._outputs.order(request, Task.TRANSLATION, truncate=request.truncate)
         outcomes = await gather(
             self._outputs.run(
                 order,
@@ -63,7 +63,7 @@ class AttributionService(attribution_pb2_grpc.AttributionServiceServicer):
         self, request: attribution_pb2.AttributeCaptionRequest, context: Context
     ) -> attribution_pb2.AttributeCaptionResponse:
         """Return a result for each image."""
-        order = self._outputs.order(request, Task.CAPTIONING)
+        order = await self._outputs.order(request, Task.CAPTIONING)
         outcomes = await gather(
             self._outputs.run(
                 order,

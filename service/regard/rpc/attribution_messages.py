@@ -56,7 +56,7 @@ def _heads(options: attribution_pb2.AttributionOptions, methods: Sequence[Method
         choice = AttentionChoice(
             kinds=convert.several(options.heads.kinds, convert.KINDS, f"{field}.kinds"),
             stacks=convert.several(options.heads.stacks, convert.STACKS, f"{field}.stacks"),
-            layers=tuple(options.heads.layers),
+            layers=convert.each_once(options.heads.layers, f"{field}.layers"),
         )
         return heads_of(choice, manifest, field)
     if options.HasField("heads"):

@@ -26,7 +26,7 @@ class CaptionService(caption_pb2_grpc.CaptionServiceServicer):
         self, request: caption_pb2.CaptionRequest, context: Context
     ) -> caption_pb2.CaptionResponse:
         """Return a result for each image."""
-        order = self._order(request, streaming=False)
+        order = await self._order(request, streaming=False)
         outcomes = await gather(
             self._generations.run(order, self._resources.read_image(order, image, field), field)
             for field, image in _fields(request)
@@ -45,7 +45,7 @@ class CaptionService(caption_pb2_grpc.CaptionServiceServicer):
         self, request: caption_pb2.StreamCaptionRequest, context: Context
     ) -> AsyncGenerator[caption_pb2.StreamCaptionResponse, None]:
         """Yield the tokens of every caption as they are made, and each image's result as its last event."""
-        order = self._order(request, streaming=True)
+        order = await self._order(request, streaming=True)
         streams = [
             self._generations.stream(order, self._resources.read_image(order, image, field), field)
             for field, image in _fields(request)
@@ -60,10 +60,10 @@ class CaptionService(caption_pb2_grpc.CaptionServiceServicer):
                 else:
                     yield respond(input_index=index, delta=event)
 
-    def _order(
+    async def _order(
         self, request: caption_pb2.CaptionRequest | caption_pb2.StreamCaptionRequest, *, streaming: bool
     ) -> GenerateOrder:
-        return self._generations.order(
+        return await self._generations.order(
             request,
             Task.CAPTIONING,
             inputs=len(request.images),

@@ -26,7 +26,7 @@ class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
         self, request: completion_pb2.CompleteRequest, context: Context
     ) -> completion_pb2.CompleteResponse:
         """Return a result for each prompt."""
-        order = self._order(request, streaming=False)
+        order = await self._order(request, streaming=False)
         outcomes = await gather(
             self._generations.run(order, self._resources.read_text(order, prompt, field), field)
             for field, prompt in _fields(request)
@@ -45,7 +45,7 @@ class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
         self, request: completion_pb2.StreamCompleteRequest, context: Context
     ) -> AsyncGenerator[completion_pb2.StreamCompleteResponse, None]:
         """Yield the tokens of every prompt as they are made, and each prompt's result as its last event."""
-        order = self._order(request, streaming=True)
+        order = await self._order(request, streaming=True)
         streams = [
             self._generations.stream(order, self._resources.read_text(order, prompt, field), field)
             for field, prompt in _fields(request)
@@ -60,10 +60,10 @@ class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
                 else:
                     yield respond(input_index=index, delta=event)
 
-    def _order(
+    async def _order(
         self, request: completion_pb2.CompleteRequest | completion_pb2.StreamCompleteRequest, *, streaming: bool
     ) -> GenerateOrder:
-        return self._generations.order(
+        return await self._generations.order(
             request,
             Task.COMPLETION,
             inputs=len(request.prompts),

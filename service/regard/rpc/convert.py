@@ -41,6 +41,9 @@ from regard.v1 import (
 )
 from regard.vision.grid import PatchGrid
 
+MAX_LISTED = 1024
+"""The most layers, or heads, that a list of them may have."""
+
 E = TypeVar("E")
 Probabilities = npt.NDArray[np.float64]
 
@@ -119,12 +122,12 @@ def priority_of(value: int) -> Priority:
 
 
 def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
-    """Return what attention the message asks for. Raises `InvalidInputError` for a value that no enum has."""
+    """Return what attention the message asks for. Raises `InvalidInputError` as `several` and `each_once` do."""
     return AttentionChoice(
         kinds=several(options.kinds, KINDS, "attention.kinds"),
         stacks=several(options.stacks, STACKS, "attention.stacks"),
-        layers=tuple(options.layers),
-        heads=tuple(options.heads),
+        layers=each_once(options.layers, "attention.layers"),
+        heads=each_once(options.heads, "attention.heads"),
         reduction=one_of(options.reduction, REDUCTIONS, "attention.reduction") if options.reduction else Reduction.NONE,
         granularity=(
             one_of(options.granularity, GRANULARITIES, "attention.granularity")
@@ -139,8 +142,24 @@ def choice_of(options: attention_pb2.AttentionOptions) -> AttentionChoice:
 
 
 def several(values: Sequence[int], names: Mapping[E, int], field: str) -> tuple[E, ...]:
-    """Return what each number of an enum stands for. Raises `InvalidInputError` for one that it lacks."""
+    """Return what each number of an enum stands for.
+
+    Raises `InvalidInputError` for one that it lacks, and for more of them than it has.
+    """
+    if len(values) > len(names):
+        raise InvalidInputError(
+            f"{field} lists {len(values)} values, and there are {len(names)}; name each once", field=field
+        )
     return tuple(one_of(value, names, f"{field}[{index}]") for index, value in enumerate(values))
+
+
+def each_once(numbers: Sequence[int], field: str) -> tuple[int, ...]:
+    """Return the numbers of a list, such as layers, each once. Raises `InvalidInputError` for too many."""
+    if len(numbers) > MAX_LISTED:
+        raise InvalidInputError(
+            f"{field} lists {len(numbers)} numbers; at most {MAX_LISTED} are taken; name each once", field=field
+        )
+    return tuple(dict.fromkeys(numbers))
 
 
 def one_of(value: int, names: Mapping[E, int], field: str) -> E:

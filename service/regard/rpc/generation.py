@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from regard.attention.axes import Passage
@@ -21,7 +22,7 @@ from regard.rpc import convert
 from regard.rpc.attention import bytes_of
 from regard.rpc.deltas import Deltas, Looking, align_att
 from regard.rpc.interventions import InterventionOrder, intervention_order
-from regard.rpc.options import search_options, stops_of
+from regard.rpc.options import has_texts, search_of
 from regard.rpc.reading import Reading
 from regard.rpc.resources import Order, Resources
 from regard.rpc.sampling import HealthSample, draw_sample
@@ -121,7 +122,7 @@ class Generations:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
-    def order(
+    async def order(
         self,
         request: GeneratingRequest,
         task: Task,
@@ -135,7 +136,7 @@ class Generations:
         interventions: Sequence[intervention_pb2.Intervention] = (),
         words: Callable[[Manifest], WordsOrder | None] | None = None,
     ) -> GenerateOrder:
-        """Check what concerns all inputs of a request; raises what `Resources.order` and `search_options` do.
+        """Check what concerns all inputs of a request; raises what `Resources.order` and `search_of` do.
 
         `beginning` gives the options of how every output begins, whatever its own prefix; `words` what is
         told of a translation's words; `align_att_frames` is what streamed tokens are marked by.
@@ -157,10 +158,8 @@ class Generations:
         fixed = beginning(manifest) if beginning else {}
         told = words(manifest) if words else None
         tapped = order.attention is not None or told is not None
-
-        def options(prompt_tokens: int) -> GenerationOptions:
-            return search_options(asked, spec, codec, streaming=streaming, fixed=fixed, prompt_tokens=prompt_tokens)
-
+        read = partial(search_of, asked, spec, codec, streaming=streaming, fixed=fixed)
+        search = await self._resources.offload(read) if has_texts(asked) else read()
         return GenerateOrder(
             order.model,
             order.call,
@@ -168,10 +167,10 @@ class Generations:
             order.attention,
             codec,
             spec,
-            options(1),
-            stops_of(asked),
+            search.behind(),
+            search.stops,
             asked.token_logprobs or asked.top_logprobs > 0,
-            options if task is Task.COMPLETION else None,
+            search.behind if task is Task.COMPLETION else None,
             told,
             None if interventions else draw_sample(manifest, settings.attention_health_share, tapped=tapped),
             intervention_order(interventions, order.model.manifest, settings.max_attention_bytes // inputs),

@@ -61,30 +61,27 @@ def intervention_order(
         raise InvalidInputError(
             f"interventions: {len(messages)} given; a request takes at most {MAX_INTERVENTIONS}", field="interventions"
         )
-    choices = [_choice(message, f"interventions[{index}]") for index, message in enumerate(messages)]
-    places = sum(_places_of(choice.action) for choice in choices)
+    places = sum(map(_count_places, messages))
     if places > MAX_PLACES:
         raise _refused(
             "interventions", f"they name {places} spans, patches and positions; at most {MAX_PLACES} are taken"
         )
+    choices = [_choice(message, f"interventions[{index}]") for index, message in enumerate(messages)]
     return InterventionOrder(manifest, intervene(choices, manifest), max_bytes)
 
 
-def _places_of(action: Action) -> int:
-    named = (action.keys, action.queries) if isinstance(action, Bias) else ()
-    return sum(places.count for places in named if places is not None)
+def _count_places(message: intervention_pb2.Intervention) -> int:
+    """Return how many places an intervention names, without a look at any."""
+    named = (message.ban.keys, message.ban.queries, message.bias.keys, message.bias.queries)
+    return sum(len(places.spans) + len(places.patches) + len(places.positions) for places in named)
 
 
 def _choice(message: intervention_pb2.Intervention, field: str) -> InterventionChoice:
     layers = AttentionChoice(
-        kinds=tuple(
-            convert.one_of(kind, convert.KINDS, f"{field}.kinds[{at}]") for at, kind in enumerate(message.kinds)
-        ),
-        stacks=tuple(
-            convert.one_of(stack, convert.STACKS, f"{field}.stacks[{at}]") for at, stack in enumerate(message.stacks)
-        ),
-        layers=tuple(message.layers),
-        heads=tuple(message.heads),
+        kinds=convert.several(message.kinds, convert.KINDS, f"{field}.kinds"),
+        stacks=convert.several(message.stacks, convert.STACKS, f"{field}.stacks"),
+        layers=convert.each_once(message.layers, f"{field}.layers"),
+        heads=convert.each_once(message.heads, f"{field}.heads"),
     )
     return InterventionChoice(field, layers, _action(message, field))
 

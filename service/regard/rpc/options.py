@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from regard.engine.search.options import GenerationOptions, options_of
+from regard.engine.search.options import MAX_LISTED_TOKENS, GenerationOptions, options_of
 from regard.errors import InvalidInputError
 from regard.manifest import GenerationSpec
-from regard.text.codec import TextCodec
+from regard.text.codec import CHARACTERS_PER_TOKEN, TextCodec
 from regard.text.stops import StopStrings
 from regard.v1 import generation_pb2
 
@@ -44,37 +44,50 @@ _EARLY_STOPPING: dict[int, bool | str] = {
 }
 
 
-def stops_of(message: generation_pb2.GenerationOptions) -> StopStrings | None:
-    """Return the strings that end a text. Raises `InvalidInputError` for too many or too long ones."""
-    strings = tuple(message.stop_strings)
-    if len(strings) > MAX_STOP_STRINGS:
-        raise _refused("stop_strings", f"has {len(strings)} strings; at most {MAX_STOP_STRINGS} are taken")
-    for string in strings:
-        if not 1 <= len(string) <= MAX_STOP_CHARACTERS:
-            raise _refused(
-                "stop_strings", f"holds a string of {len(string)} characters; it takes 1 to {MAX_STOP_CHARACTERS}"
-            )
-        if string in message.target_prefix:
-            raise _refused("target_prefix", f"holds the stop string {string!r}, so nothing could follow it")
-    return StopStrings(strings) if strings else None
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a request searches, its texts tokenized once: of the prompt before an output the length alone matters."""
+
+    spec: GenerationSpec
+    given: Mapping[str, Any]
+    """What it says, by the names of the engine's options."""
+    stops: StopStrings | None
+    """The strings that end a text, if any do."""
+    streaming: bool
+
+    def behind(self, prompt_tokens: int = 1) -> GenerationOptions:
+        """Return the options behind so many tokens: the start token, or a completion's prompt.
+
+        Raises `InvalidInputError`, naming the field, for what can't be honoured.
+        """
+        options = options_of(self.spec, self.given, prompt_tokens)
+        if self.streaming and options.num_return_sequences > 1:
+            raise _refused("num_return_sequences", f"is {options.num_return_sequences}; a stream gives one sequence")
+        if options.do_sample and "seed" not in self.given:
+            return replace(options, seed=secrets.randbits(64))  # drawn from where nobody else does
+        return options
 
 
-def search_options(
+def has_texts(message: generation_pb2.GenerationOptions) -> bool:
+    """Tell whether `search_of` has texts to tokenize, which takes more than a moment."""
+    return bool(message.bad_words or message.target_prefix)
+
+
+def search_of(
     message: generation_pb2.GenerationOptions,
     spec: GenerationSpec,
     codec: TextCodec,
     *,
     streaming: bool,
     fixed: Mapping[str, Any],
-    prompt_tokens: int = 1,
-) -> GenerationOptions:
+) -> Search:
     """Return how to search, with what is `fixed` of it: a request's prefix stands behind the fixed one.
 
-    `prompt_tokens` come before all that is generated: the start token, or a completion's prompt.
-
-    Raises `InvalidInputError`, naming the field, for what can't be honoured.
+    Raises `InvalidInputError`, naming the field, for what can't be honoured, and for what is too long before any of
+    it is tokenized.
     """
-    stops = stops_of(message)
+    _check_lengths(message, spec)
+    stops = _stops(message)
     fields = {field.name: value for field, value in message.ListFields()}
     given: dict[str, Any] = {name: value for name, value in fields.items() if name in _BY_THE_SAME_NAME} | dict(fixed)
     if message.early_stopping:
@@ -92,15 +105,39 @@ def search_options(
     given["suppress_tokens"] = tuple(message.suppress_tokens)
     if stops is not None:
         given["ends_at_stop"] = codec.ends_at_stop(stops)
-    options = options_of(spec, given, prompt_tokens)
-    if streaming and options.num_return_sequences > 1:
-        raise _refused("num_return_sequences", f"is {options.num_return_sequences}; a stream gives one sequence")
-    return _seeded(options, given)
+    return Search(spec, given, stops, streaming)
 
 
-def _seeded(options: GenerationOptions, given: dict[str, Any]) -> GenerationOptions:
-    """Return options that draw from where nobody else does, unless the request says from where."""
-    return replace(options, seed=secrets.randbits(64)) if options.do_sample and "seed" not in given else options
+def _check_lengths(message: generation_pb2.GenerationOptions, spec: GenerationSpec) -> None:
+    """Raise `InvalidInputError` for lists that are too long, and for texts of more tokens than are taken."""
+    for name, found, unit, most in (
+        ("stop_strings", len(message.stop_strings), "strings", MAX_STOP_STRINGS),
+        ("bad_words", len(message.bad_words), "words", MAX_LISTED_TOKENS),
+        ("bad_words_ids", len(message.bad_words_ids), "words", MAX_LISTED_TOKENS),
+        ("suppress_tokens", len(message.suppress_tokens), "tokens", MAX_LISTED_TOKENS),
+    ):
+        if found > most:
+            raise _refused(name, f"has {found} {unit}; at most {most} are taken")
+    prefix_tokens = min(spec.max_target_tokens, MAX_LISTED_TOKENS)
+    for name, found, unit, most in (
+        ("bad_words", sum(map(len, message.bad_words)), "characters", CHARACTERS_PER_TOKEN * MAX_LISTED_TOKENS),
+        ("bad_words_ids", sum(len(word.token_ids) for word in message.bad_words_ids), "tokens", MAX_LISTED_TOKENS),
+        ("target_prefix", len(message.target_prefix), "characters", CHARACTERS_PER_TOKEN * prefix_tokens),
+    ):
+        if found > most:
+            raise _refused(name, f"has {found} {unit}; at most {most} are taken")
+
+
+def _stops(message: generation_pb2.GenerationOptions) -> StopStrings | None:
+    """Return the strings that end a text, if any do. Raises `InvalidInputError` for those that can't."""
+    for string in message.stop_strings:
+        if not 1 <= len(string) <= MAX_STOP_CHARACTERS:
+            raise _refused(
+                "stop_strings", f"holds a string of {len(string)} characters; it takes 1 to {MAX_STOP_CHARACTERS}"
+            )
+        if string in message.target_prefix:
+            raise _refused("target_prefix", f"holds the stop string {string!r}, so nothing could follow it")
+    return StopStrings(tuple(message.stop_strings)) if message.stop_strings else None
 
 
 def _language(message: generation_pb2.GenerationOptions, codec: TextCodec) -> int:

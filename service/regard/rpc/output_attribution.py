@@ -65,7 +65,7 @@ class OutputAttributions:
         self._resources = resources
         self._generations = Generations(resources)
 
-    def order(
+    async def order(
         self,
         request: attribution_pb2.AttributeTranslationRequest | attribution_pb2.AttributeCaptionRequest,
         task: Task,
@@ -75,7 +75,7 @@ class OutputAttributions:
         """Check what concerns all inputs of a request; raises what `Generations.order` and `wish_of` do."""
         inputs = len(request.inputs)
         _check_options(request.generation)
-        order = self._generations.order(
+        order = await self._generations.order(
             request, task, inputs=inputs, field="inputs", streaming=False, truncate=truncate
         )
         order.call.labels = replace(order.model.labels, task="attribution")

@@ -11,9 +11,9 @@ from regard.engine.source import Source, Unread
 from regard.errors import EngineError, InvalidInputError
 from regard.manifest import GenerationSpec, Task
 from regard.rpc import convert
-from regard.rpc.options import search_options
+from regard.rpc.options import search_of
 from regard.rpc.resources import Order, Resources
-from regard.text.codec import TextCodec
+from regard.text.codec import CHARACTERS_PER_TOKEN, TextCodec
 from regard.v1 import generation_pb2, translation_pb2
 
 
@@ -49,7 +49,7 @@ class Scores:
         if spec is None or codec is None:
             raise EngineError(f"package {order.model.label} does not say how to generate text")
         asked = generation_pb2.GenerationOptions(target_language=request.target_language)
-        language = search_options(asked, spec, codec, streaming=False, fixed={}).forced_bos_token_id
+        language = search_of(asked, spec, codec, streaming=False, fixed={}).behind().forced_bos_token_id
         return _ScoreOrder(order.model, order.call, order.truncate, None, codec, spec, language)
 
     async def run(
@@ -77,8 +77,15 @@ class Scores:
 def output_tokens(codec: TextCodec, spec: GenerationSpec, language: int | None, given: str, field: str) -> list[int]:
     """Return the tokens of an output that is given, from its language, if it has a token, to its end.
 
-    Raises `InvalidInputError`, naming `field`, for one without tokens, and one of more than the model writes.
+    Raises `InvalidInputError`, naming `field`, for one without tokens, and one of more than the model writes; before
+    it is tokenized, if its characters tell.
     """
+    if len(given) > CHARACTERS_PER_TOKEN * spec.max_target_tokens:
+        raise InvalidInputError(
+            f"{field} has {len(given)} characters, which is more than {CHARACTERS_PER_TOKEN * spec.max_target_tokens}, "
+            f"the most for a model that writes {spec.max_target_tokens} tokens; shorten it",
+            field=field,
+        )
     pieces = codec.pieces(given)
     if not pieces:
         raise InvalidInputError(f"{field} holds nothing that the model's vocabulary knows", field=field)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regard.engine.request import Classification
@@ -17,6 +18,7 @@ from regard.text.entities import Aggregation, ClassifiedToken, entities_of
 from regard.v1 import classification_pb2
 
 OUTSIDE = ("O",)
+MOST_IGNORED = 1024
 AGGREGATIONS = {
     Aggregation.NONE: classification_pb2.ENTITY_AGGREGATION_NONE,
     Aggregation.SIMPLE: classification_pb2.ENTITY_AGGREGATION_SIMPLE,
@@ -74,7 +76,7 @@ class TokenClassifications:
             spec,
             top_k_of(request.top_k, order, spec) or 1,
             aggregation,
-            tuple(request.ignored_labels) or OUTSIDE,
+            _ignored(request.ignored_labels) or OUTSIDE,
             intervention_order(
                 request.interventions, order.model.manifest, self._resources.settings.max_attention_bytes // texts
             ),
@@ -92,6 +94,14 @@ class TokenClassifications:
             if order.attention:
                 resources.metrics.attention_sent(labels, bytes_of(classification.attention))
             return classification
+
+
+def _ignored(labels: Sequence[str]) -> tuple[str, ...]:
+    if len(labels) > MOST_IGNORED:
+        raise InvalidInputError(
+            f"ignored_labels has {len(labels)} labels; at most {MOST_IGNORED} are left out", field="ignored_labels"
+        )
+    return tuple(labels)
 
 
 def classes_of(order: Order) -> ClassificationSpec:

@@ -27,7 +27,7 @@ class TranscriptionService(transcription_pb2_grpc.TranscriptionServiceServicer):
         self, request: transcription_pb2.TranscribeRequest, context: Context
     ) -> transcription_pb2.TranscribeResponse:
         """Return a result for each sound."""
-        order = self._order(request, streaming=False)
+        order = await self._order(request, streaming=False)
         outcomes = await gather(self._windows.run(order, sound, field) for field, sound in _fields(request))
         return transcription_pb2.TranscribeResponse(
             model=convert.model_version(order.generate.model.manifest),
@@ -43,7 +43,7 @@ class TranscriptionService(transcription_pb2_grpc.TranscriptionServiceServicer):
         self, request: transcription_pb2.StreamTranscribeRequest, context: Context
     ) -> AsyncGenerator[transcription_pb2.StreamTranscribeResponse, None]:
         """Yield the tokens of every sound as they are made, and each sound's result as its last event."""
-        order = self._order(request, streaming=True)
+        order = await self._order(request, streaming=True)
         streams = [self._windows.stream(order, sound, field) for field, sound in _fields(request)]
         respond, model = (
             transcription_pb2.StreamTranscribeResponse,
@@ -58,8 +58,8 @@ class TranscriptionService(transcription_pb2_grpc.TranscriptionServiceServicer):
                 else:
                     yield respond(input_index=index, transcription=event, model=model)
 
-    def _order(self, request: AnyTranscribeRequest, *, streaming: bool) -> TranscribeOrder:
-        order = self._windows.generations.order(
+    async def _order(self, request: AnyTranscribeRequest, *, streaming: bool) -> TranscribeOrder:
+        order = await self._windows.generations.order(
             request,
             Task.TRANSCRIPTION,
             inputs=len(request.inputs),

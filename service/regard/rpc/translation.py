@@ -34,7 +34,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
     ) -> translation_pb2.TranslateResponse:
         """Return a result for each text."""
         markup = convert.markup_of(request.markup)
-        order = self._order(request, streaming=False)
+        order = await self._order(request, streaming=False)
         outcomes = await gather(
             self._generations.run(order, self._resources.read_text(order, text, field), field)
             if markup is None
@@ -55,7 +55,7 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
         self, request: translation_pb2.StreamTranslateRequest, context: Context
     ) -> AsyncGenerator[translation_pb2.StreamTranslateResponse, None]:
         """Yield the tokens of every text as they are made, and each text's result as its last event."""
-        order = self._order(request, streaming=True)
+        order = await self._order(request, streaming=True)
         streams = [
             self._generations.stream(order, self._resources.read_text(order, text, field), field)
             for field, text in _fields(request)
@@ -99,13 +99,13 @@ class TranslationService(translation_pb2_grpc.TranslationServiceServicer):
             await self._resources.offload(mark, product, document, keep_alignment=keep_alignment)
             return product
 
-    def _order(
+    async def _order(
         self,
         request: translation_pb2.TranslateRequest | translation_pb2.StreamTranslateRequest,
         *,
         streaming: bool,
     ) -> GenerateOrder:
-        return self._generations.order(
+        return await self._generations.order(
             request,
             Task.TRANSLATION,
             inputs=len(request.texts),

@@ -19,15 +19,13 @@ from regard.text.detokenizer import Detokenizer, Vocabulary, spans_of
 from regard.text.segment import Segment, trim
 from regard.text.stops import StopStrings
 
-# A text longer than this for each token that the model takes is not worth tokenizing.
-_CHARACTERS_PER_TOKEN = 64
-
 # About so many bytes of UTF-8 make a token, in most scripts.
 _BYTES_PER_TOKEN = 4
 
 _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
-
+CHARACTERS_PER_TOKEN = 64
+"""A text longer than this for each token that there is room for is not worth tokenizing."""
 MASKS = ("[MASK]", "<mask>")
 """How vocabularies spell the token that stands for one that is hidden."""
 MAX_WINDOWS = 64
@@ -105,7 +103,7 @@ class TextCodec:
         self._pad_token_id = spec.pad_token_id
         self._empty_token_id = spec.empty_token_id
         self._max_tokens = spec.max_source_tokens or 0
-        self._max_characters = _CHARACTERS_PER_TOKEN * self._max_tokens
+        self._max_characters = CHARACTERS_PER_TOKEN * self._max_tokens
 
     def foresee(self, text: str, pair: str = "") -> int:
         """Return about how many tokens a text, or two together, will have, by their bytes alone."""

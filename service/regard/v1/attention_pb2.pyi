@@ -295,7 +295,9 @@ Global___AttentionEncoding: _TypeAlias = AttentionEncoding  # noqa: Y015
 
 @_typing.final
 class AttentionOptions(_message.Message):
-    """What attention a request asks for. A request without this message pays for none."""
+    """What attention a request asks for. A request without this message pays for none. Lists of kinds and
+    stacks name each once; lists of layers and heads have at most 1,024 numbers.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -182,7 +182,7 @@ Global___AttributionOptions: _TypeAlias = AttributionOptions  # noqa: Y015
 
 @_typing.final
 class HeadChoice(_message.Message):
-    """All heads of some layers."""
+    """All heads of some layers. Lists of kinds and stacks name each once; lists of layers have at most 1,024 numbers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -414,7 +414,9 @@ class TranslatedText(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     target: _builtins.str
-    """The translation to explain, whoever made it. Default, if absent: the model's own."""
+    """The translation to explain, whoever made it. As many tokens as the model writes at most, and 64 characters for
+    each of them. Default, if absent: the model's own.
+    """
     def __init__(
         self,
         *,
@@ -514,7 +516,9 @@ class CaptionedImage(_message.Message):
     the server (by default 8 MiB and 64 million pixels).
     """
     caption: _builtins.str
-    """The caption to explain, whoever wrote it. Default, if absent: the model's own."""
+    """The caption to explain, whoever wrote it. As many tokens as the model writes at most, and 64 characters for
+    each of them. Default, if absent: the model's own.
+    """
     def __init__(
         self,
         *,

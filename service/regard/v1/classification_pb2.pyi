@@ -323,7 +323,7 @@ class ClassifyTokensRequest(_message.Message):
 
     @_builtins.property
     def ignored_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The entities to leave out, by their labels. Default, if empty: "O", which stands for none."""
+        """The entities to leave out, by their labels; at most 1,024. Default, if empty: "O", which stands for none."""
 
     @_builtins.property
     def attention(self) -> _attention_pb2.AttentionOptions:

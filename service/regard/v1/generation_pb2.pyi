@@ -176,7 +176,9 @@ class GenerationOptions(_message.Message):
     it, such as "fr_XX", "__fr__" or "fra_Latn". It is forced to come first.
     """
     target_prefix: _builtins.str
-    """The text that the output begins with; the model continues it. Its tokens count as forced."""
+    """The text that the output begins with; the model continues it. Its tokens count as forced. At most
+    1,024 tokens, fewer than the model has decoder positions, and 64 characters for each of them.
+    """
     alternatives_position: _builtins.int
     """Where the sequences of num_return_sequences part, in tokens from the first that is not forced:
     each goes on greedily behind another of the tokens that are likeliest there. From 0. Needs
@@ -191,7 +193,8 @@ class GenerationOptions(_message.Message):
     @_builtins.property
     def bad_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Texts that must not come, as the model's tokenizer splits them: at the beginning of a word, in
-        this spelling. Added to those of the checkpoint. At most 1,024 tokens with bad_words_ids.
+        this spelling. Added to those of the checkpoint. At most 1,024 tokens with bad_words_ids, and 65,536
+        characters.
         """
 
     @_builtins.property

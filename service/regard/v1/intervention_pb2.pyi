@@ -32,6 +32,8 @@ class Intervention(_message.Message):
 
     Attention that is returned beside is what the changed model computed. A head that is knocked out has
     weights all the same: those that it would have used.
+
+    Lists of kinds and stacks name each once; lists of layers and heads have at most 1,024 numbers.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

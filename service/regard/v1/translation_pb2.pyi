@@ -494,7 +494,9 @@ class TranslationPair(_message.Message):
     TARGET_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     target: _builtins.str
-    """Its translation, of at least one token; the end of the sentence is scored behind it."""
+    """Its translation, of at least one token; the end of the sentence is scored behind it. As many tokens as the
+    model writes at most, and 64 characters for each of them.
+    """
     def __init__(
         self,
         *,
