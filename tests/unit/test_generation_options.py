@@ -118,7 +118,7 @@ TOO_LONG: dict[str, tuple[dict[str, Any], str]] = {
         "bad_words_ids has 1026 tokens; at most 1024",
     ),
     "tokens": ({"suppress_tokens": [5] * 1025}, "suppress_tokens has 1025 tokens; at most 1024"),
-    "a prefix": ({"target_prefix": "x" * 2049}, "target_prefix has 2049 characters; at most 2048"),
+    "a prefix": ({"target_prefix": "x" * 65_537}, "target_prefix has 65537 characters; at most 65536"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from regard.v1 import generation_pb2
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARACTERS = 100
+MAX_CHARACTERS = CHARACTERS_PER_TOKEN * MAX_LISTED_TOKENS
+"""The most of a prefix, and of all bad words together."""
 
 _BY_THE_SAME_NAME = {
     "max_new_tokens",
@@ -37,6 +39,16 @@ _BY_THE_SAME_NAME = {
     "top_logprobs",
 }
 """The fields that mean the same to the engine."""
+_LONGEST: Sequence[tuple[str, str, int, Callable[[Any], int]]] = (
+    ("stop_strings", "strings", MAX_STOP_STRINGS, len),
+    ("bad_words", "words", MAX_LISTED_TOKENS, len),
+    ("bad_words", "characters", MAX_CHARACTERS, lambda words: sum(map(len, words))),
+    ("bad_words_ids", "words", MAX_LISTED_TOKENS, len),
+    ("bad_words_ids", "tokens", MAX_LISTED_TOKENS, lambda words: sum(len(word.token_ids) for word in words)),
+    ("suppress_tokens", "tokens", MAX_LISTED_TOKENS, len),
+    ("target_prefix", "characters", MAX_CHARACTERS, len),
+)
+"""The fields that could hold more than can be meant, and how much is counted of what."""
 _EARLY_STOPPING: dict[int, bool | str] = {
     generation_pb2.EARLY_STOPPING_FALSE: False,
     generation_pb2.EARLY_STOPPING_TRUE: True,
@@ -86,9 +98,9 @@ def search_of(
     Raises `InvalidInputError`, naming the field, for what can't be honoured, and for what is too long before any of
     it is tokenized.
     """
-    _check_lengths(message, spec)
-    stops = _stops(message)
     fields = {field.name: value for field, value in message.ListFields()}
+    _check_lengths(fields)
+    stops = _stops(message)
     given: dict[str, Any] = {name: value for name, value in fields.items() if name in _BY_THE_SAME_NAME} | dict(fixed)
     if message.early_stopping:
         if message.early_stopping not in _EARLY_STOPPING:
@@ -108,23 +120,10 @@ def search_of(
     return Search(spec, given, stops, streaming)
 
 
-def _check_lengths(message: generation_pb2.GenerationOptions, spec: GenerationSpec) -> None:
-    """Raise `InvalidInputError` for lists that are too long, and for texts of more tokens than are taken."""
-    for name, found, unit, most in (
-        ("stop_strings", len(message.stop_strings), "strings", MAX_STOP_STRINGS),
-        ("bad_words", len(message.bad_words), "words", MAX_LISTED_TOKENS),
-        ("bad_words_ids", len(message.bad_words_ids), "words", MAX_LISTED_TOKENS),
-        ("suppress_tokens", len(message.suppress_tokens), "tokens", MAX_LISTED_TOKENS),
-    ):
-        if found > most:
-            raise _refused(name, f"has {found} {unit}; at most {most} are taken")
-    prefix_tokens = min(spec.max_target_tokens, MAX_LISTED_TOKENS)
-    for name, found, unit, most in (
-        ("bad_words", sum(map(len, message.bad_words)), "characters", CHARACTERS_PER_TOKEN * MAX_LISTED_TOKENS),
-        ("bad_words_ids", sum(len(word.token_ids) for word in message.bad_words_ids), "tokens", MAX_LISTED_TOKENS),
-        ("target_prefix", len(message.target_prefix), "characters", CHARACTERS_PER_TOKEN * prefix_tokens),
-    ):
-        if found > most:
+def _check_lengths(fields: Mapping[str, Any]) -> None:
+    """Raise `InvalidInputError` for a list or a text of more than is taken."""
+    for name, unit, most, count in _LONGEST:
+        if name in fields and (found := count(fields[name])) > most:
             raise _refused(name, f"has {found} {unit}; at most {most} are taken")
 
 

@@ -177,7 +177,7 @@ class GenerationOptions(_message.Message):
     """
     target_prefix: _builtins.str
     """The text that the output begins with; the model continues it. Its tokens count as forced. At most
-    1,024 tokens, fewer than the model has decoder positions, and 64 characters for each of them.
+    1,024 tokens, fewer than the model has decoder positions, and 65,536 characters.
     """
     alternatives_position: _builtins.int
     """Where the sequences of num_return_sequences part, in tokens from the first that is not forced:
