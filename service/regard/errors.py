@@ -97,3 +97,12 @@ class ConfigurationError(RegardError):
 
 class PackageError(ConfigurationError):
     """A model package that is incomplete, altered or of an unknown format."""
+
+
+def failure_of(error: Exception) -> RegardError:
+    """Return what callers hear of an error; one that nobody raised on purpose is kept as the cause, for the log."""
+    if isinstance(error, RegardError):
+        return error
+    failure = EngineError("the engine failed on this request")
+    failure.__cause__ = error
+    return failure

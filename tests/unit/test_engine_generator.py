@@ -26,7 +26,7 @@ from regard.errors import (
     RegardError,
     RequestCancelledError,
 )
-from regard.testing import END, FakeClock, FakeSession, echo_encoder, echo_package, echo_step
+from regard.testing import END, VOCABULARY, FakeClock, FakeSession, echo_encoder, echo_package, echo_step
 
 
 class Bench:
@@ -364,6 +364,30 @@ def test_a_request_whose_options_ban_every_token_fails_alone() -> None:
     assert isinstance(banned[0], InvalidInputError)
     assert isinstance(beams[0], InvalidInputError)
     assert isinstance(other[0], Generation) and other[0].best.token_ids == [7] * 9 + [END]
+
+
+def test_alternatives_are_no_more_than_the_tokens_that_may_come() -> None:
+    """Where three are left, five are asked for and three are given; a request of as many rows gets its echo beside."""
+    bench = Bench(max_rows=10)
+    banned = tuple(token for token in range(VOCABULARY) if token not in {5, 7, END})
+    _, few = bench.submit([5] * 4, num_return_sequences=5, alternatives_position=0, suppress_tokens=banned)
+    _, beams = bench.submit([6] * 9, num_beams=5)
+    bench.run()
+    assert isinstance(few[0], Generation)
+    assert [sequence.token_ids[0] for sequence in few[0].sequences] == [5, END, 7]
+    assert isinstance(beams[0], Generation) and beams[0].best.token_ids == [6] * 9 + [END]
+
+
+def test_a_fault_in_one_search_ends_its_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller hears of a fault of the engine, with its cause for the log; the others of its lane get their echo."""
+    bench = Bench()
+    _, struck = bench.submit([5] * 9, no_repeat_ngram_size=60)
+    _, other = bench.submit([6] * 9, no_repeat_ngram_size=60)
+    bench.engine.step()
+    monkeypatch.setattr(bench.engine.lanes[1, False].running[0].search, "advance", lambda _: {}["missing"])
+    bench.run()
+    assert isinstance(struck[0], EngineError) and isinstance(struck[0].__cause__, KeyError)
+    assert isinstance(other[0], Generation) and other[0].best.token_ids == [6] * 9 + [END]
 
 
 def test_the_likeliest_tokens_of_every_position_are_told_to_those_who_ask() -> None:

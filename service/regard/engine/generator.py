@@ -19,7 +19,7 @@ from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import NO_TWINS, Session
 from regard.engine.source import pack
 from regard.engine.ticket import Ticket
-from regard.errors import EngineError, RegardError
+from regard.errors import RegardError, failure_of
 from regard.manifest import Manifest
 
 Array = npt.NDArray[Any]
@@ -85,7 +85,7 @@ class Generator:
         try:
             lane.step()
         except Exception as error:
-            lane.fail_all(_failure(error))
+            lane.fail_all(failure_of(error))
             return
         seconds = self._clock() - started
         self._observer.ran("step", rows, rows, seconds)
@@ -140,7 +140,7 @@ class Generator:
     def _refuse(self, ticket: Ticket, error: Exception) -> None:
         """End a request that was taken and got no rows."""
         self._scheduler.ended(ticket)
-        ticket.finish(_failure(error))
+        ticket.finish(failure_of(error))
 
     def _read(self, batch: Sequence[Ticket], intervened: bool) -> list[tuple[Running, dict[str, Tensor]]]:
         """Run the encoder, or the prefill, on a batch; return each request and what its rows begin with."""
@@ -188,12 +188,3 @@ class Generator:
             shared = (self._scheduler, self._clock, self._settings.max_rows, width)
             self.lanes[place] = Lane(self._manifest, step, *shared, intervened=intervened)
         return self.lanes[place]
-
-
-def _failure(error: Exception) -> RegardError:
-    """Return what the callers hear of an error; one that nobody raised on purpose is kept as the cause, for the log."""
-    if isinstance(error, RegardError):
-        return error
-    failure = EngineError("the engine failed on the running batch")
-    failure.__cause__ = error
-    return failure

@@ -29,7 +29,7 @@ from regard.engine.search.shortlist import StepScores
 from regard.engine.search.strategy import Search, search_of
 from regard.engine.session import Binding, Session
 from regard.engine.ticket import Ticket
-from regard.errors import EngineError, RegardError
+from regard.errors import EngineError, RegardError, failure_of
 from regard.manifest import GenerationSpec, Manifest, TapSpec
 
 Array = npt.NDArray[Any]
@@ -191,8 +191,8 @@ class Lane:
                 else:
                     search.advance(scores.of(index * self._width, self._width))
                     fed += [hypothesis.token_ids[-1] for hypothesis in search.hypotheses]
-            except RegardError as error:
-                outcomes[index] = error
+            except Exception as error:
+                outcomes[index] = failure_of(error)
                 fed += [self._spec.pad_token_id] * self._width
                 continue
             if running.request.streaming and not search.done:

@@ -74,7 +74,8 @@ class IndependentSearch:
             listed = self._shortlist(scores, first, len(self.hypotheses))
             choices = [(token, scores.log_probability(token)) for token in listed.token_ids.tolist()]
             self.results = self.hypotheses[: len(choices)]
-        for hypothesis, choice in zip(self.hypotheses, choices, strict=False):
+            choices += choices[-1:] * (len(self.hypotheses) - len(choices))  # rows without a result are fed, too
+        for hypothesis, choice in zip(self.hypotheses, choices, strict=True):
             self._extend(hypothesis, *choice)
 
     def _next(self, scores: RowScores, hypothesis: Hypothesis, row: int) -> tuple[int, float]:
