@@ -119,21 +119,29 @@ def test_cuts_of_a_device_tensor_are_those_of_an_array() -> None:
     assert tensor[3:3].shape == (0, 2, 3)
 
 
+def test_of_no_tensors_none_are_changed(memory: DeviceMemory) -> None:
+    """A model without cross-attention has no such state, and one that is recurrent no cache."""
+    for each in (HostMemory(), memory):
+        each.clear([], 0, 2)
+        each.copy([], [Move(1, 0, 1, 3)])
+        each.place([], 0, [], 3)
+        assert each.resized([], 2, 9, kept=3) == []
+
+
 def test_rows_that_begin_with_a_prefill_are_alike_on_both(memory: DeviceMemory) -> None:
-    """Two rows each of prompts, one longer than the first block and one empty, come, grow and go."""
-    prompts = [np.full((HEADS, length, 1), length, np.float32) for length in (40, 5, 1)]
+    """Two rows each of prompts, one longer than the first block and one empty, come, grow, fork and go."""
+    lengths = [5, 40, 1, *range(2, 8)]
     held = []
     for kind, place in ((HostMemory(), np.array), (memory, on_device)):
-        rows = Rows(sum_package().manifest, max_rows=8, width=2, memory=kind)
-        for prompt in prompts:
-            length = prompt.shape[1]
+        rows = Rows(sum_package().manifest, max_rows=18, width=2, memory=kind)
+        for length in lengths:
+            prompt = np.full((HEADS, length, 1), length, np.float32)
             rows.admit({"past_key.0": place(prompt)}, length, first_token=9, cached=length - 1)
         rows.prepare()
-        rows.advance(np.arange(6))
-        assert rows.release(1) == 2
-        assert rows.row_length.tolist() == [40, 40, 1, 1]
-        rows.fork([(0, 0, 1)])
-        held.append(content(rows.inputs()["past_key.0"])[:2, :, :39].copy())
-        rows.reset()
+        rows.advance(np.arange(rows.count))
+        assert rows.release(0) == 8
+        assert rows.row_length[:4].tolist() == [7, 7, 40, 40]
+        rows.fork([(1, 0, 1)])
+        held.append(content(rows.inputs()["past_key.0"])[2:4, :, :39].copy())
     assert np.array_equal(*held)
     assert np.all(held[0] == 40)

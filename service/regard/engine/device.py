@@ -67,6 +67,8 @@ class DeviceMemory:
 
     def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
         """Return tensors of another size; the old ones are freed when nothing holds them any more."""
+        if not tensors:
+            return []
         shapes = [[*tensor.shape[:axis], size, *tensor.shape[axis + 1 :]] for tensor in tensors]
         if not kept:
             return [self.zeros(shape, _name(tensor)) for shape, tensor in zip(shapes, tensors, strict=True)]
