@@ -167,9 +167,7 @@ class Worker:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-        for ticket in list(self._outstanding):
-            ticket.finish(UnavailableError("the server is shutting down; try again elsewhere"))
-        self._outbox.post()
+        self._end(UnavailableError("the server is shutting down; try again elsewhere"))
 
     def _build(self) -> list[Engine]:
         loaded, manifest = self._loader.load(self._clock), self.package.manifest
@@ -198,8 +196,6 @@ class Worker:
         return self._loading[graph]
 
     def _submit(self, request: Request, listener: Callable[[Event | RegardError], None]) -> Ticket:
-        self._check_accepting()
-
         def settled(outcome: Event | RegardError) -> None:
             if not isinstance(outcome, TokenEvent):
                 self._settle(ticket)
@@ -207,6 +203,7 @@ class Worker:
 
         ticket = Ticket(request, settled, self._clock())
         with self._changed:
+            self._check_accepting()
             leaving = self._scheduler.submit(ticket)
             self._outstanding.add(ticket)
             self._changed.notify()
@@ -219,7 +216,9 @@ class Worker:
     def _check_accepting(self) -> None:
         if not self._accepting:
             name = self.package.manifest.name
-            raise UnavailableError(f"model {name!r} takes no requests now: it is loading or shutting down; try again")
+            raise UnavailableError(
+                f"model {name!r} takes no requests now: it is loading, shutting down or broken; try again, or elsewhere"
+            )
 
     def _abandon(self, ticket: Ticket) -> None:
         """Let go of a request whose caller no longer waits; if it has its place, the next step does."""
@@ -232,11 +231,30 @@ class Worker:
             self._outstanding.discard(ticket)
             self._changed.notify_all()
 
+    def _end(self, error: RegardError) -> None:
+        """Take no more requests, and end those that were taken with `error`."""
+        with self._changed:
+            self._accepting = False
+            outstanding = list(self._outstanding)
+        for ticket in outstanding:
+            self._scheduler.cancel(ticket)
+            ticket.finish(error)
+        self._outbox.post()
+
     def _wait_until_idle(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self._outstanding or self._stopping)
 
     def _work(self, engine: Engine) -> None:
+        """Drive an instance until the worker stops, or until not even its device works any more."""
+        name = self.package.manifest.name
+        try:
+            self._drive(engine)
+        except Exception:
+            log.critical("an instance has failed for good: its model takes no more requests", model=name, exc_info=True)
+            self._end(UnavailableError(f"model {name!r} has failed; try again elsewhere"))
+
+    def _drive(self, engine: Engine) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or engine.busy or self._scheduler.waiting > 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -471,6 +471,57 @@ def test_a_bug_ends_the_batch_that_it_strikes_and_leaves_nothing_behind(graph: s
     session._compute = sound
     assert isinstance(struck[0], EngineError) and isinstance(struck[0].__cause__, KeyError)
     assert (bench.scheduler.waiting, bench.scheduler.running) == (0, 0)
+
+
+@pytest.mark.parametrize("graph", ["encoder", "steps"])
+def test_a_device_that_has_failed_leaves_nobody_waiting(graph: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs, in whichever lane, or was to be read hears of the fault; the step says that nothing works now."""
+    bench = Bench(max_rows=5)
+    bench.steps.memory = device = Breakable()
+    running = [bench.submit([5] * 9)[1], bench.submit([6] * 9, num_beams=2)[1]] if graph == "steps" else []
+    bench.engine.step()
+    struck = [*running, bench.submit([7] * 9)[1]]
+    device.broken = True
+    for session in (bench.encoder, bench.steps):
+        monkeypatch.setattr(session, "_compute", device.fail)
+    with pytest.raises(EngineError, match="device"):
+        bench.engine.step()
+    assert all(isinstance(heard[0], EngineError) for heard in struck)
+    assert (bench.scheduler.waiting, bench.scheduler.running) == (0, 0)
+    with pytest.raises(EngineError, match="device"):
+        bench.engine.fail_all(EngineError("the engine failed on the running batch"))
+
+
+def test_a_fault_that_passes_is_not_the_device_s_end() -> None:
+    """What was in the rows is gone with them, and who comes next begins with zeros."""
+    bench = Bench()
+    bench.steps.memory = device = Breakable()
+    _, struck = bench.submit([5] * 9)
+    bench.engine.step()
+    sound, bench.steps._compute = bench.steps._compute, device.fail
+    bench.engine.step()
+    assert isinstance(struck[0], EngineError)
+    assert bench.engine.lanes == {}
+    bench.steps._compute = sound
+    _, later = bench.submit([6] * 40)
+    bench.run()
+    assert isinstance(later[0], Generation) and later[0].best.token_ids == [6] * 40 + [END]
+
+
+class Breakable(HostMemory):
+    """A device of which nothing can be had once it is broken."""
+
+    broken = False
+
+    def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
+        """Return an array of zeros, while the device works."""
+        if self.broken:
+            self.fail()
+        return super().zeros(shape, dtype)
+
+    def fail(self, *_: object) -> NoReturn:
+        """Fail as every run on a broken device does."""
+        raise EngineError("the device has failed")
 
 
 class Scarce(HostMemory):

@@ -29,6 +29,7 @@ from regard.manifest import Manifest, Package
 from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step
 from regard.worker import Worker
 
+from .test_engine_generator import Breakable
 from .test_engine_interventions import twin
 
 
@@ -220,6 +221,27 @@ async def test_an_unexpected_fault_ends_the_batch_and_not_the_thread(worker: Wor
     gate._compute = sound
     result = await worker.run(request(6))
     assert isinstance(result, Generation)
+
+
+async def test_a_device_that_has_failed_ends_all_requests_and_the_model_s_readiness(worker: Worker, gate: Gate) -> None:
+    """Who runs hears of the fault, who waits or comes is sent elsewhere, and a drain finds nothing left."""
+    gate.memory = device = Breakable()
+    gate.open.clear()
+    running = asyncio.create_task(worker.run(request(*[5] * 9)))
+    await settled(gate, worker)
+    waiting = asyncio.create_task(worker.run(request(6)))
+    await asyncio.sleep(0)
+    device.broken, gate._compute = True, device.fail
+    with capture_logs() as logs:
+        gate.open.set()
+        ended = await asyncio.gather(running, waiting, return_exceptions=True)
+        await asyncio.to_thread(worker._threads[0].join)
+    assert [type(error) for error in ended] == [EngineError, UnavailableError]
+    assert not worker.ready
+    assert logs[-1]["log_level"] == "critical"
+    with pytest.raises(UnavailableError, match="broken; try again, or elsewhere"):
+        await worker.run(request(7))
+    await worker.drain()
 
 
 async def test_one_thread_loads_a_graph_whoever_waits_for_it() -> None:

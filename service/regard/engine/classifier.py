@@ -9,6 +9,7 @@ import numpy as np
 from regard.config import EngineSettings
 from regard.engine.asked import Asked
 from regard.engine.interventions import pack_interventions
+from regard.engine.memory import prove
 from regard.engine.observer import Observer
 from regard.engine.request import Classification, Phases
 from regard.engine.scheduler import Clock, Scheduler
@@ -48,9 +49,12 @@ class Classifier:
         self._clock = clock
         self._observer = observer
         self._batch: list[Ticket] = []
+        self._struck = False
+        """Whether a graph has failed in this step: the device is then tried before the next."""
 
     def step(self) -> None:
-        """Let go of who has left and classify the next batch."""
+        """Let go of who has left and classify the next batch. Raises what the device does if it works no more."""
+        self._struck = False
         for ticket, error in self._scheduler.elapse(self._clock()):
             ticket.finish(error)
         self._batch = self._scheduler.take(
@@ -62,12 +66,19 @@ class Classifier:
             self._answer(graph, [ticket for ticket in own if ticket.request.interventions])
         self._forget()
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
+        if self._struck:
+            self._prove()
 
     def fail_all(self, error: RegardError) -> None:
-        """End every request of the batch that has no answer yet with `error`."""
+        """End every request of the batch that has no answer yet with `error`; raises as `step` does."""
         for ticket in self._batch:
             ticket.finish(error)
         self._forget()
+        self._prove()
+
+    def _prove(self) -> None:
+        for session in self._sessions.values():
+            prove(session.memory)
 
     def _forget(self) -> None:
         for ticket in self._batch:
@@ -85,6 +96,7 @@ class Classifier:
         try:
             self._run(graph, batch)
         except RegardError as error:
+            self._struck = True
             for ticket in batch:
                 ticket.finish(error)
 

@@ -12,7 +12,7 @@ from regard.engine.asked import Asked
 from regard.engine.encode_share import EncodeShare
 from regard.engine.interventions import concerns, pack_interventions
 from regard.engine.lane import Lane, Running
-from regard.engine.memory import Tensor
+from regard.engine.memory import Tensor, prove
 from regard.engine.observer import Observer
 from regard.engine.request import GenerateRequest
 from regard.engine.scheduler import Clock, Scheduler
@@ -57,6 +57,8 @@ class Generator:
         self._observer = observer
         self.lanes: dict[tuple[int, bool], Lane] = {}
         """By width and whether its step is intervened in; the plain lane of width 1 is kept, others while in use."""
+        self._struck = False
+        """Whether a graph has failed in this step: the device is then tried before the next."""
         self._encode_share = EncodeShare(settings.max_encode_share)
 
     @property
@@ -65,27 +67,37 @@ class Generator:
         return any(lane.running for lane in self.lanes.values())
 
     def step(self) -> None:
-        """Let go of who has left, admit who waits, and give every row its next token."""
+        """Let go of who has left, admit who waits, and give every row its next token.
+
+        Faults of the graphs end the requests that they strike. Raises what the device does if it works no more.
+        """
+        self._struck = False
         self._drop_overdue()
         self._admit()
         for place, lane in list(self.lanes.items()):
             if lane.running:
-                self._decode(lane)
+                self._decode(place, lane)
             elif place != (1, False):
                 del self.lanes[place]
         self._observer.queue(self._scheduler.waiting, self._scheduler.running)
+        if self._struck:
+            prove(self._step.memory)
 
     def fail_all(self, error: RegardError) -> None:
-        """End every running request with `error` and start from empty rows."""
+        """End every running request with `error`. Raises what the device does if it works no more."""
         for lane in self.lanes.values():
             lane.fail_all(error)
+        self.lanes.clear()
+        prove(self._step.memory)
 
-    def _decode(self, lane: Lane) -> None:
+    def _decode(self, place: tuple[int, bool], lane: Lane) -> None:
         started, rows = self._clock(), lane.rows.count
         try:
             lane.step()
         except Exception as error:
+            self._struck = True
             lane.fail_all(failure_of(error))
+            del self.lanes[place]
             return
         seconds = self._clock() - started
         self._observer.ran("step", rows, rows, seconds)
@@ -128,6 +140,7 @@ class Generator:
         try:
             newcomers = self._read(batch, intervened)
         except Exception as error:
+            self._struck = True
             for ticket in batch:
                 self._refuse(ticket, error)
             return

@@ -41,7 +41,7 @@ class Engine(Protocol):
         """Do the next piece of work."""
 
     def fail_all(self, error: RegardError) -> None:
-        """End everything that is under way with `error`."""
+        """End everything that is under way with `error`. Raises what the device does if it works no more."""
 
 
 def graphs_of(manifest: Manifest) -> set[str]:

@@ -128,12 +128,11 @@ class Lane:
                 self._leave(index, error)
 
     def fail_all(self, error: RegardError) -> None:
-        """End every request with `error` and start from empty rows."""
+        """End every request with `error`. What a failed step has left in the rows is unknown: the lane has served."""
         for running in self.running:
-            running.ticket.finish(error)
             self._scheduler.ended(running.ticket)
+            running.ticket.finish(error)
         self.running.clear()
-        self.rows.reset()
 
     def step(self) -> None:
         """Give every row its next token, and let go of the requests that are done.

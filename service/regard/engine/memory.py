@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -81,6 +82,12 @@ class Memory(Protocol):
 
     def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
         """Return tensors of another size along axis 0 or 2 that keep what fits of the first `kept` entries."""
+
+
+def prove(memory: Memory) -> None:
+    """Make a tensor of one number: after a fault, it raises what is raised by a device that has failed for good."""
+    with suppress(MemoryError):  # which others may give back
+        memory.zeros((1, 1, 1, 1), "float")
 
 
 class HostMemory:

@@ -122,7 +122,8 @@ class Rows:
         if clear:
             self._memory.clear(state, rows.start, self._width)
             self._memory.clear(cross, request, 1)
-            self._clear_vectors(rows)
+            for vectors in (*self._recurrent.values(), *self._written.values()):
+                vectors[rows] = 0
         if request != last:
             moved = self._rows_of(last)
             longest = int(self._row_length[moved].max())
@@ -146,14 +147,6 @@ class Rows:
             for vectors in self._recurrent.values():
                 vectors[first + target] = vectors[first + source]
         self._memory.copy(list(self._state.values()), moves)
-
-    def reset(self) -> None:
-        """Remove and wipe every row."""
-        self._memory.clear(list(self._state.values()), 0, self._capacity * self._width)
-        self._memory.clear(list(self._cross.values()), 0, self._capacity)
-        self._clear_vectors(slice(None))
-        self.requests = 0
-        self.layout += 1
 
     def prepare(self) -> None:
         """Make room for one more position in every active row's cache.
@@ -202,10 +195,6 @@ class Rows:
 
     def _vectors(self, spec: StateSpec) -> Array:
         return np.zeros((self._max_requests * self._width, spec.head_size), numpy_dtype(spec.dtype))
-
-    def _clear_vectors(self, rows: slice) -> None:
-        for vectors in (*self._recurrent.values(), *self._written.values()):
-            vectors[rows] = 0
 
     def _cross_buffer(self, spec: CrossStateSpec) -> Tensor:
         with _allocating():
