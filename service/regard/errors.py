@@ -65,6 +65,11 @@ class OutOfMemoryError(RegardError):
     code = 8
     code_name = "RESOURCE_EXHAUSTED"
 
+    def __init__(
+        self, message: str = "the server has no memory left for this request; try again later, or elsewhere"
+    ) -> None:
+        super().__init__(message)
+
 
 class UnavailableError(RegardError):
     """The model is loading or draining: try again, or elsewhere."""
@@ -103,6 +108,6 @@ def failure_of(error: Exception) -> RegardError:
     """Return what callers hear of an error; one that nobody raised on purpose is kept as the cause, for the log."""
     if isinstance(error, RegardError):
         return error
-    failure = EngineError("the engine failed on this request")
+    failure = OutOfMemoryError() if isinstance(error, MemoryError) else EngineError("the engine failed on this request")
     failure.__cause__ = error
     return failure

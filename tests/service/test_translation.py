@@ -212,6 +212,18 @@ async def test_attention_by_words_and_reduced_over_heads(serve: Serve) -> None:
     assert [(one.layer, list(one.heads), one.shape[0]) for one in attention.maps] == [(1, [0, 3], 1)]
 
 
+async def test_an_output_has_a_budget_of_weights_while_it_is_made(serve: Serve) -> None:
+    """It is what may be read of all its sequences, and of the inputs beside it; who asks for nothing has none."""
+    several = {"num_beams": 3, "num_return_sequences": 2}
+    async with serve(max_attention_bytes=1 << 20) as running:
+        await running.translation.Translate(request_of(CAT, CAT, attention={}, generation=several))
+        await running.translation.Translate(request_of(CAT))
+        asking, _, plain = running.worker().seen
+
+    assert asking.tap_budget == (asking.taps, 16 << 20)
+    assert plain.tap_budget is None
+
+
 async def test_attention_over_the_budget_fails_with_its_size(serve: Serve) -> None:
     """An input whose attention would be over its share of the response fails, and the message has both figures."""
     async with serve(max_attention_bytes=4096) as running:

@@ -12,7 +12,7 @@ from regard.config import EngineSettings
 from regard.engine.generator import Generator
 from regard.engine.memory import HostMemory, Tensor
 from regard.engine.observer import SilentObserver
-from regard.engine.request import Event, FinishReason, GenerateRequest, Generation, TokenEvent
+from regard.engine.request import Event, FinishReason, GenerateRequest, Generation, TapBudget, TokenEvent
 from regard.engine.scheduler import Scheduler
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Tokens
@@ -26,7 +26,7 @@ from regard.errors import (
     RegardError,
     RequestCancelledError,
 )
-from regard.testing import END, VOCABULARY, FakeClock, FakeSession, echo_encoder, echo_package, echo_step
+from regard.testing import END, HEADS, VOCABULARY, FakeClock, FakeSession, echo_encoder, echo_package, echo_step
 
 
 class Bench:
@@ -51,7 +51,8 @@ class Bench:
     def submit(self, source: list[int], **options: Any) -> tuple[Ticket, list[Event | RegardError]]:
         """Queue a request; the list fills with what its caller hears."""
         heard: list[Event | RegardError] = []
-        fields = {name: options.pop(name) for name in ("taps", "deadline", "streaming") if name in options}
+        given = ("taps", "tap_budget", "deadline", "streaming")
+        fields = {name: options.pop(name) for name in given if name in options}
         searched = GenerationOptions(**{"max_new_tokens": 64} | options)
         request = GenerateRequest(Tokens(np.array([*source, END])), searched, **fields)
         ticket = Ticket(request, heard.append, self.clock())
@@ -238,6 +239,58 @@ def test_a_request_that_asks_for_no_weights_binds_none() -> None:
     assert all(call["cross_tap_rows"].size == call["self_tap_rows"].size == 0 for call in bench.steps.calls)
     assert bench.encoder.calls[0]["self_tap_rows"].size == 0
     assert isinstance(heard[0], Generation) and heard[0].best.taps == {}
+
+
+def test_an_output_ends_where_its_weights_come_over_their_budget() -> None:
+    """Ten tokens' queries fit and the eleventh's don't; taps without a budget don't count; others get their echo."""
+    bench = Bench()
+    own, cross = "decoder.self.0", "decoder.cross.0"
+    query = HEADS * 21 * np.dtype(np.float32).itemsize
+    tight, exact = (
+        bench.submit(
+            [5] * 20,
+            taps=frozenset({own, cross}),
+            tap_budget=TapBudget(frozenset({cross}), queries * query),
+            streaming=True,
+        )[1]
+        for queries in (10, 21)
+    )
+    _, other = bench.submit([6] * 20)
+    bench.run()
+    *tokens, over = tight
+    assert isinstance(over, InvalidInputError) and over.field == "attention"
+    assert "with 11 tokens the output's weights come to 1,848 bytes" in over.message
+    assert "reads at most 1,680 for an input; ask for fewer layers" in over.message
+    assert len(tokens) == 11
+    assert isinstance(exact[-1], Generation) and exact[-1].best.taps[cross].nbytes == 21 * query
+    assert isinstance(other[0], Generation) and other[0].best.token_ids == [6] * 20 + [END]
+
+
+def test_beams_share_the_budget_of_their_request() -> None:
+    """What is enough for one sequence is too little for three beams, however few of them are returned."""
+    bench = Bench(max_rows=8)
+    cross = frozenset({"decoder.cross.0"})
+    asked = {"taps": cross, "tap_budget": TapBudget(cross, HEADS * 21 * 21 * 4)}
+    _, greedy = bench.submit([5] * 20, **asked)
+    _, beams = bench.submit([5] * 20, num_beams=3, **asked)
+    bench.run()
+    assert isinstance(greedy[0], Generation)
+    assert isinstance(beams[0], InvalidInputError) and "with 8 tokens" in beams[0].message
+
+
+def test_a_result_without_memory_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights can't be put together; whoever shares its steps gets an echo."""
+    bench = Bench()
+    _, large = bench.submit([5] * 9, taps=frozenset({"decoder.self.0"}))
+    _, other = bench.submit([6] * 9)
+
+    def scarce(*_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr("regard.engine.search.hypothesis._stack", scarce)
+    bench.run()
+    assert isinstance(large[0], OutOfMemoryError)
+    assert isinstance(other[0], Generation) and other[0].best.token_ids == [6] * 9 + [END]
 
 
 def test_nothing_is_bound_again_while_the_rows_stay() -> None:

@@ -14,7 +14,6 @@ from regard.engine.memory import Tensor
 from regard.engine.prompt import prompt_of
 from regard.engine.request import (
     FloatArray,
-    GeneratedSequence,
     GenerateRequest,
     Generation,
     Phases,
@@ -29,7 +28,7 @@ from regard.engine.search.shortlist import StepScores
 from regard.engine.search.strategy import Search, search_of
 from regard.engine.session import Binding, Session
 from regard.engine.ticket import Ticket
-from regard.errors import EngineError, RegardError, failure_of
+from regard.errors import EngineError, InvalidInputError, RegardError, failure_of
 from regard.manifest import GenerationSpec, Manifest, TapSpec
 
 Array = npt.NDArray[Any]
@@ -144,8 +143,10 @@ class Lane:
             return
         bound = self._bind()
         maps = bound.binding.run()
-        self._collect(bound, maps)
+        held = self._collect(bound, maps)
         outcomes, fed = self._search(bound.scores)
+        for index, num_bytes in held.items():
+            outcomes[index] = outcomes[index] or self._over_budget(index, num_bytes)
         self.rows.advance(np.array(fed))
         if self._width > 1:
             self._fork()
@@ -258,29 +259,54 @@ class Lane:
             self._logits = np.zeros((2 * self.rows.count, self._spec.vocabulary_size), np.float32)
         return self._logits[: self.rows.count]
 
-    def _collect(self, bound: _Bound, maps: Sequence[Array]) -> None:
-        """Keep what was asked for of this step: the query's weights, cut to its own keys, and the likeliest tokens."""
+    def _collect(self, bound: _Bound, maps: Sequence[Array]) -> dict[int, int]:
+        """Keep what was asked for of this step: the query's weights, cut to its own keys, and the likeliest tokens.
+
+        Return what the weights of each request that has a budget for them come to by now, in bytes.
+        """
+        held: dict[int, int] = {}
         for tap, weights in zip(bound.tapped, maps, strict=True):
             for index, row in enumerate(bound.asking[tap.rows_input]):
                 request, within = divmod(row, self._width)
                 running = self.running[request]
                 if tap.name in running.request.taps:
                     keys = self.rows.source_length[request] if tap.kind == "cross" else self.rows.row_length[row] + 1
-                    hypothesis = running.search.hypotheses[within]
-                    hypothesis.step_taps.setdefault(tap.name, []).append(weights[index, :, 0, :keys].copy())
+                    hypothesis, budget = running.search.hypotheses[within], running.request.tap_budget
+                    queries = hypothesis.step_taps.setdefault(tap.name, [])
+                    queries.append(weights[index, :, 0, :keys].copy())
+                    if budget is not None and tap.name in budget.taps:
+                        held[request] = held.get(request, 0) + len(queries) * queries[-1].nbytes
         for request, running in enumerate(self.running):
             if running.request.options.top_logprobs:
                 scores = bound.scores.of(request * self._width, self._width)
                 for within, hypothesis in enumerate(running.search.hypotheses):
                     likeliest = scores.row(within).likeliest(running.request.options.top_logprobs)
                     hypothesis.top_logprobs.append([TokenLogprob(*pair) for pair in likeliest])
+        return held
 
-    def _result(self, running: Running, now: float) -> Generation:
+    def _over_budget(self, index: int, num_bytes: int) -> InvalidInputError | None:
+        """Return the refusal of a request whose output has too many weights already, if it has."""
+        running = self.running[index]
+        budget = running.request.tap_budget
+        if budget is None or num_bytes <= budget.max_bytes:
+            return None
+        return InvalidInputError(
+            f"attention: with {len(running.search.hypotheses[0].token_ids)} tokens the output's weights come to "
+            f"{num_bytes:,} bytes, of all its beams and sequences, and the server reads at most {budget.max_bytes:,} "
+            "for an input; ask for fewer layers, new tokens, beams or sequences, or send fewer inputs at once",
+            field="attention",
+        )
+
+    def _result(self, running: Running, now: float) -> Generation | RegardError:
+        """Return what a search has come to, or what keeps that from being put together, such as want of memory."""
         results = running.search.results
         if running.request.streaming:
             running.tell(results[0], len(results[0].token_ids))
         phases = Phases(running.queue_s, running.encode_s, now - running.decoding_since)
-        return Generation([_sequence(hypothesis, running.encoder_taps) for hypothesis in results], phases)
+        try:
+            return Generation([hypothesis.sequence(running.encoder_taps) for hypothesis in results], phases)
+        except Exception as error:
+            return failure_of(error)
 
     def _leave(self, index: int, outcome: Generation | RegardError, *, clear: bool = False) -> None:
         """End a request; the last one takes its place."""
@@ -292,26 +318,3 @@ class Lane:
         steps = len(outcome.best.token_ids) if isinstance(outcome, Generation) else None
         self._scheduler.ended(running.ticket, steps)
         running.ticket.finish(outcome)
-
-
-def _sequence(hypothesis: Hypothesis, encoder_taps: Mapping[str, FloatArray]) -> GeneratedSequence:
-    """Return a finished hypothesis; what was kept of steps beyond its end is left out."""
-    assert hypothesis.finish_reason is not None
-    length = len(hypothesis.token_ids)
-    taps = {name: _stack(queries[:length]) for name, queries in hypothesis.step_taps.items()}
-    return GeneratedSequence(
-        hypothesis.token_ids,
-        hypothesis.log_probabilities,
-        hypothesis.score,
-        hypothesis.finish_reason,
-        {**encoder_taps, **taps},
-        hypothesis.top_logprobs[:length],
-    )
-
-
-def _stack(queries: list[FloatArray]) -> FloatArray:
-    """Put queries [H, keys], of equal or growing numbers of keys, into [H, T, most keys]."""
-    stacked = np.zeros((queries[0].shape[0], len(queries), queries[-1].shape[1]), np.float32)
-    for at, query in enumerate(queries):
-        stacked[:, at, : query.shape[1]] = query
-    return stacked

@@ -25,13 +25,21 @@ class Priority(IntEnum):
     LOW = 2
 
 
+class TapBudget(NamedTuple):
+    """How many bytes of some taps, by their names, the rows of a request may hold in all while its output is made."""
+
+    taps: frozenset[str]
+    max_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """Generate from `source`, as `options` ask.
 
     `taps` are names of `TapSpec`s; `deadline` is a time of the engine's clock, in seconds;
     `streaming` asks for a `TokenEvent` for each token, beside the result. Requests of one `client`,
-    whatever names it, take turns with those of others. `interventions` are by names of `TapSpec`s, too.
+    whatever names it, take turns with those of others. `interventions` are by names of `TapSpec`s, too. A request
+    whose output has more than its `tap_budget` ends with `InvalidInputError`.
     """
 
     source: Source
@@ -42,6 +50,7 @@ class GenerateRequest:
     client: str = ""
     priority: Priority = Priority.NORMAL
     interventions: Interventions = field(default_factory=dict)
+    tap_budget: TapBudget | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,4 @@ def _allocating() -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise OutOfMemoryError(
-            "the server has no memory left for this request; try again later, or elsewhere"
-        ) from error
+        raise OutOfMemoryError from error

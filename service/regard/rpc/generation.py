@@ -13,7 +13,7 @@ from typing import Any
 from regard.attention.axes import Passage
 from regard.attention.simultaneous import AlignAtt
 from regard.engine.interventions import Interventions
-from regard.engine.request import GeneratedSequence, GenerateRequest, Generation
+from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TapBudget
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Unread
 from regard.errors import EngineError
@@ -95,7 +95,15 @@ class GenerateOrder(Order):
             client=self.call.client,
             priority=self.call.priority,
             interventions=interventions,
+            tap_budget=self._tap_budget,
         )
+
+    @property
+    def _tap_budget(self) -> TapBudget | None:
+        """What the weights of an output may come to while it is made: what may be read for all of its sequences."""
+        if self.attention is None:
+            return None
+        return TapBudget(self.tap_names, self.attention.max_read_bytes * self.options.num_return_sequences)
 
 
 @dataclass(frozen=True, slots=True)

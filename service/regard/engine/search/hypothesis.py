@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from regard.engine.request import FinishReason, FloatArray, TokenLogprob
+import numpy as np
+
+from regard.engine.request import FinishReason, FloatArray, GeneratedSequence, TokenLogprob
 
 
 @dataclass(slots=True)
@@ -37,3 +40,25 @@ class Hypothesis:
             {name: list(queries) for name, queries in self.step_taps.items()},
             list(self.top_logprobs),
         )
+
+    def sequence(self, encoder_taps: Mapping[str, FloatArray]) -> GeneratedSequence:
+        """Return what has come of it, once it has ended; what was kept of steps beyond its end is left out."""
+        assert self.finish_reason is not None
+        length = len(self.token_ids)
+        taps = {name: _stack(queries[:length]) for name, queries in self.step_taps.items()}
+        return GeneratedSequence(
+            self.token_ids,
+            self.log_probabilities,
+            self.score,
+            self.finish_reason,
+            {**encoder_taps, **taps},
+            self.top_logprobs[:length],
+        )
+
+
+def _stack(queries: list[FloatArray]) -> FloatArray:
+    """Put queries [H, keys], of equal or growing numbers of keys, into [H, T, most keys]."""
+    stacked = np.zeros((queries[0].shape[0], len(queries), queries[-1].shape[1]), np.float32)
+    for at, query in enumerate(queries):
+        stacked[:, at, : query.shape[1]] = query
+    return stacked
