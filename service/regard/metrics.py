@@ -10,7 +10,7 @@
 | `regard_queue_seconds` | histogram | model, version, task | an input's wait for a place in the batch |
 | `regard_encode_seconds` | histogram | model, version, task | the encoder's or classifier's run that held an input |
 | `regard_decode_seconds` | histogram | model, version, task | from that run to an input's last token |
-| `regard_generated_tokens_total` | counter | model, version | tokens generated, ends of sentences included |
+| `regard_generated_tokens_total` | counter | model, version | tokens generated, ends included and given prefixes not |
 | `regard_time_to_first_token_seconds` | histogram | model, version | from a stream's arrival to a text's first token |
 | `regard_attention_responses_total` | counter | model, version, task | inputs answered with attention |
 | `regard_attention_bytes_total` | counter | model, version, task | bytes of attention weights sent |
@@ -98,7 +98,7 @@ class Metrics:
         self.decode_seconds = histogram(
             "decode_seconds", "From the encoder's run to an input's last token.", _BY_TASK, _PHASE_BUCKETS_S
         )
-        self.generated_tokens = counter("generated_tokens", "Tokens generated.", _BY_MODEL)
+        self.generated_tokens = counter("generated_tokens", "Tokens generated, without given prefixes.", _BY_MODEL)
         self.time_to_first_token_seconds = histogram(
             "time_to_first_token_seconds", "From a stream's arrival to a first token.", _BY_MODEL, _PHASE_BUCKETS_S
         )
@@ -213,7 +213,7 @@ class ModelObserver:
             metrics.run_seconds.labels(*labels),
         )
 
-    def queue(self, waiting: int, running: int) -> None:
+    def queue(self, waiting: int, rows: int) -> None:
         """Record how many inputs wait and how many rows are decoded."""
         self._queue_depth.set(waiting)
-        self._running_rows.set(running)
+        self._running_rows.set(rows)

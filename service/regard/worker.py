@@ -210,7 +210,7 @@ class Worker:
         for displaced, error in leaving:
             displaced.finish(error)
         self._outbox.post()
-        self._observer.queue(self._scheduler.waiting, self._scheduler.running)
+        self._observer.queue(self._scheduler.waiting, self._scheduler.running_rows)
         return ticket
 
     def _check_accepting(self) -> None:

@@ -371,6 +371,25 @@ def test_searches_of_all_widths_run_side_by_side() -> None:
     assert bench.scheduler.running == 0
 
 
+def test_a_beam_of_four_is_four_rows() -> None:
+    """What is told of the queue counts the rows of those who run, and the requests of those who wait."""
+    told: list[tuple[int, int]] = []
+
+    class Noting(SilentObserver):
+        def queue(self, waiting: int, rows: int) -> None:
+            told.append((waiting, rows))
+
+    bench = Bench(max_rows=5)
+    bench.engine._observer = Noting()
+    bench.submit([5] * 9, num_beams=4)
+    bench.submit([6])
+    bench.submit([7])
+    bench.engine.step()
+    assert told == [(1, 5)]
+    bench.run()
+    assert told[-1] == (0, 0)
+
+
 def test_nothing_passes_a_request_that_waits_for_room() -> None:
     """A beam search of four waits for the second of two rows to end; a request behind it waits with it."""
     bench = Bench(max_rows=5)

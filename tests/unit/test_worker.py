@@ -304,7 +304,7 @@ class Chosen:
     def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
         """Note nothing."""
 
-    def queue(self, waiting: int, running: int) -> None:
+    def queue(self, waiting: int, rows: int) -> None:
         """Note nothing."""
 
 

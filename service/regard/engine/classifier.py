@@ -65,7 +65,7 @@ class Classifier:
             self._answer(graph, [ticket for ticket in own if not ticket.request.interventions])
             self._answer(graph, [ticket for ticket in own if ticket.request.interventions])
         self._forget()
-        self._observer.queue(self._scheduler.waiting, self._scheduler.running)
+        self._observer.queue(self._scheduler.waiting, self._scheduler.running_rows)
         if self._struck:
             self._prove()
 

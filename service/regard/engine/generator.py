@@ -79,7 +79,7 @@ class Generator:
                 self._decode(place, lane)
             elif place != (1, False):
                 del self.lanes[place]
-        self._observer.queue(self._scheduler.waiting, self._scheduler.running)
+        self._observer.queue(self._scheduler.waiting, self._scheduler.running_rows)
         if self._struck:
             prove(self._step.memory)
 

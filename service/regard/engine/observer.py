@@ -14,8 +14,8 @@ class Observer(Protocol):
     def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
         """Note one run of a graph: its rows, its padded tokens (a step: its rows), its time."""
 
-    def queue(self, waiting: int, running: int) -> None:
-        """Note how many requests wait and run, whenever either changes."""
+    def queue(self, waiting: int, rows: int) -> None:
+        """Note how many requests wait and how many rows the others have, whenever either changes."""
 
 
 class SilentObserver:
@@ -27,5 +27,5 @@ class SilentObserver:
     def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
         """Note nothing."""
 
-    def queue(self, waiting: int, running: int) -> None:
+    def queue(self, waiting: int, rows: int) -> None:
         """Note nothing."""

@@ -60,6 +60,11 @@ class Scheduler:
         """How many requests run, in all instances."""
         return self._running
 
+    @property
+    def running_rows(self) -> int:
+        """How many rows the requests that run have, in all instances."""
+        return self._running_rows
+
     def submit(self, ticket: Ticket) -> Ended:
         """Let a request wait for its turn; return those that must leave a full queue for it, and why.
 

@@ -243,7 +243,8 @@ class Generations:
             health = await self._resources.offload(order.sample.measure, order.codec, generation.best, reading.passage)
             metrics.attention_measured(labels, health)
         metrics.input_served(labels, product.source_tokens, generation.phases)
-        generated = sum(len(sequence.token_ids) for sequence in generation.sequences)
+        given = len(order.options.prefix_token_ids)
+        generated = sum(len(sequence.token_ids) - given for sequence in generation.sequences)
         metrics.generated_tokens.labels(labels.model, labels.version).inc(generated)
         for sequence in (product.best, *product.further):
             if sequence.HasField("attention"):
