@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
-from regard.errors import EngineError, QueueFullError, UnavailableError
+from regard.errors import EngineError, PackageError, QueueFullError, UnavailableError
 from regard.v1 import attention_pb2, generation_pb2, model_pb2, translation_pb2
 
 from .conftest import Serve
@@ -396,12 +396,13 @@ async def test_an_engine_fault_fails_its_own_input(serve: Serve) -> None:
     assert "NaN" in bad.failure.message
 
 
-async def test_a_bug_shows_the_caller_an_id_and_the_log_the_rest(
-    serve: Serve, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("error", [ZeroDivisionError, PackageError], ids=["a bug", "a graph that can't be loaded"])
+async def test_a_fault_of_the_server_shows_the_caller_an_id_and_the_log_the_rest(
+    error: type[Exception], serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An unexpected error says nothing of the server to the caller; the id leads to it in the log."""
+    """The caller, who can't mend it, hears nothing of the server; the id leads to it in the log."""
     async with serve() as running:
-        running.worker().fail = lambda request: ZeroDivisionError("/srv/secret/path.py broke")
+        running.worker().fail = lambda request: error("/srv/secret/path.py broke")
         code, details = await refusal(running.translation.Translate(request_of(HELLO)))
 
     assert code is grpc.StatusCode.INTERNAL

@@ -7,7 +7,7 @@ import uuid
 import grpc
 import structlog
 
-from regard.errors import EngineError, RegardError
+from regard.errors import ConfigurationError, EngineError, RegardError
 
 _STATUS_CODES = {status.value[0]: status for status in grpc.StatusCode}
 
@@ -26,10 +26,12 @@ def status_code(error: RegardError) -> grpc.StatusCode:
 def answerable(error: Exception) -> RegardError:
     """Return an error that a caller may see in place of `error`.
 
-    Errors that Regard raises on purpose are written for the caller. Anything else, and a fault of
-    the engine, goes to the log with its trace under an id, and the caller gets the id.
+    Errors that Regard raises on purpose are written for the caller. Anything else, a fault of the engine,
+    and one of the start, which is for whoever runs the server, such as a graph that is loaded when it is first
+    needed and can't be, goes to the log with its trace under an id, and the caller gets the id.
     """
-    if isinstance(error, ReportedError) or (isinstance(error, RegardError) and not isinstance(error, EngineError)):
+    telling = isinstance(error, ReportedError) or not isinstance(error, EngineError | ConfigurationError)
+    if isinstance(error, RegardError) and telling:
         return error
     incident = uuid.uuid4().hex[:12]
     log.error("internal error", incident=incident, exc_info=error)
