@@ -172,6 +172,8 @@ $(EVALUATED)/.%.exported: $(READY) $$(wildcard export/checkpoints/$$*/*) $(wildc
 	@mkdir -p $(EVALUATED)
 	@$(BIN)/regard-export export/checkpoints/$* --output $(EVALUATED) --overwrite
 	@$(BIN)/regard-export export/checkpoints/$* --output $(EVALUATED) --overwrite --name $*-int8 --precision int8
+	@$(BIN)/regard-export export/checkpoints/$* --output $(EVALUATED) --overwrite --name $*-int8-token --precision int8 \
+		--activation-scale token
 	@touch $@
 
 clean: ## Remove what the other targets made, but not .venv

@@ -110,13 +110,17 @@ def _mask(
     attention_mask: torch.Tensor | None = None,
     q_length: int | torch.SymInt = 1,
     dtype: torch.dtype = torch.float32,
+    local_size: int | None = None,
     **__: Any,
 ) -> Any:
     """Keep the 2-D padding mask for an encoder; a decoding step, or a `causal` trace, needs no mask at all.
 
     An encoder that looks back only gets what is added to its scores, [1, 1, S, S]: padding is on the right,
-    so that no real position sees it.
+    so that no real position sees it. Raises `CheckpointError` for a model that attends within windows or chunks:
+    they may be longer than what a proof looks at.
     """
+    if local_size is not None:
+        raise CheckpointError(f"it attends within {local_size} positions; windows are not taken yet")
     if mask_function is bidirectional_mask_function:
         return attention_mask
     trace = _trace.get()
@@ -139,6 +143,10 @@ def _attention(
     trace = _trace.get()
     trace.attended.add(trace.stack_of(module))
     batch, heads, length, size = query.shape
+    if key.shape[1] != heads:
+        raise CheckpointError(
+            f"{type(module).__name__} has {key.shape[1]} key heads for {heads} query heads; only as many are taken yet"
+        )
     bias = _sum(_additive(module, attention_mask), position_bias)
     call = _Call(trace, module, heads, scaling if scaling is not None else size**-0.5, bias)
     flat = query.transpose(1, 2).reshape(batch, length, heads * size)

@@ -48,7 +48,8 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     source = manifest.source
     yield "task", manifest.task.value
     yield "source", f"{source.architecture} ({source.model_type}), weights sha256 {source.weights_sha256[:12]}…"
-    yield "target", f"{manifest.target}, {manifest.precision}"
+    scale = f", activations by a scale for each {manifest.activation_scale}" if manifest.activation_scale else ""
+    yield "target", f"{manifest.target}, {manifest.precision}{scale}"
     yield "input", "; ".join(_inputs(manifest))
     if manifest.generation is not None:
         generation = manifest.generation

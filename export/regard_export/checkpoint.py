@@ -323,7 +323,7 @@ def _require_kind(task: Task, attends_to_source: bool, lone: bool, what: str) ->
     if not task.generates and (attends_to_source or lone):
         raise CheckpointError(f"{what}, an encoder-decoder; models for {task.value} must be encoders")
     if task.generates and not (attends_to_source or lone):
-        raise CheckpointError(f"{what}, which has no cross-attention; this version exports encoder-decoders")
+        raise CheckpointError(f"{what}, which has no cross-attention; models for {task.value} must be encoder-decoders")
 
 
 def _positions(config: transformers.PretrainedConfig, stack: torch.nn.Module, family: Family) -> int | None:

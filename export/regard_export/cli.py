@@ -65,6 +65,13 @@ class Precision(StrEnum):
     INT8 = "int8"
 
 
+class ActivationScale(StrEnum):
+    """What activations are rounded together with."""
+
+    TENSOR = "tensor"
+    TOKEN = "token"
+
+
 @app.command()
 def export(
     checkpoint: Annotated[
@@ -86,9 +93,16 @@ def export(
         Precision,
         typer.Option(
             help="fp32 is exact; fp16, for GPUs, and int8, for CPUs, are smaller and faster, and lose a little. What "
-            "int8 answers depends a little on the requests beside it."
+            "int8 answers depends a little on the requests beside it, but for --activation-scale token."
         ),
     ] = Precision.FP32,
+    activation_scale: Annotated[
+        ActivationScale,
+        typer.Option(
+            help="What int8 rounds activations by: one scale for all that a matrix multiplies, which is fastest, or "
+            "one for each token, so that an answer doesn't depend on the requests beside it."
+        ),
+    ] = ActivationScale.TENSOR,
     overwrite: Annotated[bool, typer.Option(help="Replace a package of the same name and version.")] = False,
     source_language: Annotated[
         str | None,
@@ -156,6 +170,7 @@ def export(
                 taps=not without_taps,
                 interventions=interventions,
                 value_norms=value_norms,
+                activation_scale=activation_scale.value,
                 overwrite=overwrite,
                 languages=Languages(source_language, target_language),
             )

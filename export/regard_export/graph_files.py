@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
-from regard.manifest import GraphSpec, Provider, TapSpec, Task, TensorSpec
+from regard.manifest import ActivationScale, GraphSpec, Provider, TapSpec, Task, TensorSpec
 from regard_export.checkpoint import Checkpoint
 from regard_export.families import exchanged
 from regard_export.graphs import (
@@ -60,7 +60,8 @@ class GraphFiles:
 class Writer:
     """Writes graphs into `directory` for one target and precision; with `interventions`, their twins that take them.
 
-    With `value_norms`, every tap has one beside it of its weights times norms.
+    With `value_norms`, every tap has one beside it of its weights times norms. In int8, `activation_scale` says how
+    activations are rounded.
     """
 
     directory: Path
@@ -68,6 +69,7 @@ class Writer:
     precision: str
     interventions: bool = False
     value_norms: bool = False
+    activation_scale: ActivationScale = "tensor"
 
     def write(self, checkpoint: Checkpoint, progress: Progress, *, taps: bool) -> GraphFiles:
         """Write every graph that the checkpoint's task needs."""
@@ -102,7 +104,7 @@ class Writer:
             ir.save(model, path, external_data=weights)
             _forget_weights(model)
             if self.precision == "int8":
-                quantize(path)
+                quantize(path, self.activation_scale)
             return {graph.name: describe(model, path, providers)}
         ir.save(model, self._path(tapped), external_data=weights)
         _forget_weights(model)
@@ -125,7 +127,7 @@ class Writer:
         lower(model, self.target)
         if self.precision == "int8":
             ir.save(model, path, external_data=weights)
-            quantize(path)
+            quantize(path, self.activation_scale)
             model = ir.load(path)
         share_weights(model, self._path(written[graph].tap_graph or graph))
         ir.save(model, path)

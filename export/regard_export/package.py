@@ -22,6 +22,7 @@ from regard import __version__
 from regard.manifest import (
     FORMAT_VERSION,
     MANIFEST_FILE,
+    ActivationScale,
     AudioSpec,
     ClassificationSpec,
     CrossStateSpec,
@@ -57,7 +58,8 @@ class Options:
     """What an export is asked for. `taps` is off only to measure what taps cost.
 
     `interventions` asks for graphs beside the plain ones by which requests can change attention, `value_norms`
-    for taps of the weights times the norms of what they weigh.
+    for taps of the weights times the norms of what they weigh. `activation_scale` says how int8 rounds
+    activations.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Options:
     taps: bool = True
     interventions: bool = False
     value_norms: bool = False
+    activation_scale: ActivationScale = "tensor"
     overwrite: bool = False
     languages: Languages = ANY_LANGUAGES
 
@@ -79,12 +82,15 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     """
     final = place_of(output, options)
     target = target_of(options.target, options.precision)
+    _require_tokens_scales(options)
     progress("loading the checkpoint")
     checkpoint = load_checkpoint(checkpoint_directory, options.languages)
     _require_capable(checkpoint, options)
     with staging_directory(output, final) as staging:
         _require_room(output, checkpoint.model)
-        writer = Writer(staging, target, options.precision, options.interventions, options.value_norms)
+        writer = Writer(
+            staging, target, options.precision, options.interventions, options.value_norms, options.activation_scale
+        )
         files = writer.write(in_precision(checkpoint, options.precision), progress, taps=options.taps)
         progress("proving it against the eager model")
         rounding = eager_differences(checkpoint, files.taps, options.precision)
@@ -93,6 +99,15 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
         progress("writing the manifest")
         seal(staging, checkpoint, options, files, parity.report(), checkpoint.tokenizer_files)
     return final
+
+
+def _require_tokens_scales(options: Options) -> None:
+    """Raise `ExportError` if scales for tokens are asked of anything but int8 graphs of ONNX Runtime."""
+    if options.activation_scale == "token" and (options.target, options.precision) != ("cpu", "int8"):
+        raise ExportError(
+            f"a scale for each token is for --target cpu --precision int8, not for {options.target} in "
+            f"{options.precision}; leave --activation-scale out"
+        )
 
 
 def _require_capable(checkpoint: Checkpoint, options: Options) -> None:
@@ -226,6 +241,7 @@ def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFi
         "task": origin.task,
         "target": options.target,
         "precision": options.precision,
+        "activation_scale": options.activation_scale if options.precision == "int8" else None,
         "source": origin.source,
         "graphs": files.graphs,
         "taps": [tap for tap in files.taps if tap.reduction is None and tap.weighting is None],

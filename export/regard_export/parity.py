@@ -39,14 +39,14 @@ class Parity:
     tokens_different: int = 0
 
     def note(self, name: str, ours: Array, reference: torch.Tensor) -> None:
-        """Remember the largest absolute difference between two tensors of one shape."""
+        """Remember the largest absolute difference between two tensors of one shape; what is no number is endless."""
         expected = reference.detach().numpy()
         if ours.shape != expected.shape:
             raise ParityError(f"{name}: the graph gives {ours.shape}, the eager model {expected.shape}")
-        worst = float(np.abs(ours - expected).max()) if ours.size else 0.0
-        if np.isnan(ours).any():
-            worst = float("inf")
-        self.differences[name] = max(self.differences.get(name, 0.0), worst)
+        with np.errstate(invalid="ignore"):
+            apart = np.where(ours == expected, 0.0, np.abs(ours - expected))
+        worst = np.nan_to_num(apart, nan=np.inf, posinf=np.inf).max(initial=0.0)
+        self.differences[name] = max(self.differences.get(name, 0.0), float(worst))
 
     def include_intervened(self, other: Parity) -> None:
         """Take over what was seen of the graphs that take interventions."""
@@ -60,7 +60,13 @@ class Parity:
         return bool(abs(float(eager[ours]) - float(eager[theirs])) <= margin)
 
     def require(self) -> None:
-        """Raise `ParityError` if anything differs by more than the tolerance, or a token does."""
+        """Raise `ParityError` if anything differs by more than the tolerance, or a token does.
+
+        Without a tolerance, it must still be numbers that differ.
+        """
+        for name, worst in self.differences.items():
+            if not np.isfinite(worst):
+                raise ParityError(f"{name} isn't finite where the eager model's is, or the reverse; no package")
         if self.tolerance is None:
             return
         over = {name: worst for name, worst in self.differences.items() if not worst <= self._allowed(name)}

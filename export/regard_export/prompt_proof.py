@@ -70,18 +70,22 @@ class PromptProof:
             stepper.begin(row, own, int(cached[row]))
         for tick in range(SAMPLE_TOKENS + min(rows, 4) - 1):
             at = np.clip(tick - np.arange(rows) % 4, 0, SAMPLE_TOKENS - 1)
-            got = stepper.step(tokens[np.arange(rows), at], (cached + at).astype(np.int32), np.arange(rows))
+            asking = (np.arange(rows), np.arange(0), np.arange(0, rows, 2))[tick % 3]
+            got = stepper.step(tokens[np.arange(rows), at], (cached + at).astype(np.int32), asking)
             for row in range(rows):
-                self._compare_row(row, int(at[row]), int(cached[row]), got, expected[row])
+                self._compare_answer(row, expected[row].logits[0, at[row] - SAMPLE_TOKENS], got)
+            for place, row in enumerate(asking.tolist()):
+                self._compare_maps(place, int(cached[row] + at[row]), got, expected[row])
 
-    def _compare_row(self, row: int, at: int, cached: int, got: dict[str, Array], expected: Any) -> None:
-        logits = expected.logits[0, at - SAMPLE_TOKENS]
+    def _compare_answer(self, row: int, logits: torch.Tensor, got: dict[str, Array]) -> None:
         self.parity.note("logits", got["logits"][row], logits)
         self.parity.note("log_sum_exp", got["log_sum_exp"][row], torch.logsumexp(logits, -1, keepdim=True))
-        keys = cached + at + 1
+
+    def _compare_maps(self, place: int, position: int, got: dict[str, Array], expected: Any) -> None:
+        """Compare the weights of the asking row that is `place`-th among those, whose token is at `position`."""
         for tap in (tap for tap in self.taps if tap.graph == "step"):
-            weights = expected.attentions[tap.layer][0, :, cached + at, :keys]
-            self.parity.note(tap.name, got[tap.output][row, :, 0, :keys], weights)
+            weights = expected.attentions[tap.layer][0, :, position, : position + 1]
+            self.parity.note(tap.name, got[tap.output][place, :, 0, : position + 1], weights)
 
     def _compare_tokens(self, state: Feeds, request: int) -> None:
         """Decode greedily beside `generate()`; a difference counts unless eager saw a tie."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from regard.manifest import TapSpec
 from regard_export.checkpoint import Checkpoint
+from regard_export.errors import ExportError
 from regard_export.parity import Parity
 from regard_export.precision import in_precision
 from regard_export.samples import Source, answer_of, expected_weights, random_tokens
@@ -22,7 +24,7 @@ def eager_differences(checkpoint: Checkpoint, taps: tuple[TapSpec, ...], precisi
     """Return the largest differences of the eager model in fp16 from fp32, on the samples of the proof.
 
     There are none in fp32, and none to compare with in int8, which PyTorch doesn't compute alike. Weights times norms
-    have none of their own: they may be as far off as the weights.
+    have none of their own: they may be as far off as the weights. Raises `ExportError` for a model that overflows.
     """
     if precision != "fp16":
         return {}
@@ -35,6 +37,9 @@ def eager_differences(checkpoint: Checkpoint, taps: tuple[TapSpec, ...], precisi
                 outputs = zip(_outputs(half, source.halved(), own), _outputs(checkpoint, source, own), strict=True)
                 for (name, rounded), (_, exact) in outputs:
                     found.note(name, rounded.float().numpy(), exact)
+    for name, worst in found.differences.items():
+        if not np.isfinite(worst):
+            raise ExportError(f"the model itself overflows in fp16: its {name} isn't finite; export it in fp32")
     return found.differences
 
 

@@ -5,7 +5,8 @@
 Held-out sentences of Tatoeba (fra-eng.zip) and utterances of CLINC150 (data_full.json) are asked of servers
 that are started for it, of demo-en-fr and demo-intent and of their int8 kin: one at a time, all at once, both
 again, and with other threads. In fp32 the rows of a running batch are computed apart from each other; in int8
-the activations of the whole batch are rounded with one scale, so that neighbours move each other's figures.
+the activations of the whole batch are rounded with one scale, so that neighbours move each other's figures,
+unless each token has a scale of its own.
 Where outputs part, the margin tells how sure the reference was: by how much its token's log-probability is
 above the next one's. Prints tables and writes `build/results/determinism.json`; the rows of a model whose data
 isn't given stay as they are there.

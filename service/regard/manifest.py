@@ -82,6 +82,8 @@ FORMAT_VERSION = 1
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 """An execution provider of ONNX Runtime."""
+ActivationScale = Literal["tensor", "token"]
+"""What is rounded to int8 by one scale: all activations that a matrix multiplies, or those of one token."""
 
 
 class Task(StrEnum):
@@ -429,6 +431,8 @@ class Manifest(_Part):
     target: Literal["cpu", "portable", "cuda", "tensorrt"]
     """What the graphs were made for: fused operators for `cpu` and `cuda`, ONNX' own for the others."""
     precision: Literal["fp32", "fp16", "int8"]
+    activation_scale: ActivationScale | None = None
+    """How int8 rounds activations; None in other precisions."""
     source: SourceSpec
     graphs: dict[str, GraphSpec]
     taps: tuple[TapSpec, ...]

@@ -124,6 +124,18 @@ def test_calibrating_writes_heads_into_the_package(packages: Path, bitext: Path,
     assert "alignment" in CliRunner(env={"COLUMNS": "200"}).invoke(app, ["inspect", str(package)]).output
 
 
+def test_calibration_leaves_out_what_the_model_can_t_hold(packages: Path, tmp_path: Path) -> None:
+    """Pairs that fit alone are joined to passages that don't, and none of them is at fault."""
+    package = Path(shutil.copytree(packages / "demo-en-fr" / "1", tmp_path / "models" / "demo-en-fr" / "1"))
+    bitext = tmp_path / "long.tsv"
+    bitext.write_text(f"{'The cat sleeps. ' * 5}\t{'anticonstitutionnellement ' * 15}\n" * 30 + PAIRS * 10)
+
+    done = CliRunner().invoke(app, ["calibrate", str(package), "--bitext", str(bitext)])
+
+    assert done.exit_code == 0, done.output
+    assert load_package(package).manifest.alignment is not None
+
+
 def test_a_model_without_words_to_align_is_refused(packages: Path, bitext: Path) -> None:
     """A classifier has no alignment; the refusal says so, and nothing is written."""
     directory = packages / "demo-intent" / "1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,6 +60,13 @@ def test_a_module_is_exported_in_fp32_only(tmp_path: Path) -> None:
     """Another precision is refused."""
     with pytest.raises(ExportError, match="in fp32, for cpu or portable, not in int8"):
         export_module(CLASSICS["policy"](), tmp_path, Options(name="policy", precision="int8"))
+
+
+@pytest.mark.parametrize("unread", [{"taps": False}, {"interventions": True}, {"activation_scale": "token"}])
+def test_a_module_s_export_ignores_no_option(tmp_path: Path, unread: dict[str, Any]) -> None:
+    """What a module can't be given is refused."""
+    with pytest.raises(ExportError, match="only name, version, target and overwrite can be chosen"):
+        export_module(CLASSICS["policy"](), tmp_path, Options(name="policy", **unread))
 
 
 def test_the_readme_s_module_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

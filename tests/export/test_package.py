@@ -6,18 +6,20 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from regard.manifest import Task, load_package
+from regard.manifest import GraphSpec, Task, load_package
 from regard_export.cli import app
 from regard_export.errors import ExportError
 from regard_export.package import Options, export
 from regard_export.precision import TOLERANCES
 
-from .checkpoints import save_translator
+from .checkpoints import save_completer, save_translator
 
 LAYERS = range(2)
 
@@ -74,7 +76,8 @@ def test_a_package_without_taps_has_none(translator: Path, tmp_path: Path) -> No
     """Neither the manifest nor the graphs know of attention weights."""
     manifest = load_package(export(translator, tmp_path, Options(name="plain", taps=False))).manifest
     assert manifest.taps == ()
-    assert all("If" not in graph.operators for graph in manifest.graphs.values())
+    assert not [spec.name for graph in manifest.graphs.values() for spec in graph.inputs if spec.name.endswith("_rows")]
+    assert "If" not in manifest.graphs["encoder"].operators
 
 
 def test_int8_multiplies_in_int8_and_reports_what_it_loses(translator: Path, tmp_path: Path) -> None:
@@ -87,6 +90,66 @@ def test_int8_multiplies_in_int8_and_reports_what_it_loses(translator: Path, tmp
     report = json.loads((directory / "parity.json").read_text())
     assert report["tolerance"] is None
     assert report["max_abs_difference"]["logits"] > 1e-4
+    verified = CliRunner().invoke(app, ["verify", str(directory), "--against", str(translator)])
+    assert verified.exit_code == 0, verified.output
+    assert "int8 isn't judged" in " ".join(verified.stdout.split())
+
+
+def test_int8_keeps_no_weights_but_its_own(translator: Path, translator_package: Path, tmp_path: Path) -> None:
+    """Its files are smaller than those in fp32, and may be read by the same people."""
+    small = export(translator, tmp_path, Options(name="tiny", precision="int8"))
+    for name in ("encoder.onnx.data", "step.onnx.data"):
+        ours, theirs = ((package / name).stat() for package in (small, translator_package))
+        assert ours.st_size < 0.6 * theirs.st_size
+        assert ours.st_mode == theirs.st_mode
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "message"),
+    [
+        ("Llama", {"num_attention_heads": 4, "num_key_value_heads": 2}, "2 key heads for 4 query heads"),
+        ("Phi3", {"num_attention_heads": 4, "sliding_window": 100}, "attends within 100 positions"),
+    ],
+)
+def test_a_decoder_of_another_kind_is_refused_by_what_it_is(
+    kind: str, sizes: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    """One sentence, though the window is longer than what a proof looks at."""
+    checkpoint = save_completer(
+        tmp_path / kind, kind, num_hidden_layers=2, intermediate_size=48, max_position_embeddings=200, **sizes
+    )
+    with pytest.raises(ExportError, match=message):
+        export(checkpoint, tmp_path / "models", Options(name="tiny"))
+
+
+def test_tokens_with_scales_of_their_own_know_nothing_of_their_neighbours(translator: Path, tmp_path: Path) -> None:
+    """The state of a source is the same alone and beside another; with one scale for both it isn't."""
+    moved = {}
+    for scale in ("tensor", "token"):
+        options = Options(name=scale, precision="int8", activation_scale=scale)
+        package = load_package(export(translator, tmp_path, options))
+        assert package.manifest.activation_scale == scale
+        encoder = package.manifest.graphs["encoder"]
+        session = ort.InferenceSession(str(package.path(encoder.file)), providers=["CPUExecutionProvider"])
+        ids = np.array([[5, 6, 7, 8], [30, 31, 32, 33]])
+        together, alone = (session.run(["cross_key.0"], feeds_of(encoder, ids[:rows], rows))[0][0] for rows in (2, 1))
+        moved[scale] = float(np.abs(together - alone).max())
+    assert moved["token"] < 1e-6
+    assert moved["tensor"] > 1e-4
+
+
+def feeds_of(encoder: GraphSpec, ids: np.ndarray, rows: int) -> dict[str, np.ndarray]:
+    """Return what an encoder reads of sources without padding, whose weights nobody asks for."""
+    nobody = {spec.name: np.zeros(0, np.int64) for spec in encoder.inputs if spec.name.endswith("_rows")}
+    return {"input_ids": ids, "source_length": np.full(rows, ids.shape[1], np.int32), **nobody}
+
+
+@pytest.mark.parametrize(("target", "precision"), [("cpu", "fp32"), ("portable", "int8")])
+def test_scales_of_tokens_are_for_int8_on_cpus(translator: Path, tmp_path: Path, target: str, precision: str) -> None:
+    """Elsewhere they are refused before any work."""
+    options = Options(name="tiny", target=target, precision=precision, activation_scale="token")
+    with pytest.raises(ExportError, match=f"not for {target} in {precision}; leave --activation-scale out"):
+        export(translator, tmp_path, options)
 
 
 def test_an_existing_package_is_replaced_only_if_asked(translator_package: Path, translator: Path) -> None:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from onnx.external_data_helper import ExternalDataInfo
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from regard.config import EngineSettings
@@ -23,7 +24,7 @@ from regard.errors import RegardError
 from regard.manifest import GraphSpec, Package, load_package
 from regard.worker import Worker
 from regard_export.cli import app
-from regard_export.errors import ParityError
+from regard_export.errors import ExportError, ParityError
 from regard_export.package import Options, export
 from regard_export.parity import Parity
 
@@ -146,6 +147,42 @@ def test_beyond_both_it_is_refused() -> None:
     parity.note("logits", np.full(3, 0.06, np.float32), torch.zeros(3))
     with pytest.raises(ParityError, match=r"logits differs from the eager model by 6\.0e-02, over 4e-02"):
         parity.require()
+
+
+@pytest.mark.parametrize(
+    ("ours", "eager", "finite"),
+    [
+        ([0.0, np.nan], [0.0, 0.0], False),
+        ([0.0, 0.0], [0.0, np.nan], False),
+        ([0.0, np.inf], [0.0, -np.inf], False),
+        ([0.0, -np.inf], [0.0, -np.inf], True),
+    ],
+)
+@pytest.mark.parametrize("tolerance", [1e-4, None])
+def test_what_is_no_number_is_refused_even_where_differences_are_only_reported(
+    ours: list[float], eager: list[float], finite: bool, tolerance: float | None
+) -> None:
+    """Whoever has it; the same infinity on both sides is no difference."""
+    parity = Parity(tolerance, ())
+    parity.note("logits", np.array(ours, np.float32), torch.tensor(eager))
+    if finite:
+        parity.require()
+        assert parity.differences == {"logits": 0.0}
+    else:
+        with pytest.raises(ParityError, match="logits isn't finite where the eager model's is, or the reverse"):
+            parity.require()
+
+
+def test_a_model_that_overflows_in_fp16_is_refused(tmp_path: Path) -> None:
+    """The eager model is no measure of a graph then; the error says what to do, and nothing is written."""
+    checkpoint = save_classifier(tmp_path / "classifier")
+    weights = checkpoint / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["classifier.weight"] *= 1e8
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(ExportError, match="overflows in fp16: its logits isn't finite; export it in fp32"):
+        export(checkpoint, tmp_path / "models", Options(name="huge", target="cuda", precision="fp16"))
+    assert not list((tmp_path / "models").rglob("manifest.json"))
 
 
 @pytest.mark.parametrize("what", [*CUDA, STANDARD[1], STANDARD[3]], ids="-".join)

@@ -73,9 +73,11 @@ def calibrate(forcer: Forcer, pairs: Sequence[Pair], progress: Progress = lambda
     none helps; then method and tension are chosen together. At most `MOST_PAIRS` pairs are decoded.
     """
     progress("training a statistical aligner")
-    passages = _passages(pairs, silver(pairs))
+    passages = [passage for passage in _passages(pairs, silver(pairs)) if forcer.fits(passage[0])]
     if not passages:
-        raise ExportError(f"no pair of the bitext has at most {MOST_WORDS} words on either side")
+        raise ExportError(
+            f"no pair of the bitext has at most {MOST_WORDS} words on either side, and fits the model's positions"
+        )
     progress(f"decoding {len(passages)} passages")
     bench = _Bench(list(forcer.weights([pair for pair, _ in passages])), [known for _, known in passages])
     progress("choosing heads")

@@ -75,6 +75,11 @@ class Forcer:
         for start in range(0, len(pairs), BATCH):
             yield from self._batch(pairs[start : start + BATCH])
 
+    def fits(self, pair: Pair) -> bool:
+        """Tell whether the model's positions hold a pair."""
+        source, target = pair
+        return self._fit(self._tokens(self._sources, source, special=True), self._target(target))
+
     def force(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> Iterator[Forced]:
         """Yield what decoding gives of each pair of token ids, those of both sides' ends included."""
         for start in range(0, len(sources), BATCH):
@@ -120,13 +125,17 @@ class Forcer:
         return _Tokens(ids, words)
 
     def _check_positions(self, pairs: Sequence[Pair], sources: Sequence[_Tokens], targets: Sequence[_Tokens]) -> None:
-        most_source, most_target = self._text.max_source_tokens or 0, self._generation.max_target_tokens
         for (sentence, _), source, target in zip(pairs, sources, targets, strict=True):
-            if len(source.ids) > most_source or len(target.ids) > most_target:
+            if not self._fit(source, target):
                 raise ExportError(
                     f"the pair of {sentence.text[:40]!r} has {len(source.ids)} and {len(target.ids)} tokens; the model "
-                    f"takes at most {most_source} and writes at most {most_target}: leave it out"
+                    f"takes at most {self._text.max_source_tokens} and writes at most "
+                    f"{self._generation.max_target_tokens}: leave it out"
                 )
+
+    def _fit(self, source: _Tokens, target: _Tokens) -> bool:
+        most = self._text.max_source_tokens or 0
+        return len(source.ids) <= most and len(target.ids) <= self._generation.max_target_tokens
 
     def _decode(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> tuple[Floats, Floats]:
         """Return weights [heads, rows, T, S] and log-probabilities [rows, T] of the most tokens of either side.

@@ -17,7 +17,7 @@ from onnx_ir.tape import Tape
 from regard.manifest import Provider
 from regard_export.attention import DOMAIN
 from regard_export.errors import ExportError
-from regard_export.lowering import cpu, cuda, joined, portable, tensorrt
+from regard_export.lowering import cpu, cuda, hypotheses, joined, portable, tensorrt
 from regard_export.lowering.residuals import fuse_residuals
 from regard_export.lowering.steps import weigh_together
 
@@ -52,7 +52,7 @@ class Target:
 
 
 TARGETS: Mapping[str, Target] = {
-    "cpu": Target({**cpu.RULES, **joined.RULES}, ("cpu",), ("fp32", "int8"), fused=True),
+    "cpu": Target({**cpu.RULES, **hypotheses.RULES, **joined.RULES}, ("cpu",), ("fp32", "int8"), fused=True),
     "portable": Target(portable.RULES, ("cuda", "cpu"), ("fp32", "fp16", "int8")),
     "cuda": Target(cuda.RULES, ("cuda",), ("fp16", "fp32"), fused=True, fused_residuals=True, separate_taps=True),
     "tensorrt": Target(
@@ -78,6 +78,8 @@ def target_of(name: str, precision: str) -> Target:
 
 def lower(model: ir.Model, target: Target) -> None:
     """Replace, in place, every placeholder of `model` by the operators of `target`."""
+    if "KeysOfSource" in target.rules:
+        hypotheses.share_lengths(model)
     if "AttentionWithTaps" in target.rules:
         joined.join_taps(model)
     weigh_together(model)

@@ -13,7 +13,8 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
-from regard_export.lowering import cpu
+from regard_export.lowering import cpu, hypotheses
+from regard_export.lowering.hypotheses import TOLD
 from regard_export.lowering.operands import unsplit
 from regard_export.lowering.weights import Branch, all_ask, anybody_asks, choose, no_weights, reduce_heads
 
@@ -21,7 +22,7 @@ from regard_export.lowering.weights import Branch, all_ask, anybody_asks, choose
 def join_taps(model: ir.Model) -> None:
     """Make an attention and the `AttentionWeights` of its query and key one node, in place.
 
-    `AttentionWithTaps(query, key, value, key_length, bias, rows, all, ..)` gives the attention's output, then the
+    `AttentionWithTaps(query, key, value, key_length, bias, .., rows, all, ..)` gives the attention's output, then the
     weights of each `rows`, whose heads are put together as `reductions` say. Whether `rows` are `all` rows, an
     `AllAsk(rows, query)` tells all layers. A causal attention stays as it is, and so does a biased one of
     hypotheses, whose tap has another bias.
@@ -30,7 +31,8 @@ def join_taps(model: ir.Model) -> None:
     for node in list(model.graph):
         if node.domain != DOMAIN or node.op_type not in ("Attention", "CrossAttention") or "causal" in node.attributes:
             continue
-        query, key, value, length, bias = [*node.inputs, None, None][:5]
+        inputs = [*node.inputs, *[None] * TOLD.stop][: TOLD.stop]
+        query, key, bias = inputs[0], inputs[1], inputs[4]
         assert query is not None and key is not None
         taps = [
             user
@@ -45,7 +47,7 @@ def join_taps(model: ir.Model) -> None:
         new = [ir.Value(name=one.name, type=one.type, shape=one.shape) for one in old]
         joined = ir.node(
             "AttentionWithTaps",
-            [query, key, value, length, bias, *asking],
+            [*inputs, *asking],
             {name: node.attributes[name].value for name in ("num_heads", "scale")} | {"reductions": reductions},
             domain=DOMAIN,
             outputs=new,
@@ -69,11 +71,11 @@ def _asking(
 
 def attention_with_taps(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Attend, with the weights only if any row asks for them."""
-    query, key, value, length, bias, *asking = node.inputs
+    query, key, value = node.inputs[:3]
+    asking = node.inputs[TOLD.stop :]
     assert query is not None and key is not None and value is not None
-    key, value = unsplit(key, value)
     site = _Site(
-        [query, key, value, length, bias],
+        [query, *unsplit(key, value), *node.inputs[3 : TOLD.stop]],
         {"num_heads": node.attributes["num_heads"].as_int(), "scale": node.attributes["scale"].as_float()},
         [one for one in asking[::2] if one is not None],
         [one for one in asking[1::2] if one is not None],
@@ -82,7 +84,8 @@ def attention_with_taps(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     )
     name = node.outputs[0].name
     asked = anybody_asks(tape, site.rows)
-    return choose(tape, asked, (site.asked_by_all(0, f"{name}."), site.asked_by_nobody), (f"{name}.if", f"{name}.not"))
+    branches = site.asked_by_all(0, f"{name}."), site.asked_by_nobody(f"{name}.not.")
+    return choose(tape, asked, branches, (f"{name}.if", f"{name}.not"))
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class _Site:
 
         def both(tape: Tape) -> Sequence[ir.Value]:
             weigh = cpu.weigh_from_hypotheses if self.of_hypotheses else cpu.attend_and_weigh
-            output, weights = weigh(tape, self.inputs, self.attributes)
+            output, weights = weigh(tape, self.inputs[: TOLD.start], self.attributes)
             found = []
             for tap, (rows, reduction) in enumerate(zip(self.rows, self.reductions, strict=True)):
                 own = weights if tap == whole else tape.op("Gather", [weights, rows], {"axis": 0})
@@ -119,11 +122,17 @@ class _Site:
 
         return both
 
-    def asked_by_nobody(self, tape: Tape) -> Sequence[ir.Value]:
-        """Attend, and give no weights."""
-        attend = cpu.attend_from_hypotheses if self.of_hypotheses else cpu.attend_within
-        output = attend(tape, self.inputs, self.attributes)
-        return [output, *(no_weights(tape, self._heads, reduction) for reduction in self.reductions)]
+    def asked_by_nobody(self, name: str) -> Branch:
+        """Return how to attend without giving weights."""
+
+        def alone(tape: Tape) -> Sequence[ir.Value]:
+            if self.of_hypotheses:
+                output = hypotheses.attend(tape, self.inputs, self.attributes, name)
+            else:
+                output = cpu.attend_within(tape, self.inputs[: TOLD.start], self.attributes)
+            return [output, *(no_weights(tape, self._heads, reduction) for reduction in self.reductions)]
+
+        return alone
 
     @property
     def _heads(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -31,6 +32,10 @@ def export_module(blueprint: Blueprint, output: Path, options: Options, progress
     if options.precision != PRECISION or target.separate_taps:
         raise ExportError(
             f"a module is exported in {PRECISION}, for cpu or portable, not in {options.precision} for {options.target}"
+        )
+    if replace(options, overwrite=False) != Options(options.name, options.version, options.target):
+        raise ExportError(
+            "of a module's options only name, version, target and overwrite can be chosen: leave the others out"
         )
     blueprint.module.eval()
     with staging_directory(output, final) as staging:

@@ -46,8 +46,14 @@ def _port_of(log: Iterator[str]) -> int:
 
 
 def packages_of(checkpoint: str, models: Sequence[Model]) -> dict[str, Model]:
-    """Return the packages of a checkpoint by precision: those called as it is, or that with the precision after it."""
-    return {one.precision: one for one in models if one.name in (checkpoint, f"{checkpoint}-{one.precision}")}
+    """Return the packages of a checkpoint by what they are, which follows its name in theirs.
+
+    NAME is called by its precision, NAME-int8 `int8`, NAME-int8-token `int8 by token`.
+    """
+    names = {f"{checkpoint}-{kind}": kind for kind in ("fp32", "fp16", "int8")}
+    names |= {f"{checkpoint}-int8-token": "int8 by token"}
+    found = {one.name: one for one in models if one.name == checkpoint or one.name in names}
+    return {names.get(name, one.precision): one for name, one in found.items()}
 
 
 def whole(answers: Sequence[object]) -> None:
