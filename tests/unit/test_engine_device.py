@@ -13,6 +13,7 @@ from regard.engine.device import DeviceMemory
 from regard.engine.memory import Device, DeviceTensor, HostMemory, Memory, Move, Tensor
 from regard.engine.rows import Rows
 from regard.engine.session import OnnxSession
+from regard.errors import OutOfMemoryError
 from regard.testing import HEADS, sum_package
 
 CPU = Device("cpu")
@@ -117,6 +118,15 @@ def test_cuts_of_a_device_tensor_are_those_of_an_array() -> None:
     np.testing.assert_array_equal(content(tensor[1:3]), array[1:3])
     np.testing.assert_array_equal(content(tensor[:9]), array[:9])
     assert tensor[3:3].shape == (0, 2, 3)
+
+
+def test_what_there_is_no_memory_for_is_told_apart(memory: DeviceMemory) -> None:
+    """A tensor that is larger than any memory is refused as too large, whether it is new or has grown."""
+    small = on_device(np.ones((2, 1, 1, 1), np.float32))
+    with pytest.raises(OutOfMemoryError, match="no memory left for this request; try again later"):
+        memory.zeros((1 << 20, 1 << 20, 1 << 18, 1), "float")
+    with pytest.raises(OutOfMemoryError, match="no memory left for this request; try again later"):
+        memory.resized([small], 2, 1 << 56, kept=1)
 
 
 def test_of_no_tensors_none_are_changed(memory: DeviceMemory) -> None:

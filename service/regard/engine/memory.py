@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from regard.errors import OutOfMemoryError
+
 Array = npt.NDArray[Any]
 
 
@@ -69,7 +71,10 @@ class Memory(Protocol):
     """Makes tensors [N, H, P, D] and changes them in place. Several of them, of one N, are changed alike."""
 
     def zeros(self, shape: Sequence[int], dtype: str) -> Tensor:
-        """Return a tensor of zeros; `dtype` is a manifest's, such as "float" or "float16"."""
+        """Return a tensor of zeros; `dtype` is a manifest's, such as "float" or "float16".
+
+        Raises `MemoryError` or `OutOfMemoryError` where there is no room for it, as `resized` does.
+        """
 
     def clear(self, tensors: Sequence[Tensor], first: int, count: int) -> None:
         """Make `count` entries from `first` on zero."""
@@ -86,7 +91,7 @@ class Memory(Protocol):
 
 def prove(memory: Memory) -> None:
     """Make a tensor of one number: after a fault, it raises what is raised by a device that has failed for good."""
-    with suppress(MemoryError):  # which others may give back
+    with suppress(MemoryError, OutOfMemoryError):  # others may give some back
         memory.zeros((1, 1, 1, 1), "float")
 
 

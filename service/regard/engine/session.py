@@ -30,10 +30,12 @@ from regard.engine.device import DeviceMemory
 from regard.engine.libraries import missing_libraries
 from regard.engine.memory import Array, Device, DeviceTensor, HostMemory, Memory, Tensor
 from regard.engine.splits import available_cores
-from regard.errors import ConfigurationError, EngineError, PackageError
+from regard.errors import ConfigurationError, EngineError, OutOfMemoryError, PackageError, RegardError
 from regard.manifest import GraphSpec, Provider
 
 _DTYPES: Mapping[str, np.dtype[Any]] = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+_NO_MEMORY = ("Failed to allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
+"""What ONNX Runtime's arenas, CUDA, its libraries and C++ say where memory is short: the errors have no type for it."""
 
 
 class Binding(Protocol):
@@ -135,7 +137,7 @@ class OnnxSession:
         try:
             outputs: list[Array] = self._session.run(list(fetches), known)
         except Exception as error:
-            raise EngineError("the model failed on this input") from error
+            raise _fault(error, "the model failed on this input") from error
         return outputs
 
     def run_keeping(
@@ -156,7 +158,7 @@ class OnnxSession:
         try:
             self._session.run_with_iobinding(binding)
         except Exception as error:
-            raise EngineError("the model failed on this input") from error
+            raise _fault(error, "the model failed on this input") from error
         values = binding.get_outputs()
         return [_tensor(value, self._device) for value in values[: len(kept)]], [
             value.numpy() for value in values[len(kept) :]
@@ -279,7 +281,7 @@ class _OnnxBinding:
         try:
             self._session.run_with_iobinding(self._binding)
         except Exception as error:
-            raise EngineError("the model failed on the running batch") from error
+            raise _fault(error, "the model failed on the running batch") from error
         if not self._fetches:
             return []
         return [value.numpy() for value in self._binding.get_outputs()[self._bound :]]
@@ -302,7 +304,7 @@ def why_not(provider: Provider, settings: EngineSettings) -> str | None:
     try:
         graph = OnnxSession(moves.zeros("float32", 1), settings, provider, device)
         graph.run({"shape": np.array([1, 1, 1, 1], np.int64)}, ["made.0"])
-    except (PackageError, EngineError, ConfigurationError) as error:
+    except RegardError as error:
         return str(error.__cause__ or error).strip().splitlines()[0]
     return None
 
@@ -320,6 +322,12 @@ def _options(settings: EngineSettings, provider: Provider) -> ort.SessionOptions
     if provider == "cpu":  # whose fused norm is several times slower than a sum and a norm
         options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
     return options
+
+
+def _fault(error: Exception, problem: str) -> RegardError:
+    """Return what callers hear of a run that has failed: that memory is short, if so, and otherwise the `problem`."""
+    short = isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY)
+    return OutOfMemoryError() if short else EngineError(problem)
 
 
 def _operators(session: ort.InferenceSession) -> dict[str, list[str]]:
