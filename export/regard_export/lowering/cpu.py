@@ -80,8 +80,6 @@ def attend_and_weigh(
     if not whole:
         query = split_heads(tape, query, int(attributes["num_heads"]))
     output, weights = _attend_with_weights(tape, [query, key, value, length, bias], attributes)
-    # ONNX' inference takes the number of keys, if it doesn't know it, for 0. It doesn't see through Abs.
-    weights = tape.op("Reshape", [weights, tape.op("Abs", [tape.op("Shape", [weights])])])
     return output if whole else join_heads(tape, output), weights
 
 

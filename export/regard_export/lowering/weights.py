@@ -169,8 +169,12 @@ class Scores:
 
 
 def no_weights(tape: Tape, heads: int, reduction: str | None) -> ir.Value:
-    """Return the weights of no row."""
-    return constant(tape, np.zeros((0, 1 if reduction else heads, 0, 0), np.float32))
+    """Return the weights of no row.
+
+    ONNX' inference takes the number of keys of `Attention`'s weights, if it doesn't know it, for 0. With another number
+    in the other branch, it says nothing of what an `If` gives.
+    """
+    return constant(tape, np.zeros((0, 1 if reduction else heads, 1, 1), np.float32))
 
 
 def reduce_heads(tape: Tape, weights: ir.Value, reduction: str | None) -> ir.Value:
