@@ -120,7 +120,7 @@ def _mask(
     they may be longer than what a proof looks at.
     """
     if local_size is not None:
-        raise CheckpointError(f"it attends within {local_size} positions; windows are not taken yet")
+        raise CheckpointError(f"the model attends within {local_size} positions; windows are not taken yet")
     if mask_function is bidirectional_mask_function:
         return attention_mask
     trace = _trace.get()

@@ -24,7 +24,8 @@ AFTER_SOFTMAX = 3
 """The mode in which `Attention` gives its weights."""
 
 
-def _attributes(node: ir.Node) -> dict[str, int | float]:
+def attributes_of(node: ir.Node) -> dict[str, int | float]:
+    """Return what every operator of attention is told: the number of its heads, and the scale of its scores."""
     return {"num_heads": node.attributes["num_heads"].as_int(), "scale": node.attributes["scale"].as_float()}
 
 
@@ -32,18 +33,18 @@ def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Attend within a source; up to a query's own place alone, if the node is causal."""
     if "causal" in node.attributes:
         return multi_head_attention(node, tape)
-    return [attend_within(tape, node.inputs, _attributes(node))]
+    return [attend_within(tape, node.inputs, attributes_of(node))]
 
 
 def multi_head_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Attend within a source with `MultiHeadAttention`, whatever the node's inputs and attributes."""
-    attributes = _attributes(node) | ({"unidirectional": 1} if "causal" in node.attributes else {})
+    attributes = attributes_of(node) | ({"unidirectional": 1} if "causal" in node.attributes else {})
     return [attend(tape, node.inputs, attributes)]
 
 
 def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Attend from hypotheses to their request's source."""
-    return [attend_from_hypotheses(tape, node.inputs, _attributes(node))]
+    return [attend_from_hypotheses(tape, node.inputs, attributes_of(node))]
 
 
 def attend(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]) -> ir.Value:
@@ -152,7 +153,7 @@ def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     Its `seqlens_k` is the row's total length minus one: the length before this step. The bias is its
     eleventh input, behind those of rotary positions.
     """
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     *inputs, bias = [*node.inputs, None][:8]
     if bias is not None:
         bias = first_keys(tape, bias, inputs[6])

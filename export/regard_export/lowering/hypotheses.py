@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
-from regard_export.lowering.cpu import FUSED, attend_from_hypotheses
+from regard_export.lowering.cpu import FUSED, attend_from_hypotheses, attributes_of
 from regard_export.lowering.operands import constant, int64
 from regard_export.lowering.weights import choose
 
@@ -75,8 +75,7 @@ def attend(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[st
 
 def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Attend from hypotheses to their request's source."""
-    attributes = {"num_heads": node.attributes["num_heads"].as_int(), "scale": node.attributes["scale"].as_float()}
-    return [attend(tape, node.inputs, attributes, f"{node.outputs[0].name}.")]
+    return [attend(tape, node.inputs, attributes_of(node), f"{node.outputs[0].name}.")]
 
 
 RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {

@@ -22,8 +22,9 @@ from regard_export.lowering.weights import Branch, all_ask, anybody_asks, choose
 def join_taps(model: ir.Model) -> None:
     """Make an attention and the `AttentionWeights` of its query and key one node, in place.
 
-    `AttentionWithTaps(query, key, value, key_length, bias, .., rows, all, ..)` gives the attention's output, then the
-    weights of each `rows`, whose heads are put together as `reductions` say. Whether `rows` are `all` rows, an
+    `AttentionWithTaps(query, key, value, key_length, bias, last, most, single, nothing, rows, all, ..)` gives the
+    attention's output, then the weights of each `rows`, whose heads are put together as `reductions` say. What stands
+    before the rows is what `KeysOfSource` tells (`hypotheses`), if anything. Whether `rows` are `all` rows, an
     `AllAsk(rows, query)` tells all layers. A causal attention stays as it is, and so does a biased one of
     hypotheses, whose tap has another bias.
     """
@@ -76,7 +77,7 @@ def attention_with_taps(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     assert query is not None and key is not None and value is not None
     site = _Site(
         [query, *unsplit(key, value), *node.inputs[3 : TOLD.stop]],
-        {"num_heads": node.attributes["num_heads"].as_int(), "scale": node.attributes["scale"].as_float()},
+        cpu.attributes_of(node),
         [one for one in asking[::2] if one is not None],
         [one for one in asking[1::2] if one is not None],
         [reduction or None for reduction in node.attributes["reductions"].as_strings()],

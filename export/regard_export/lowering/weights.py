@@ -1,9 +1,9 @@
 """Attention weights that cost nothing unless they are asked for, where an operator doesn't give them.
 
-`joined` has the attention whose operator does. The other fused operators keep their weights to
-themselves, and asking them for the scores makes them write the scores of every row. So the weights
-are computed beside them, from the same query and key, inside an `If`: no row asked for, no node of
-it runs. Only the asking rows are gathered, and none where all rows ask.
+`joined` has the attention whose operator does. The other fused operators give none, or write those of
+every row whether anybody asks or not. So the weights are computed beside them, from the same query
+and key, inside an `If`: no row asked for, no node of it runs. Only the asking rows are gathered, and
+none where all rows ask.
 """
 
 from __future__ import annotations
