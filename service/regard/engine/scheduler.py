@@ -167,14 +167,6 @@ class Scheduler:
         with self._lock:
             self._forecast.saw_step(rows, seconds)
 
-    def clear(self) -> list[Ticket]:
-        """Take every waiting request out of the queue."""
-        with self._lock:
-            waiting = list(self._waiting)
-            for ticket in waiting:
-                self._leave(ticket)
-            return waiting
-
     def _enter(self, ticket: Ticket, queue: FairQueue, now: float) -> None:
         queue.add(ticket, now)
         self._waiting[ticket] = queue
