@@ -10,18 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import trimmed
 from regard_export.lowering.candidates import candidates, log_sum_exp
-from regard_export.lowering.operands import BY_HEAD, int64, is_whole, join_heads, split_heads, unsplit
+from regard_export.lowering.operands import BY_HEAD, constant, int64, is_whole, join_heads, split_heads, unsplit
 from regard_export.lowering.weights import attention_weights, first_keys
 
 FUSED = "com.microsoft"
 AXIS = {"axis": 0}
-AFTER_SOFTMAX = 3
-"""The mode in which `Attention` gives its weights."""
+AFTER_SOFTMAX, AFTER_SOFTMAX_OF_GROUPS = 3, 2
+"""The modes in which `Attention` and `GroupQueryAttention` give their weights."""
 
 
 def attributes_of(node: ir.Node) -> dict[str, int | float]:
@@ -72,7 +73,7 @@ def attend_within(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Map
 
 def attend_and_weigh(
     tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
-) -> tuple[ir.Value, ir.Value]:
+) -> list[ir.Value]:
     """Attend within a source, and return the weights [R, H, S, T] as well."""
     query, key, value, length, bias = [*inputs, None, None][:5]
     assert query is not None and key is not None and value is not None
@@ -81,7 +82,7 @@ def attend_and_weigh(
     if not whole:
         query = split_heads(tape, query, int(attributes["num_heads"]))
     output, weights = _attend_with_weights(tape, [query, key, value, length, bias], attributes)
-    return output if whole else join_heads(tape, output), weights
+    return [output if whole else join_heads(tape, output), weights]
 
 
 def attend_from_hypotheses(
@@ -95,7 +96,7 @@ def attend_from_hypotheses(
 
 def weigh_from_hypotheses(
     tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
-) -> tuple[ir.Value, ir.Value]:
+) -> list[ir.Value]:
     """Attend as `attend_from_hypotheses` does, and return the weights [R * k, H, 1, T] as well."""
     query, width = _query_and_width(inputs)
     heads = int(attributes["num_heads"])
@@ -104,7 +105,7 @@ def weigh_from_hypotheses(
     output, weights = _attend_with_weights(tape, [grouped, *inputs[1:]], attributes)
     output = tape.op("Reshape", [tape.op("Transpose", [output], BY_HEAD), int64(tape, [-1, 1, width])])
     shape = tape.op("Concat", [_rows(tape, query), int64(tape, [heads, 1, -1])], AXIS)
-    return output, tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), shape])
+    return [output, tape.op("Reshape", [tape.op("Transpose", [weights], BY_HEAD), shape])]
 
 
 def _attend(
@@ -148,22 +149,51 @@ def _rows(tape: Tape, value: ir.Value | None) -> ir.Value:
 
 
 def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Append in place and attend: GroupQueryAttention with as many key heads as query heads.
+    """Append in place and attend."""
+    return append_and_attend(tape, node.inputs, attributes_of(node))
+
+
+def append_and_attend(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float]
+) -> list[ir.Value]:
+    """Append in place and attend: return the output, and key and value of the whole cache.
+
+    `inputs` are query, key and value of the new position [N, 1, W], or all three in the first, then the cache, the
+    lengths [N] before this step, the most of them after it [], and a bias, if there is any.
+    """
+    outputs = [ir.Value() for _ in range(3)]
+    _append(tape, inputs, attributes, outputs)
+    return outputs
+
+
+def append_and_weigh(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float], attended: ir.Value | None
+) -> list[ir.Value]:
+    """Do as `append_and_attend` does, and return the weights [N, H, 1, T] of the keys `attended` [N, 1, 1, T], too."""
+    outputs = [ir.Value() for _ in range(4)]
+    _append(tape, inputs, {**attributes, "qk_output": AFTER_SOFTMAX_OF_GROUPS}, outputs)
+    return [*outputs[:3], of_attended(tape, outputs[3], attended)]
+
+
+def _append(
+    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float], outputs: Sequence[ir.Value]
+) -> None:
+    """Write GroupQueryAttention with as many key heads as query heads.
 
     Its `seqlens_k` is the row's total length minus one: the length before this step. The bias is its
     eleventh input, behind those of rotary positions.
     """
-    attributes = attributes_of(node)
-    *inputs, bias = [*node.inputs, None][:8]
+    *inputs, bias = [*inputs, None][:8]
     if bias is not None:
         bias = first_keys(tape, bias, inputs[6])
-    return tape.op_multi_out(
-        "GroupQueryAttention",
-        trimmed([*inputs, None, None, None, bias]),
-        attributes | {"kv_num_heads": attributes["num_heads"]},
-        num_outputs=3,
-        domain=FUSED,
-    )
+    operands = trimmed([*inputs, None, None, None, bias])
+    options = {**attributes, "kv_num_heads": attributes["num_heads"]}
+    tape.op_multi_out("GroupQueryAttention", operands, options, outputs=outputs, domain=FUSED)
+
+
+def of_attended(tape: Tape, weights: ir.Value, attended: ir.Value | None) -> ir.Value:
+    """Return 0 in place of what `GroupQueryAttention` leaves beyond a row's own keys, which is anything."""
+    return tape.op("Where", [attended, weights, constant(tape, np.float32(0))])
 
 
 def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
