@@ -215,7 +215,9 @@ def save_captioner(directory: Path, encoder: str = "ViT", decoder: str = "GPT2",
         decoder_start_token_id=UNK, eos_token_id=EOS, pad_token_id=PAD, max_length=48
     )
     return _save(
-        model, save_processor(directory, **_size(vision_config)), widths=NARROW if decoder == "Roberta" else None
+        model,
+        save_processor(directory, **_size(vision_config)),
+        widths=NARROW if decoder in ("Bert", "Roberta") else None,
     )
 
 
