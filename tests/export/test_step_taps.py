@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime as ort
 import pytest
 
@@ -71,48 +72,53 @@ class Step:
         return {name: value.numpy().copy() for name, value in (found | cache).items()}
 
 
-def attentions_run(package: Package, requests: int, asking: tuple[list[int], list[int]], scratch: Path) -> list[str]:
-    """Return what attended, as ONNX Runtime's own profile saw it, and whether it gave weights."""
+def operators_run(package: Package, requests: int, asking: tuple[list[int], list[int]], scratch: Path) -> list[str]:
+    """Return the operators that ONNX Runtime's own profile saw running."""
     options = session_options()
     options.enable_profiling = True
     options.profile_file_prefix = str(scratch / "profile")
     step = Step(package, requests, options)
     step.run(*asking)
     events = [event["args"] for event in json.loads(Path(step.session.end_profiling()).read_text()) if "args" in event]
-    return [
-        f"{event['op_name']}{' with weights' if _gives_weights(event) else ''}"
-        for event in events
-        if event.get("op_name", "").endswith("Attention") and "output_type_shape" in event
-    ]
-
-
-def _gives_weights(event: dict[str, Any]) -> bool:
-    """Tell whether the last output of an attention is of four dimensions and not of a cache."""
-    *_, last = event["output_type_shape"]
-    (shape,) = last.values()
-    return len(shape) == 4 and shape[2] == 1
-
-
-GROUPED, WEIGHED = "GroupQueryAttention", "GroupQueryAttention with weights"
+    return [event["op_name"] for event in events if "output_type_shape" in event]
 
 
 @pytest.mark.parametrize(
-    ("asking", "ran"),
-    [
-        (([], []), {GROUPED: 4, WEIGHED: 0}),
-        (([2], []), {GROUPED: 2, WEIGHED: 2}),
-        (([], [0, 1, 2, 3]), {GROUPED: 2, WEIGHED: 2}),
-        (([0, 1, 2, 3], [1, 3]), {GROUPED: 0, WEIGHED: 4}),
-    ],
+    ("asking", "picked"),
+    [(([], []), 0), (([2], []), 2), (([], [0, 1, 2, 3]), 2), (([0, 1, 2, 3], [1, 3]), 4)],
     ids=["nobody", "some of themselves", "all of the source", "all and some"],
 )
 def test_every_layer_attends_once_whoever_asks(
-    package: Package, asking: tuple[list[int], list[int]], ran: dict[str, int], tmp_path: Path
+    package: Package, asking: tuple[list[int], list[int]], picked: int, tmp_path: Path
 ) -> None:
-    """With as many requests as rows, one operator attends to both, and gives weights where they are asked for."""
-    seen = attentions_run(package, 4, asking, tmp_path)
-    assert {name: seen.count(name) for name in ran} == ran
-    assert len(seen) == 2 * LAYERS
+    """With as many requests as rows, one operator attends to both, and its weights are picked out for those who ask."""
+    ran = operators_run(package, 4, asking, tmp_path)
+    assert [name for name in ran if name.endswith("Attention")] == ["GroupQueryAttention"] * 2 * LAYERS
+    assert ran.count("Where") == picked
+
+
+@pytest.mark.parametrize(
+    ("asking", "weighed"), [(([0], []), 0), (([], [3]), 2)], ids=["of themselves", "of the source"]
+)
+def test_hypotheses_of_a_request_attend_to_its_source_together(
+    package: Package, asking: tuple[list[int], list[int]], weighed: int, tmp_path: Path
+) -> None:
+    """The operator that gives weights runs only if somebody asks for them."""
+    ran = operators_run(package, 2, asking, tmp_path)
+    assert ran.count("Attention") == weighed
+    assert ran.count("MultiHeadAttention") == LAYERS - weighed
+    assert ran.count("GroupQueryAttention") == LAYERS
+
+
+def test_no_scores_are_scaled(package: Package) -> None:
+    """What makes queries has taken in the scale, so that their products with keys are the fast ones."""
+    graph = onnx.load(package.path("step.onnx"), load_external_data=False).graph
+    nodes = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
+    assert len(nodes) == LAYERS
+    for node in nodes:
+        assert {attribute.name: attribute.f for attribute in node.attribute}["scale"] == 1
+    scaled = {tensor.name for tensor in graph.initializer if tensor.name.endswith(".scaled_weight")}
+    assert sum(node.op_type == "MatMul" and node.input[1] in scaled for node in graph.node) == 2 * LAYERS
 
 
 @pytest.mark.parametrize("requests", [4, 2])

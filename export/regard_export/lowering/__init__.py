@@ -17,9 +17,9 @@ from onnx_ir.tape import Tape
 from regard.manifest import Provider
 from regard_export.attention import DOMAIN
 from regard_export.errors import ExportError
-from regard_export.lowering import cpu, cuda, hypotheses, joined, portable, tensorrt
+from regard_export.lowering import cpu, cuda, hypotheses, joined, portable, steps, tensorrt
 from regard_export.lowering.residuals import fuse_residuals
-from regard_export.lowering.steps import weigh_together
+from regard_export.lowering.scales import scale_queries
 
 Rule = Callable[[ir.Node, Tape], Sequence[ir.Value]]
 
@@ -52,7 +52,9 @@ class Target:
 
 
 TARGETS: Mapping[str, Target] = {
-    "cpu": Target({**cpu.RULES, **hypotheses.RULES, **joined.RULES}, ("cpu",), ("fp32", "int8"), fused=True),
+    "cpu": Target(
+        {**cpu.RULES, **hypotheses.RULES, **joined.RULES, **steps.RULES}, ("cpu",), ("fp32", "int8"), fused=True
+    ),
     "portable": Target(portable.RULES, ("cuda", "cpu"), ("fp32", "fp16", "int8")),
     "cuda": Target(cuda.RULES, ("cuda",), ("fp16", "fp32"), fused=True, fused_residuals=True, separate_taps=True),
     "tensorrt": Target(
@@ -82,7 +84,10 @@ def lower(model: ir.Model, target: Target) -> None:
         hypotheses.share_lengths(model)
     if "AttentionWithTaps" in target.rules:
         joined.join_taps(model)
-    weigh_together(model)
+    if "AnybodyAsks" in target.rules:
+        scale_queries(model)
+        steps.pick_together(model)
+    steps.weigh_together(model)
     for node in list(model.graph):
         if node.domain != DOMAIN:
             continue

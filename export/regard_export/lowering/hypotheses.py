@@ -14,18 +14,18 @@ from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
 from regard_export.lowering.cpu import (
-    AFTER_SOFTMAX_OF_GROUPS,
-    FUSED,
     attend_from_hypotheses,
     attributes_of,
-    of_attended,
     weigh_from_hypotheses,
+    weigh_one_query,
 )
 from regard_export.lowering.operands import constant, int64
-from regard_export.lowering.weights import Branch, choose
+from regard_export.lowering.weights import choose, no_weights
 
 TOLD = slice(5, 9)
 """The inputs of a `CrossAttention` that its `KeysOfSource` gives."""
+INPUTS = TOLD.stop + 1
+"""All of its inputs, the last of which tells whether anybody asks for its weights."""
 
 
 def share_lengths(model: ir.Model) -> None:
@@ -61,66 +61,32 @@ def keys_of_source(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     return [last, total, tape.op("Equal", [rows, requests]), nothing]
 
 
-def attend(tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float], name: str) -> ir.Value:
-    """Attend from hypotheses to their request's source; the branches of this have names that begin with `name`."""
+def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Attend from hypotheses to their request's source; with an `anybody` behind what is told, give weights as well."""
+    inputs, attributes, name = [*node.inputs, *[None] * INPUTS][:INPUTS], attributes_of(node), node.outputs[0].name
+    last, total, single, nothing, anybody = inputs[TOLD.start :]
 
     def one(tape: Tape) -> Sequence[ir.Value]:
-        output = ir.Value()
-        _attend_to_own(tape, inputs, attributes, [output])
-        return [output]
+        operands = [inputs[0], nothing, nothing, *inputs[1:3], last, total]
+        return weigh_one_query(tape, operands, attributes, keep_cache=False)[: len(node.outputs)]
 
     def several(tape: Tape) -> Sequence[ir.Value]:
-        return [attend_from_hypotheses(tape, inputs[: TOLD.start], attributes)]
+        if anybody is None:
+            return without_weights(tape)
+        branches = with_weights, without_weights
+        return choose(tape, anybody, branches, (f"{name}.weighed", f"{name}.plain"))
 
-    return _either(tape, inputs, one, several, name)[0]
-
-
-def attend_and_weigh(
-    tape: Tape,
-    inputs: Sequence[ir.Value | None],
-    attributes: Mapping[str, int | float],
-    attended: ir.Value | None,
-    name: str,
-) -> Sequence[ir.Value]:
-    """Attend as `attend` does, and return the weights [N, H, 1, S] as well; `attended` [R, 1, 1, S] tells the keys."""
-
-    def one(tape: Tape) -> Sequence[ir.Value]:
-        output, weights = ir.Value(), ir.Value()
-        unwanted = [ir.Value(name=""), ir.Value(name="")]  # keys and values with those of this step, of which none is
-        mode = {"qk_output": AFTER_SOFTMAX_OF_GROUPS}
-        _attend_to_own(tape, inputs, {**attributes, **mode}, [output, *unwanted, weights])
-        return [output, of_attended(tape, weights, attended)]
-
-    def several(tape: Tape) -> Sequence[ir.Value]:
+    def with_weights(tape: Tape) -> Sequence[ir.Value]:
         return weigh_from_hypotheses(tape, inputs[: TOLD.start], attributes)
 
-    return _either(tape, inputs, one, several, name)
+    def without_weights(tape: Tape) -> Sequence[ir.Value]:
+        output = attend_from_hypotheses(tape, inputs[: TOLD.start], attributes)
+        none = [] if anybody is None else [no_weights(tape, int(attributes["num_heads"]), None)]
+        return [output, *none]
 
-
-def _either(
-    tape: Tape, inputs: Sequence[ir.Value | None], one: Branch, several: Branch, name: str
-) -> Sequence[ir.Value]:
-    told = inputs[TOLD]
-    if not told or told[0] is None:
+    if single is None:
         return several(tape)
-    single = told[2]
-    assert single is not None
-    return choose(tape, single, (one, several), (f"{name}one", f"{name}several"))
-
-
-def _attend_to_own(
-    tape: Tape, inputs: Sequence[ir.Value | None], attributes: Mapping[str, int | float], outputs: Sequence[ir.Value]
-) -> None:
-    query, key, value = inputs[:3]
-    last, total, _, nothing = inputs[TOLD]
-    own = {**attributes, "kv_num_heads": attributes["num_heads"]}
-    operands = [query, nothing, nothing, key, value, last, total]
-    tape.op_multi_out("GroupQueryAttention", operands, own, outputs=outputs, domain=FUSED)
-
-
-def cross_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Attend from hypotheses to their request's source."""
-    return [attend(tape, node.inputs, attributes_of(node), f"{node.outputs[0].name}.")]
+    return choose(tape, single, (one, several), (f"{name}.one", f"{name}.several"))
 
 
 RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {

@@ -1,16 +1,32 @@
 """Attention weights of all layers of a decoding step, from one branch.
 
 A step is short, and to enter a branch takes as long as a small operator does. So what nobody asks for is passed over
-once for all layers.
+once for all layers. On CPUs, the attentions give their weights whoever asks (`cpu.weigh_one_query`), and the branch
+only picks out those of the asking rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
-from regard_export.lowering.weights import Scores, weights_of_asking
+from regard_export.lowering import hypotheses
+from regard_export.lowering.operands import constant
+from regard_export.lowering.weights import (
+    Scores,
+    all_ask,
+    anybody_asks,
+    choose,
+    no_weights,
+    taps_of,
+    weights_of_asking,
+)
+
+Alike = dict[tuple[ir.Value | None, ...], list[tuple[ir.Node, ir.Value]]]
 
 
 def weigh_together(model: ir.Model) -> None:
@@ -22,8 +38,105 @@ def weigh_together(model: ir.Model) -> None:
             if one.query.shape is not None and one.query.shape[1] == 1:
                 alike.setdefault((one.rows, one.length, one.total), []).append(node)
     for nodes in alike.values():
-        tape, old = Tape(), [node.outputs[0] for node in nodes]
-        new = weights_of_asking(tape, [Scores.of(node) for node in nodes], f"{old[0].name}.")
-        ir.convenience.replace_nodes_and_values(model.graph, nodes[-1], nodes, tape.nodes, old, new)
-    if alike:
-        model.graph.sort()  # what reads the weights of the first layers comes after those of the last now
+        tape = Tape()
+        new = weights_of_asking(tape, [Scores.of(node) for node in nodes], f"{nodes[0].outputs[0].name}.")
+        _replace(model.graph, nodes, tape, new)
+
+
+def pick_together(model: ir.Model) -> None:
+    """Let, in place, attentions of a step give their weights, and one `If` pick out those of the rows that ask.
+
+    `CachedAttention` has them as its last output then, of which what is beyond a row's own keys means nothing. So has
+    `CrossAttention`, if each request has one hypothesis, or else if its last input tells that `AnybodyAsks(rows)`. A
+    biased attention of hypotheses stays as it is: its tap has another bias.
+    """
+    alike: Alike = {}
+    anybody: dict[ir.Value, ir.Value] = {}
+    for node in list(model.graph):
+        if node.domain != DOMAIN or node.op_type not in ("CachedAttention", "CrossAttention"):
+            continue
+        query, key = node.inputs[0], node.outputs[1] if node.op_type == "CachedAttention" else node.inputs[1]
+        assert query is not None and key is not None
+        for tap in taps_of(query, key):
+            one = Scores.of(tap)
+            if node.op_type == "CachedAttention":
+                weights = _with_weights(node, node.inputs)
+            elif one.bias is None:
+                if one.rows not in anybody:
+                    asks = ir.node("AnybodyAsks", [one.rows], domain=DOMAIN)
+                    model.graph.insert_before(node, asks)
+                    anybody[one.rows] = asks.outputs[0]
+                inputs = [*node.inputs, *[None] * hypotheses.INPUTS][: hypotheses.INPUTS - 1]
+                weights = _with_weights(node, [*inputs, anybody[one.rows]])
+            else:
+                continue
+            alike.setdefault((one.rows, one.length, one.total), []).append((tap, weights))
+    for layers in alike.values():
+        tape, taps = Tape(), [tap for tap, _ in layers]
+        scores = [Scores.of(tap) for tap in taps]
+        new = _picked(tape, scores, [weights for _, weights in layers], f"{taps[0].outputs[0].name}.")
+        _replace(model.graph, taps, tape, new)
+
+
+def _with_weights(attention: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
+    """Give an attention these inputs, and its weights as one more output, which is returned."""
+    old, weights = list(attention.outputs), ir.Value()
+    new = [ir.Value(name=one.name, type=one.type, shape=one.shape) for one in old]
+    graph = attention.graph
+    assert graph is not None
+    widened = ir.node(
+        attention.op_type,
+        inputs,
+        {name: attribute.value for name, attribute in attention.attributes.items()},
+        domain=DOMAIN,
+        outputs=[*new, weights],
+    )
+    ir.convenience.replace_nodes_and_values(graph, attention, [attention], [widened], old, new)
+    return weights
+
+
+def _picked(tape: Tape, layers: Sequence[Scores], weights: Sequence[ir.Value], name: str) -> Sequence[ir.Value]:
+    """Return the weights of the asking rows of each layer, 0 for the keys that they don't attend."""
+    first = layers[0]
+
+    def asked(tape: Tape) -> Sequence[ir.Value]:
+        attended = None
+        if first.length is not None:
+            length = tape.op("Gather", [first.length, first.requests(tape)], {"axis": 0})
+            attended = first.attended(tape, length)
+
+        def whole(tape: Tape) -> Sequence[ir.Value]:
+            return [own(tape, tape.op("Identity", [one]) if attended is None else one) for one in weights]
+
+        def gathered(tape: Tape) -> Sequence[ir.Value]:
+            return [own(tape, tape.op("Gather", [one, first.rows], {"axis": 0})) for one in weights]
+
+        def own(tape: Tape, weights: ir.Value) -> ir.Value:
+            return weights if attended is None else tape.op("Where", [attended, weights, zero(tape)])
+
+        condition = all_ask(tape, first.rows, first.query)
+        return choose(tape, condition, (whole, gathered), (f"{name}all", f"{name}gathered"))
+
+    def zero(tape: Tape) -> ir.Value:
+        return constant(tape, np.float32(0))
+
+    def nothing(tape: Tape) -> Sequence[ir.Value]:
+        return [no_weights(tape, layer.heads, None) for layer in layers]
+
+    return choose(tape, anybody_asks(tape, [first.rows]), (asked, nothing), (f"{name}asked", f"{name}nothing"))
+
+
+def _replace(graph: ir.Graph, taps: Sequence[ir.Node], tape: Tape, new: Sequence[ir.Value]) -> None:
+    old = [tap.outputs[0] for tap in taps]
+    ir.convenience.replace_nodes_and_values(graph, taps[-1], taps, tape.nodes, old, new)
+    graph.sort()  # what reads the weights of the first layers comes after those of the last now
+
+
+def any_row_asks(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Tell whether any row asks."""
+    rows = node.inputs[0]
+    assert rows is not None
+    return [anybody_asks(tape, [rows])]
+
+
+RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {"AnybodyAsks": any_row_asks}

@@ -1,7 +1,7 @@
 """Attention weights that cost nothing unless they are asked for, where an operator doesn't give them.
 
-`joined` has those of CPUs whose operator does. The other fused operators give none, or write those of
-every row whether anybody asks or not. So the weights are computed beside them, from the same query
+`joined` and `steps` have those of CPUs whose operator does. The other fused operators give none, or
+write those of every row whether anybody asks or not. So the weights are computed beside them, from the same query
 and key, inside an `If`: no row asked for, no node of it runs. Only the asking rows are gathered, and
 none where all rows ask.
 """
@@ -122,7 +122,9 @@ class Scores:
     def _within(self, tape: Tape, length: ir.Value) -> ir.Value:
         if self.total is None:
             return attended_keys(tape, self.key, length)
-        return attended_keys_of_cache(tape, self.total, length)
+        end = tape.op("Cast", [self.total], {"to": ir.DataType.INT64})
+        places = tape.op("Range", [constant(tape, np.int64(0)), end, constant(tape, np.int64(1))])
+        return tape.op("LessOrEqual", [places, _by_row(tape, length)])
 
     def of_rows(self, tape: Tape, requests: ir.Value, attended: ir.Value | None) -> ir.Value:
         """Return the weights [A, H, Q, T] of the asking rows."""
@@ -164,6 +166,12 @@ class Scores:
             queries, keys = (tape.op("Cast", [value], {"to": FLOAT}) for value in (queries, keys))
             bias = bias and tape.op("Cast", [bias], {"to": FLOAT})
         return masked_softmax(tape, queries, keys, bias, attended, np.float32(self.scale), self.total)
+
+
+def taps_of(query: ir.Value, key: ir.Value) -> list[ir.Node]:
+    """Return the `AttentionWeights` of a query and a key."""
+    readers = [user for user, index in query.uses() if user.op_type == "AttentionWeights" and index == 0]
+    return [reader for reader in readers if reader.inputs[1] is key]
 
 
 def no_weights(tape: Tape, heads: int, reduction: str | None) -> ir.Value:
@@ -219,13 +227,6 @@ def first_keys(tape: Tape, value: ir.Value, total: ir.Value | None) -> ir.Value:
 def attended_keys(tape: Tape, keys: ir.Value, lengths: ir.Value) -> ir.Value:
     """Return bool [A, 1, 1, T]: whether keys [A, H, T, D] lie within `lengths` [A]."""
     return tape.op("Less", [_places(tape, keys), _by_row(tape, lengths)])
-
-
-def attended_keys_of_cache(tape: Tape, total: ir.Value, lengths: ir.Value) -> ir.Value:
-    """Return bool [A, 1, 1, T]: which of the first `total` [] keys lie within `lengths` [A] and the one new key."""
-    end = tape.op("Cast", [total], {"to": ir.DataType.INT64})
-    places = tape.op("Range", [constant(tape, np.int64(0)), end, constant(tape, np.int64(1))])
-    return tape.op("LessOrEqual", [places, _by_row(tape, lengths)])
 
 
 def causal_keys(tape: Tape, keys: ir.Value, attended: ir.Value | None) -> ir.Value:

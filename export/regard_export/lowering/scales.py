@@ -1,0 +1,89 @@
+"""Queries of a decoding step that are scaled where they are made, and not where their scores are.
+
+ONNX Runtime multiplies a single row by a matrix without copying the matrix first, but only if nothing scales the
+product: https://github.com/microsoft/onnxruntime/blob/main/onnxruntime/core/mlas/lib/sgemm.cpp, `MlasSgemmOperation`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+from onnx_ir.tape import Tape
+
+from regard_export.attention import DOMAIN
+from regard_export.lowering.operands import constant
+
+Factors = npt.NDArray[np.float32]
+
+
+def scale_queries(model: ir.Model) -> None:
+    """Let, in place, no attention of a step and no tap of it have a scale of its own but 1."""
+    for node in list(model.graph):
+        if node.domain != DOMAIN or node.op_type not in ("CachedAttention", "CrossAttention"):
+            continue
+        query, scale = node.inputs[0], node.attributes["scale"].as_float()
+        if query is None or query.shape is None or scale == 1:
+            continue
+        readers = [user for user, index in query.uses() if user is node or _is_tap(user, index)]
+        width = query.shape[2]
+        assert isinstance(width, int)
+        factors = np.ones(width, np.float32)
+        factors[: _query_width(readers, width)] = scale
+        if len(readers) < len(query.uses()) or not _fold(model.graph, query, factors):
+            _multiply(model.graph, query, factors, readers)
+        for reader in readers:
+            reader.attributes["scale"] = ir.AttrFloat32("scale", 1.0)
+
+
+def _is_tap(user: ir.Node, index: int) -> bool:
+    return user.domain == DOMAIN and user.op_type == "AttentionWeights" and index == 0
+
+
+def _query_width(readers: list[ir.Node], width: int) -> int:
+    """Return how much of a value is the query, which comes before key and value if it is packed with them."""
+    attention = next(reader for reader in readers if reader.op_type != "AttentionWeights")
+    return width // 3 if attention.op_type == "CachedAttention" and attention.inputs[1] is None else width
+
+
+def _fold(graph: ir.Graph, query: ir.Value, factors: Factors) -> bool:
+    """Scale the weights and the bias that a query is made with; return whether it is made of such."""
+    constants, made = list[tuple[ir.Node, int]](), query.producer()
+    if made is not None and made.op_type == "Add":
+        index = next(
+            (index for index, value in enumerate(made.inputs) if value and value.const_value is not None), None
+        )
+        product = made.inputs[1 - index] if index is not None else None
+        if index is None or product is None or len(product.uses()) > 1:
+            return False
+        constants.append((made, index))
+        made = product.producer()
+    if made is None or made.op_type != "MatMul" or made.inputs[1] is None or made.inputs[1].const_value is None:
+        return False
+    for node, index in (*constants, (made, 1)):
+        _scale(graph, node, index, factors, f"{query.name}.scaled_{'bias' if node.op_type == 'Add' else 'weight'}")
+    return True
+
+
+def _scale(graph: ir.Graph, node: ir.Node, index: int, factors: Factors, name: str) -> None:
+    old = node.inputs[index]
+    assert old is not None and old.const_value is not None
+    array = old.const_value.numpy() * factors
+    tensor = ir.tensor(array, name=name)
+    new = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(new)
+    node.replace_input_with(index, new)
+    if old.is_initializer() and not old.uses() and old.name is not None:
+        graph.initializers.pop(old.name)
+
+
+def _multiply(graph: ir.Graph, query: ir.Value, factors: Factors, readers: list[ir.Node]) -> None:
+    tape, made = Tape(), query.producer()
+    scaled = tape.op("Mul", [query, constant(tape, factors)])
+    scaled.type, scaled.shape = query.type, query.shape
+    if made is not None:
+        graph.insert_after(made, tape.nodes)
+    else:
+        graph.insert_before(readers[0], tape.nodes)
+    for reader in readers:
+        reader.replace_input_with(0, scaled)
