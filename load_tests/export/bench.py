@@ -33,6 +33,7 @@ from load_tests.peers.results import Figure
 from regard.manifest import Package, load_package
 from regard_export.graphs import REDUCED_ROWS
 from regard_export.package import Options, export
+from regard_export.stepping import session_options
 
 Array = npt.NDArray[Any]
 WORKSPACE = Path("build/bench-export")
@@ -336,8 +337,10 @@ def _step(bench: Bench, packages: Mapping[str, Package], models: Mapping[str, An
 
 
 def _ours(packages: Mapping[str, Package], graph: str) -> dict[str, ort.InferenceSession]:
+    """Return the sessions of a graph, as the service has them."""
     return {
-        precision: session(package.path(package.manifest.graphs[graph].file)) for precision, package in packages.items()
+        precision: session(package.path(package.manifest.graphs[graph].file), session_options())
+        for precision, package in packages.items()
     }
 
 

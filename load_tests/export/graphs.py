@@ -15,9 +15,9 @@ Run = Callable[[], object]
 THREADS = 2
 
 
-def session(file: Path) -> ort.InferenceSession:
-    """Load a graph on the CPU."""
-    options = ort.SessionOptions()
+def session(file: Path, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
+    """Load a graph on the CPU, as ONNX Runtime does by itself or with other `options`."""
+    options = options or ort.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.log_severity_level = 3
     return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
