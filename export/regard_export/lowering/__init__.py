@@ -39,6 +39,8 @@ class Target:
     """Providers that the graphs which read the source run on rather than on `providers`."""
     fused: bool = False
     """Whether operators outside ONNX are allowed."""
+    weighing_attention: bool = False
+    """Whether operators of attention give their weights as well."""
     fused_residuals: bool = False
     """Whether a residual connection and its norm become one operator; that of CPUs is far slower than the two."""
     separate_taps: bool = False
@@ -80,12 +82,10 @@ def target_of(name: str, precision: str) -> Target:
 
 def lower(model: ir.Model, target: Target) -> None:
     """Replace, in place, every placeholder of `model` by the operators of `target`."""
-    if "KeysOfSource" in target.rules:
-        hypotheses.share_lengths(model)
-    if "AttentionWithTaps" in target.rules:
-        joined.join_taps(model)
-    if "AnybodyAsks" in target.rules:
+    if target.weighing_attention:
         scale_queries(model)
+        hypotheses.share_lengths(model)
+        joined.join_taps(model)
         steps.pick_together(model)
     steps.weigh_together(model)
     for node in list(model.graph):

@@ -26,11 +26,12 @@ def scale_queries(model: ir.Model) -> None:
         if query is None or query.shape is None or scale == 1:
             continue
         readers = [user for user, index in query.uses() if user is node or _is_tap(user, index)]
+        others = [user for user, _ in query.uses() if user not in readers and user.op_type != "Shape"]
         width = query.shape[2]
         assert isinstance(width, int)
         factors = np.ones(width, np.float32)
         factors[: _query_width(readers, width)] = scale
-        if len(readers) < len(query.uses()) or not _fold(model.graph, query, factors):
+        if others or not _fold(model.graph, query, factors):
             _multiply(model.graph, query, factors, readers)
         for reader in readers:
             reader.attributes["scale"] = ir.AttrFloat32("scale", 1.0)
@@ -48,7 +49,7 @@ def _query_width(readers: list[ir.Node], width: int) -> int:
 
 def _fold(graph: ir.Graph, query: ir.Value, factors: Factors) -> bool:
     """Scale the weights and the bias that a query is made with; return whether it is made of such."""
-    constants, made = list[tuple[ir.Node, int]](), query.producer()
+    constants, made = list[tuple[ir.Node, int, str]](), query.producer()
     if made is not None and made.op_type == "Add":
         index = next(
             (index for index, value in enumerate(made.inputs) if value and value.const_value is not None), None
@@ -56,12 +57,12 @@ def _fold(graph: ir.Graph, query: ir.Value, factors: Factors) -> bool:
         product = made.inputs[1 - index] if index is not None else None
         if index is None or product is None or len(product.uses()) > 1:
             return False
-        constants.append((made, index))
+        constants.append((made, index, "bias"))
         made = product.producer()
     if made is None or made.op_type != "MatMul" or made.inputs[1] is None or made.inputs[1].const_value is None:
         return False
-    for node, index in (*constants, (made, 1)):
-        _scale(graph, node, index, factors, f"{query.name}.scaled_{'bias' if node.op_type == 'Add' else 'weight'}")
+    for node, index, what in (*constants, (made, 1, "weight")):
+        _scale(graph, node, index, factors, f"{query.name}.scaled_{what}")
     return True
 
 

@@ -1,8 +1,8 @@
 """Attention weights of all layers of a decoding step, from one branch.
 
 A step is short, and to enter a branch takes as long as a small operator does. So what nobody asks for is passed over
-once for all layers. On CPUs, the attentions give their weights whoever asks (`cpu.weigh_one_query`), and the branch
-only picks out those of the asking rows.
+once for all layers. On CPUs, attention of one query a row gives its weights whoever asks (`cpu.weigh_one_query`), and
+the branch only picks out those of the asking rows.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from regard_export.lowering.weights import (
     weights_of_asking,
 )
 
-Alike = dict[tuple[ir.Value | None, ...], list[tuple[ir.Node, ir.Value]]]
-
 
 def weigh_together(model: ir.Model) -> None:
     """Lower, in place, all `AttentionWeights` of one query a row that have the same rows and lengths to one `If`."""
@@ -46,44 +44,46 @@ def weigh_together(model: ir.Model) -> None:
 def pick_together(model: ir.Model) -> None:
     """Let, in place, attentions of a step give their weights, and one `If` pick out those of the rows that ask.
 
-    `CachedAttention` has them as its last output then, of which what is beyond a row's own keys means nothing. So has
-    `CrossAttention`, if each request has one hypothesis, or else if its last input tells that `AnybodyAsks(rows)`. A
-    biased attention of hypotheses stays as it is: its tap has another bias.
+    They are the attention's last output then. Of `CachedAttention`, what is beyond a row's own keys means nothing.
+    `CrossAttention` gives them where each request has one hypothesis, or else if its last input says so, which is
+    whether any of all the rows of its taps asks: `AnybodyAsks(rows, ..)`. A biased attention of hypotheses stays as it
+    is: its tap has another bias.
     """
-    alike: Alike = {}
-    anybody: dict[ir.Value, ir.Value] = {}
+    alike: dict[tuple[ir.Value | None, ...], list[tuple[ir.Node, ir.Value]]] = {}
+    anybody: dict[tuple[ir.Value, ...], ir.Value] = {}
     for node in list(model.graph):
         if node.domain != DOMAIN or node.op_type not in ("CachedAttention", "CrossAttention"):
             continue
-        query, key = node.inputs[0], node.outputs[1] if node.op_type == "CachedAttention" else node.inputs[1]
+        cached = node.op_type == "CachedAttention"
+        query, key = node.inputs[0], node.outputs[1] if cached else node.inputs[1]
         assert query is not None and key is not None
-        for tap in taps_of(query, key):
+        taps = taps_of(query, key)
+        if not taps or (not cached and Scores.of(taps[0]).bias is not None):
+            continue
+        inputs = list(node.inputs)
+        if not cached:
+            rows = tuple(dict.fromkeys(Scores.of(tap).rows for tap in taps))
+            if rows not in anybody:
+                asks = ir.node("AnybodyAsks", rows, domain=DOMAIN)
+                model.graph.insert_before(node, asks)
+                anybody[rows] = asks.outputs[0]
+            inputs += [None] * (hypotheses.INPUTS - 1 - len(inputs))
+            inputs.append(anybody[rows])
+        weights = _with_weights(model.graph, node, inputs)
+        for tap in taps:
             one = Scores.of(tap)
-            if node.op_type == "CachedAttention":
-                weights = _with_weights(node, node.inputs)
-            elif one.bias is None:
-                if one.rows not in anybody:
-                    asks = ir.node("AnybodyAsks", [one.rows], domain=DOMAIN)
-                    model.graph.insert_before(node, asks)
-                    anybody[one.rows] = asks.outputs[0]
-                inputs = [*node.inputs, *[None] * hypotheses.INPUTS][: hypotheses.INPUTS - 1]
-                weights = _with_weights(node, [*inputs, anybody[one.rows]])
-            else:
-                continue
             alike.setdefault((one.rows, one.length, one.total), []).append((tap, weights))
     for layers in alike.values():
-        tape, taps = Tape(), [tap for tap, _ in layers]
-        scores = [Scores.of(tap) for tap in taps]
-        new = _picked(tape, scores, [weights for _, weights in layers], f"{taps[0].outputs[0].name}.")
-        _replace(model.graph, taps, tape, new)
+        tape, picked = Tape(), [tap for tap, _ in layers]
+        scores = [Scores.of(tap) for tap in picked]
+        new = _picked(tape, scores, [weights for _, weights in layers], f"{picked[0].outputs[0].name}.")
+        _replace(model.graph, picked, tape, new)
 
 
-def _with_weights(attention: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
+def _with_weights(graph: ir.Graph, attention: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
     """Give an attention these inputs, and its weights as one more output, which is returned."""
     old, weights = list(attention.outputs), ir.Value()
     new = [ir.Value(name=one.name, type=one.type, shape=one.shape) for one in old]
-    graph = attention.graph
-    assert graph is not None
     widened = ir.node(
         attention.op_type,
         inputs,
@@ -106,19 +106,18 @@ def _picked(tape: Tape, layers: Sequence[Scores], weights: Sequence[ir.Value], n
             attended = first.attended(tape, length)
 
         def whole(tape: Tape) -> Sequence[ir.Value]:
-            return [own(tape, tape.op("Identity", [one]) if attended is None else one) for one in weights]
+            if attended is None:  # a branch can't give as its own what was made outside of it
+                return [tape.op("Identity", [one]) for one in weights]
+            return [within(tape, one) for one in weights]
 
         def gathered(tape: Tape) -> Sequence[ir.Value]:
-            return [own(tape, tape.op("Gather", [one, first.rows], {"axis": 0})) for one in weights]
+            return [within(tape, tape.op("Gather", [one, first.rows], {"axis": 0})) for one in weights]
 
-        def own(tape: Tape, weights: ir.Value) -> ir.Value:
-            return weights if attended is None else tape.op("Where", [attended, weights, zero(tape)])
+        def within(tape: Tape, own: ir.Value) -> ir.Value:
+            return own if attended is None else tape.op("Where", [attended, own, constant(tape, np.float32(0))])
 
         condition = all_ask(tape, first.rows, first.query)
         return choose(tape, condition, (whole, gathered), (f"{name}all", f"{name}gathered"))
-
-    def zero(tape: Tape) -> ir.Value:
-        return constant(tape, np.float32(0))
 
     def nothing(tape: Tape) -> Sequence[ir.Value]:
         return [no_weights(tape, layer.heads, None) for layer in layers]
@@ -134,9 +133,7 @@ def _replace(graph: ir.Graph, taps: Sequence[ir.Node], tape: Tape, new: Sequence
 
 def any_row_asks(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Tell whether any row asks."""
-    rows = node.inputs[0]
-    assert rows is not None
-    return [anybody_asks(tape, [rows])]
+    return [anybody_asks(tape, [rows for rows in node.inputs if rows is not None])]
 
 
 RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {"AnybodyAsks": any_row_asks}
