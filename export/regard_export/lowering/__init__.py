@@ -55,7 +55,11 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     "cpu": Target(
-        {**cpu.RULES, **hypotheses.RULES, **joined.RULES, **steps.RULES}, ("cpu",), ("fp32", "int8"), fused=True
+        {**cpu.RULES, **hypotheses.RULES, **joined.RULES, **steps.RULES},
+        ("cpu",),
+        ("fp32", "int8"),
+        fused=True,
+        weighing_attention=True,
     ),
     "portable": Target(portable.RULES, ("cuda", "cpu"), ("fp32", "fp16", "int8")),
     "cuda": Target(cuda.RULES, ("cuda",), ("fp16", "fp32"), fused=True, fused_residuals=True, separate_taps=True),
