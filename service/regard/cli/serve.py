@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from regard.rpc.server import Server
 
 
-SWITCH_INTERVAL_S = 0.0005
-"""How long a thread that computes in Python goes on while another waits for its turn.
-
-An instance comes back from a graph every few milliseconds. With the interpreter's own 5 ms it would wait as long as a
-step takes, whenever the event loop has requests to read or to refuse without a pause.
-"""
-
-
 def _option(setting: str, flag: str) -> Any:
     """Return the flag of a setting, with the setting's own words and default as its help."""
     group, _, name = setting.rpartition(".")
@@ -89,7 +81,6 @@ def serve(
 def _run(flags: Mapping[str, Any], config: Path | None) -> int:
     """Serve until told to stop; return the process's exit code."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # the core writes its own lines to standard error
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         settings = load_settings(flags, config)
         asyncio.run(_serve(settings))
