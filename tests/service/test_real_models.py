@@ -193,6 +193,7 @@ async def test_a_caller_that_leaves_mid_stream_frees_its_row_and_harms_nobody(se
         async for _ in call:  # either may be admitted first
             if served.steps.rows[-1] == 2:
                 break
+        assert served.steps.rows[-1] == 2
         at = len(served.steps.rows)
         call.cancel()
         while served.worker.running > 1:
@@ -259,7 +260,11 @@ async def test_an_expired_deadline_ends_the_request_and_frees_its_row(serve_real
 async def test_a_full_queue_refuses_and_answers_the_rest(serve_real: ServeReal) -> None:
     """One runs and one waits; of eight more at least six are RESOURCE_EXHAUSTED, and every other is answered."""
     async with serve_real(step_s=0.05, max_rows=1, max_queue=1) as served:
-        outcomes = await asyncio.gather(*(served.translate("Yes.") for _ in range(10)), return_exceptions=True)
+        running = asyncio.create_task(served.translate("Yes."))
+        while served.worker.running < 1:
+            await asyncio.sleep(0.001)
+        others = (served.translate("Yes.") for _ in range(9))
+        outcomes = await asyncio.gather(running, *others, return_exceptions=True)
         refused = [outcome for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
         assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
         assert 6 <= len(refused) <= 8

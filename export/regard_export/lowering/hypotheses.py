@@ -13,12 +13,7 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
-from regard_export.lowering.cpu import (
-    attend_from_hypotheses,
-    attributes_of,
-    weigh_from_hypotheses,
-    weigh_one_query,
-)
+from regard_export.lowering.cpu import attend_from_hypotheses, attributes_of, weigh_from_hypotheses, weigh_one_query
 from regard_export.lowering.operands import constant, int64
 from regard_export.lowering.weights import choose, no_weights
 

@@ -33,9 +33,7 @@ def join_taps(model: ir.Model) -> None:
         if node.domain != DOMAIN or node.op_type != "Attention" or "causal" in node.attributes:
             continue
         inputs = [*node.inputs, None, None][:INPUTS]
-        query, key = inputs[:2]
-        assert query is not None and key is not None
-        taps = taps_of(query, key)
+        taps = taps_of(node)
         if not taps:
             continue
         reductions = [tap.attributes["reduction"].as_string() if "reduction" in tap.attributes else "" for tap in taps]

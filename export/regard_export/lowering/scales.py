@@ -13,6 +13,7 @@ from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
 from regard_export.lowering.operands import constant
+from regard_export.lowering.weights import taps_of
 
 Factors = npt.NDArray[np.float32]
 
@@ -25,26 +26,17 @@ def scale_queries(model: ir.Model) -> None:
         query, scale = node.inputs[0], node.attributes["scale"].as_float()
         if query is None or query.shape is None or scale == 1:
             continue
-        readers = [user for user, index in query.uses() if user is node or _is_tap(user, index)]
+        readers = [node, *taps_of(node)]
         others = [user for user, _ in query.uses() if user not in readers and user.op_type != "Shape"]
         width = query.shape[2]
         assert isinstance(width, int)
+        packed = node.op_type == "CachedAttention" and node.inputs[1] is None  # with key and value behind the query
         factors = np.ones(width, np.float32)
-        factors[: _query_width(readers, width)] = scale
+        factors[: width // 3 if packed else width] = scale
         if others or not _fold(model.graph, query, factors):
             _multiply(model.graph, query, factors, readers)
         for reader in readers:
             reader.attributes["scale"] = ir.AttrFloat32("scale", 1.0)
-
-
-def _is_tap(user: ir.Node, index: int) -> bool:
-    return user.domain == DOMAIN and user.op_type == "AttentionWeights" and index == 0
-
-
-def _query_width(readers: list[ir.Node], width: int) -> int:
-    """Return how much of a value is the query, which comes before key and value if it is packed with them."""
-    attention = next(reader for reader in readers if reader.op_type != "AttentionWeights")
-    return width // 3 if attention.op_type == "CachedAttention" and attention.inputs[1] is None else width
 
 
 def _fold(graph: ir.Graph, query: ir.Value, factors: Factors) -> bool:
@@ -79,12 +71,10 @@ def _scale(graph: ir.Graph, node: ir.Node, index: int, factors: Factors, name: s
 
 
 def _multiply(graph: ir.Graph, query: ir.Value, factors: Factors, readers: list[ir.Node]) -> None:
-    tape, made = Tape(), query.producer()
+    """Scale the query itself, before the first of its readers."""
+    tape = Tape()
     scaled = tape.op("Mul", [query, constant(tape, factors)])
     scaled.type, scaled.shape = query.type, query.shape
-    if made is not None:
-        graph.insert_after(made, tape.nodes)
-    else:
-        graph.insert_before(readers[0], tape.nodes)
+    graph.insert_before(readers[0], tape.nodes)
     for reader in readers:
         reader.replace_input_with(0, scaled)

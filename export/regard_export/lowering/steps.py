@@ -55,9 +55,7 @@ def pick_together(model: ir.Model) -> None:
         if node.domain != DOMAIN or node.op_type not in ("CachedAttention", "CrossAttention"):
             continue
         cached = node.op_type == "CachedAttention"
-        query, key = node.inputs[0], node.outputs[1] if cached else node.inputs[1]
-        assert query is not None and key is not None
-        taps = taps_of(query, key)
+        taps = taps_of(node)
         if not taps or (not cached and Scores.of(taps[0]).bias is not None):
             continue
         inputs = list(node.inputs)

@@ -1,9 +1,9 @@
 """Attention weights that cost nothing unless they are asked for, where an operator doesn't give them.
 
 `joined` and `steps` have those of CPUs whose operator does. The other fused operators give none, or
-write those of every row whether anybody asks or not. So the weights are computed beside them, from the same query
-and key, inside an `If`: no row asked for, no node of it runs. Only the asking rows are gathered, and
-none where all rows ask.
+write those of every row whether anybody asks or not. So the weights are computed beside them, from
+the same query and key, inside an `If`: no row asked for, no node of it runs. Only the asking rows are
+gathered, and none where all rows ask.
 """
 
 from __future__ import annotations
@@ -168,8 +168,11 @@ class Scores:
         return masked_softmax(tape, queries, keys, bias, attended, np.float32(self.scale), self.total)
 
 
-def taps_of(query: ir.Value, key: ir.Value) -> list[ir.Node]:
-    """Return the `AttentionWeights` of a query and a key."""
+def taps_of(attention: ir.Node) -> list[ir.Node]:
+    """Return the `AttentionWeights` of an attention's query and keys, those of the whole cache if it has one."""
+    query = attention.inputs[0]
+    key = attention.outputs[1] if attention.op_type == "CachedAttention" else attention.inputs[1]
+    assert query is not None
     readers = [user for user, index in query.uses() if user.op_type == "AttentionWeights" and index == 0]
     return [reader for reader in readers if reader.inputs[1] is key]
 
