@@ -19,6 +19,11 @@ _FUSED = {"Attention", "RMSNormalization"}
 """ONNX' own fused operators; those of the other domain are all fused."""
 _LABELS = 8
 """How many classes a card names."""
+_SCALES = {
+    "tensor": "activations by one scale a batch",
+    "token": "activations by a scale for each token",
+    "mixed": "activations by a scale for each token where a matrix narrows, and by one a batch elsewhere",
+}
 
 
 def card(package: Package) -> RenderableType:
@@ -48,7 +53,7 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
     source = manifest.source
     yield "task", manifest.task.value
     yield "source", f"{source.architecture} ({source.model_type}), weights sha256 {source.weights_sha256[:12]}…"
-    scale = f", activations by a scale for each {manifest.activation_scale}" if manifest.activation_scale else ""
+    scale = f", {_SCALES[manifest.activation_scale]}" if manifest.activation_scale else ""
     yield "target", f"{manifest.target}, {manifest.precision}{scale}"
     yield "input", "; ".join(_inputs(manifest))
     if manifest.generation is not None:

@@ -70,6 +70,7 @@ class ActivationScale(StrEnum):
 
     TENSOR = "tensor"
     TOKEN = "token"
+    MIXED = "mixed"
 
 
 @app.command()
@@ -97,12 +98,13 @@ def export(
         ),
     ] = Precision.FP32,
     activation_scale: Annotated[
-        ActivationScale,
+        ActivationScale | None,
         typer.Option(
-            help="What int8 rounds activations by: one scale for all that a matrix multiplies, which is fastest, or "
-            "one for each token, so that an answer doesn't depend on the requests beside it."
+            help="What int8 rounds activations by: one scale for all that a matrix multiplies, which is fastest; one "
+            "for each token, so that an answer doesn't depend on the requests beside it; or mixed, which is nearly as "
+            "exact as token and nearly as fast as tensor. Default: mixed on CPUs, tensor in portable graphs."
         ),
-    ] = ActivationScale.TENSOR,
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a package of the same name and version.")] = False,
     source_language: Annotated[
         str | None,
@@ -170,7 +172,7 @@ def export(
                 taps=not without_taps,
                 interventions=interventions,
                 value_norms=value_norms,
-                activation_scale=activation_scale.value,
+                activation_scale=activation_scale.value if activation_scale is not None else None,
                 overwrite=overwrite,
                 languages=Languages(source_language, target_language),
             )

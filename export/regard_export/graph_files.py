@@ -60,8 +60,8 @@ class GraphFiles:
 class Writer:
     """Writes graphs into `directory` for one target and precision; with `interventions`, their twins that take them.
 
-    With `value_norms`, every tap has one beside it of its weights times norms. In int8, `activation_scale` says how
-    activations are rounded.
+    With `value_norms`, every tap has one beside it of its weights times norms. `activation_scale` says how activations
+    are rounded in int8, and is None in other precisions.
     """
 
     directory: Path
@@ -69,7 +69,7 @@ class Writer:
     precision: str
     interventions: bool = False
     value_norms: bool = False
-    activation_scale: ActivationScale = "tensor"
+    activation_scale: ActivationScale | None = None
 
     def write(self, checkpoint: Checkpoint, progress: Progress, *, taps: bool) -> GraphFiles:
         """Write every graph that the checkpoint's task needs."""
@@ -103,7 +103,7 @@ class Writer:
             path = self._path(graph.name)
             ir.save(model, path, external_data=weights)
             _forget_weights(model)
-            if self.precision == "int8":
+            if self.activation_scale is not None:
                 quantize(path, self.activation_scale)
             return {graph.name: describe(model, path, providers)}
         ir.save(model, self._path(tapped), external_data=weights)
@@ -125,7 +125,7 @@ class Writer:
         path, weights = self._path(name), f"{name}.onnx.data"
         write_norms(model)
         lower(model, self.target)
-        if self.precision == "int8":
+        if self.activation_scale is not None:
             ir.save(model, path, external_data=weights)
             quantize(path, self.activation_scale)
             model = ir.load(path)

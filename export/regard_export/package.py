@@ -59,7 +59,7 @@ class Options:
 
     `interventions` asks for graphs beside the plain ones by which requests can change attention, `value_norms`
     for taps of the weights times the norms of what they weigh. `activation_scale` says how int8 rounds
-    activations.
+    activations; None is what suits the target.
     """
 
     name: str
@@ -69,9 +69,16 @@ class Options:
     taps: bool = True
     interventions: bool = False
     value_norms: bool = False
-    activation_scale: ActivationScale = "tensor"
+    activation_scale: ActivationScale | None = None
     overwrite: bool = False
     languages: Languages = ANY_LANGUAGES
+
+    @property
+    def activations_scaled_by(self) -> ActivationScale | None:
+        """How activations are rounded; None in other precisions than int8."""
+        if self.precision != "int8":
+            return None
+        return self.activation_scale or ("mixed" if self.target == "cpu" else "tensor")
 
 
 def export(checkpoint_directory: Path, output: Path, options: Options, progress: Progress = lambda _: None) -> Path:
@@ -82,14 +89,19 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     """
     final = place_of(output, options)
     target = target_of(options.target, options.precision)
-    _require_tokens_scales(options)
+    _require_scales(options)
     progress("loading the checkpoint")
     checkpoint = load_checkpoint(checkpoint_directory, options.languages)
     _require_capable(checkpoint, options)
     with staging_directory(output, final) as staging:
         _require_room(output, checkpoint.model)
         writer = Writer(
-            staging, target, options.precision, options.interventions, options.value_norms, options.activation_scale
+            staging,
+            target,
+            options.precision,
+            options.interventions,
+            options.value_norms,
+            options.activations_scaled_by,
         )
         files = writer.write(in_precision(checkpoint, options.precision), progress, taps=options.taps)
         progress("proving it against the eager model")
@@ -101,13 +113,15 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     return final
 
 
-def _require_tokens_scales(options: Options) -> None:
-    """Raise `ExportError` if scales for tokens are asked of anything but int8 graphs of ONNX Runtime."""
-    if options.activation_scale == "token" and (options.target, options.precision) != ("cpu", "int8"):
-        raise ExportError(
-            f"a scale for each token is for --target cpu --precision int8, not for {options.target} in "
-            f"{options.precision}; leave --activation-scale out"
-        )
+def _require_scales(options: Options) -> None:
+    """Raise `ExportError` if a scale is asked of another precision, or one for tokens of another target than CPUs."""
+    scale = options.activation_scale
+    if scale is None or (options.precision == "int8" and (options.target == "cpu" or scale == "tensor")):
+        return
+    raise ExportError(
+        f"--activation-scale {scale} is for {'' if scale == 'tensor' else '--target cpu '}--precision int8, not for "
+        f"{options.target} in {options.precision}; leave --activation-scale out"
+    )
 
 
 def _require_capable(checkpoint: Checkpoint, options: Options) -> None:
@@ -241,7 +255,7 @@ def _manifest_of(origin: Origin, staging: Path, options: Options, files: GraphFi
         "task": origin.task,
         "target": options.target,
         "precision": options.precision,
-        "activation_scale": options.activation_scale if options.precision == "int8" else None,
+        "activation_scale": options.activations_scaled_by,
         "source": origin.source,
         "graphs": files.graphs,
         "taps": [tap for tap in files.taps if tap.reduction is None and tap.weighting is None],

@@ -23,13 +23,9 @@ LARGE_BYTES = 1 << 29
 
 
 def session_options() -> ort.SessionOptions:
-    """Return what the service's sessions on CPUs have, too.
-
-    Residual connections stay apart from their norms, and int8 is exact on processors whose own products of it saturate.
-    """
+    """Return what the service's sessions on CPUs have, too: residual connections stay apart from their norms."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.x64quantprecision", "1")
     options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
     return options
 

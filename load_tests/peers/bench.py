@@ -61,7 +61,7 @@ QUICK = Effort(rounds=1, tap_rounds=2, sources={1: 4, 8: 16, 32: 64})
 
 
 def main() -> None:
-    """Measure, print the tables and write `build/results/bench.json`."""
+    """Measure, print the tables and write `build/results/bench.json`, or `bench-rehearsal.json` if it is one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round of the small model: does it all work?")
     parser.add_argument("--rounds", type=int, help=f"rounds of the comparison (default: {FULL.rounds})")
@@ -71,19 +71,22 @@ def main() -> None:
     effort = QUICK if arguments.quick else FULL
     if arguments.rounds:
         effort = replace(effort, rounds=arguments.rounds)
-    figures = []
+    target = "bench-rehearsal" if arguments.quick else "bench"
+    asked: list[Figure] = []
     for shape in arguments.shape or (["demo-en-fr"] if arguments.quick else list(SHAPES)):
         course, sources = lay(shape, effort, keep=arguments.keep)
         rates = compare(course, sources, effort)
         console.print(_table_of(rates, shape))
-        figures += [_figure(shape, name, n, "tokens/s", measured) for (name, n), measured in rates.items()]
+        figures = [_figure(shape, name, n, "tokens/s", measured) for (name, n), measured in rates.items()]
         figures += [_figure(shape, "engine", n, "tokens/s", _best(rates, "engine", n)) for n in CONCURRENCIES]
         figures += [_figure(shape, name, n, "ratio", each) for (name, n), each in _ratios(rates).items()]
         figures.append(
             _figure(shape, "taps unasked / without taps", 32, "ratio", measure_taps(course, sources, effort))
         )
-    console.print(results.table_of([each for each in figures if each.bar or "taps" in each.name], "what is asked"))
-    console.print(f"written to {results.write('bench', figures)}")
+        asked += [each for each in figures if each.bar or "taps" in each.name]
+        file = results.write(target, figures, replacing=f"{shape}:")
+    console.print(results.table_of(asked, "what is asked"))
+    console.print(f"written to {file}")
 
 
 def lay(shape: str, effort: Effort, *, keep: bool) -> tuple[Course, Sources]:

@@ -71,13 +71,16 @@ class Figure:
 def write(target: str, figures: Sequence[Figure], *, replacing: str | None = None, **more: object) -> Path:
     """Write `build/results/TARGET.json`, with the machine, the versions and what `more` there is; return the file.
 
-    Rows that are there already go, or only those whose names begin with `replacing`, if it is given.
+    Rows that are there already go, or only those whose names begin with `replacing`, if it is given; and all, if they
+    are of another machine or of other versions.
     """
     file = RESULTS / f"{target}.json"
-    there = json.loads(file.read_text())["rows"] if replacing and file.exists() else []
-    rows = [row for row in there if not row["name"].startswith(replacing)]
+    conditions = {"machine": machine(), "versions": versions()}
+    there = json.loads(file.read_text()) if replacing and file.exists() else {}
+    kept = there["rows"] if conditions.items() <= there.items() else []
+    rows = [row for row in kept if not row["name"].startswith(replacing)]
     rows += [row for figure in figures for row in figure.rows()]
-    content = {"name": target, "machine": machine(), "versions": versions(), "rows": rows, **more}
+    content = {"name": target, **conditions, "rows": rows, **more}
     RESULTS.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2) + "\n")
     return file

@@ -77,13 +77,17 @@ from regard import links as links  # what an `AlignmentSpec` means
 from regard.errors import PackageError as PackageError  # part of what `load_package` promises
 
 MANIFEST_FILE = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 """An execution provider of ONNX Runtime."""
-ActivationScale = Literal["tensor", "token"]
-"""What is rounded to int8 by one scale: all activations that a matrix multiplies, or those of one token."""
+ActivationScale = Literal["tensor", "token", "mixed"]
+"""What is rounded to int8 by one scale: all activations that a matrix multiplies, or those of one token.
+
+Mixed is tokens where the matrix has fewer columns than rows, as the second one of a feed-forward network, and all
+elsewhere.
+"""
 
 
 class Task(StrEnum):
@@ -424,7 +428,7 @@ class SourceSpec(_Part):
 class Manifest(_Part):
     """Everything that the service must know of a package."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     version: str = Field(pattern=r"^[1-9][0-9]{0,8}$")
     task: Task

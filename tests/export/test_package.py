@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from regard.manifest import GraphSpec, Task, load_package
+from regard.manifest import ActivationScale, GraphSpec, Task, load_package
 from regard_export.cli import app
 from regard_export.errors import ExportError
 from regard_export.package import Options, export
@@ -85,7 +85,7 @@ def test_int8_multiplies_in_int8_and_reports_what_it_loses(translator: Path, tmp
     directory = export(translator, tmp_path, Options(name="tiny", precision="int8"))
     manifest = load_package(directory).manifest
     step = manifest.graphs["step"].operators
-    assert step["MatMulInteger"] == 13
+    assert step["MatMulInteger"] + step["com.microsoft::MatMulIntegerToFloat"] == 13
     assert "MatMul" not in step
     report = json.loads((directory / "parity.json").read_text())
     assert report["tolerance"] is None
@@ -138,16 +138,35 @@ def test_tokens_with_scales_of_their_own_know_nothing_of_their_neighbours(transl
     assert moved["tensor"] > 1e-4
 
 
+@pytest.mark.parametrize(("target", "scale", "products"), [("cpu", "mixed", 2), ("portable", "tensor", 0)])
+def test_int8_gives_tokens_scales_where_it_costs_least(
+    translator: Path, tmp_path: Path, target: str, scale: str, products: int
+) -> None:
+    """On CPUs, before the products of the feed-forward networks that narrow, and no other; elsewhere nowhere."""
+    manifest = load_package(
+        export(translator, tmp_path, Options(name="tiny", target=target, precision="int8"))
+    ).manifest
+    assert manifest.activation_scale == scale
+    step = manifest.graphs["step"].operators
+    assert step.get("com.microsoft::MatMulIntegerToFloat", 0) == products
+    assert step["MatMulInteger"] == 13 - products
+
+
 def feeds_of(encoder: GraphSpec, ids: np.ndarray, rows: int) -> dict[str, np.ndarray]:
     """Return what an encoder reads of sources without padding, whose weights nobody asks for."""
     nobody = {spec.name: np.zeros(0, np.int64) for spec in encoder.inputs if spec.name.endswith("_rows")}
     return {"input_ids": ids, "source_length": np.full(rows, ids.shape[1], np.int32), **nobody}
 
 
-@pytest.mark.parametrize(("target", "precision"), [("cpu", "fp32"), ("portable", "int8")])
-def test_scales_of_tokens_are_for_int8_on_cpus(translator: Path, tmp_path: Path, target: str, precision: str) -> None:
-    """Elsewhere they are refused before any work."""
-    options = Options(name="tiny", target=target, precision=precision, activation_scale="token")
+@pytest.mark.parametrize(
+    ("target", "precision", "scale"),
+    [("cpu", "fp32", "token"), ("portable", "int8", "token"), ("portable", "int8", "mixed"), ("cpu", "fp32", "tensor")],
+)
+def test_scales_of_tokens_are_for_int8_on_cpus(
+    translator: Path, tmp_path: Path, target: str, precision: str, scale: ActivationScale
+) -> None:
+    """Elsewhere they are refused before any work, and all scales are in other precisions."""
+    options = Options(name="tiny", target=target, precision=precision, activation_scale=scale)
     with pytest.raises(ExportError, match=f"not for {target} in {precision}; leave --activation-scale out"):
         export(translator, tmp_path, options)
 

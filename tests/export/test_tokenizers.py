@@ -101,7 +101,7 @@ class Side:
 def manifest_of(text: TextSpec) -> Manifest:
     """Return the manifest of a package that holds a tokenizer and nothing else."""
     return Manifest(
-        format_version=1,
+        format_version=2,
         name="tiny",
         version="1",
         task=Task.TRANSLATION,

@@ -158,7 +158,7 @@ def manifest_of(
         tokenizer_file="tokenizer.json", max_source_tokens=None if image else max_source_tokens, pad_token_id=0
     )
     return Manifest(
-        format_version=1,
+        format_version=2,
         name="tiny",
         version="1",
         task=task,

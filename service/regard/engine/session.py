@@ -317,8 +317,6 @@ def _options(settings: EngineSettings, provider: Provider) -> ort.SessionOptions
     # Threads of the pool may spin within a run, but between runs the cores belong to others.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    # Processors without exact products of int8 take slower ones rather than wrong ones.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if provider == "cpu":  # whose fused norm is several times slower than a sum and a norm
         options.add_session_config_entry("optimization.disable_specified_optimizers", "SkipLayerNormFusion")
     return options
