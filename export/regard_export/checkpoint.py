@@ -357,6 +357,9 @@ def _generation(model: transformers.PreTrainedModel, family: Family, decoder: De
     if start is None:
         raise CheckpointError("generation_config.json names no decoder_start_token_id")
     positions = _positions(model.config.get_text_config(decoder=True), family.decoder(model), family)
+    longest = _limit(positions, None if task is Task.COMPLETION else options.max_length)
+    if options.max_new_tokens is not None:  # takes precedence over max_length
+        longest = max(longest, _limit(positions, 1 + options.max_new_tokens))
     return GenerationSpec(
         start_token_id=start,
         eos_token_ids=tuple(eos),
@@ -364,7 +367,7 @@ def _generation(model: transformers.PreTrainedModel, family: Family, decoder: De
         suppressed_token_ids=suppressed_tokens(options, tuple(eos)),
         forced_bos_token_id=options.forced_bos_token_id,
         forced_eos_token_id=options.forced_eos_token_id,
-        max_target_tokens=_limit(positions, None if task is Task.COMPLETION else options.max_length) - 1,
+        max_target_tokens=longest - 1,
         vocabulary_size=decoder.vocabulary_size,
         defaults=generation_defaults(options),
     )

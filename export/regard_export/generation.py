@@ -57,8 +57,6 @@ def generation_defaults(options: GenerationConfig) -> GenerationDefaults:
             "set num_beams to 1 to export"
         )
     given = {name: getattr(options, name, None) for name in GenerationDefaults.model_fields}
-    if options.min_new_tokens is not None:
-        given["min_length"] = 1 + options.min_new_tokens
     given["bad_words_ids"] = tuple(tuple(word) for word in options.bad_words_ids or () if len(word) > 1)
     return GenerationDefaults(**{name: value for name, value in given.items() if value is not None})
 

@@ -322,8 +322,8 @@ class TranscriptionSpec(_Part):
 class GenerationDefaults(_Part):
     """What the checkpoint asks of a search that is asked for nothing else; the names are Transformers'.
 
-    `min_length` and `max_length` count the start token, or the prompt in its place; `bad_words_ids` holds
-    the words of several tokens only.
+    `min_length` and `max_length` count the start token, or the prompt in its place; `min_new_tokens` and
+    `max_new_tokens`, where there are such, take their places. `bad_words_ids` holds the words of several tokens only.
     """
 
     num_beams: int = 1
@@ -338,6 +338,8 @@ class GenerationDefaults(_Part):
     no_repeat_ngram_size: int = 0
     min_length: int = 0
     max_length: int | None = None
+    min_new_tokens: int | None = None
+    max_new_tokens: int | None = None
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     begin_suppress_tokens: tuple[int, ...] = ()
 

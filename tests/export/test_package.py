@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from regard.manifest import ActivationScale, GraphSpec, Task, load_package
+from regard_export.checkpoint import load_checkpoint
 from regard_export.cli import app
 from regard_export.errors import ExportError
+from regard_export.languages import ANY_LANGUAGES
 from regard_export.package import Options, export
 from regard_export.precision import TOLERANCES
 
@@ -239,6 +241,17 @@ def test_a_bad_checkpoint_is_one_clear_error_and_leaves_nothing(
     assert message in result.stderr.replace("\n", " ")
     assert "Traceback" not in result.stderr
     assert left_behind(tmp_path / "models") == []
+
+
+def test_new_tokens_of_a_checkpoint_come_before_its_lengths(translator: Path, tmp_path: Path) -> None:
+    """As in `generate()`: `max_new_tokens` is what a request gets, and a smaller `max_length` bounds nothing."""
+    checkpoint = Path(shutil.copytree(translator, tmp_path / "tiny"))
+    file = checkpoint / "generation_config.json"
+    own = {"max_length": 20, "max_new_tokens": 60, "min_new_tokens": 4}
+    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    spec = load_checkpoint(checkpoint, ANY_LANGUAGES).generation
+    assert spec is not None and spec.max_target_tokens == 60
+    assert (spec.defaults.min_new_tokens, spec.defaults.max_new_tokens) == (4, 60)
 
 
 def test_a_package_that_strays_is_not_written(

@@ -32,6 +32,19 @@ def test_a_request_that_asks_for_nothing_gets_what_generate_would_do() -> None:
     assert options.width == 4
 
 
+@pytest.mark.parametrize(
+    ("given", "prompt_tokens", "expected"),
+    [({}, 30, (5, 12)), ({}, 62, (3, 3)), ({"max_new_tokens": 30, "min_new_tokens": 0}, 30, (0, 30))],
+)
+def test_new_tokens_of_a_checkpoint_count_no_prompt(
+    given: dict[str, Any], prompt_tokens: int, expected: tuple[int, int]
+) -> None:
+    """As in `generate()`, they come before its lengths, which the prompt has passed; the request comes before both."""
+    defaults = GenerationDefaults(min_length=25, max_length=20, min_new_tokens=5, max_new_tokens=12)
+    options = options_of(SPEC.model_copy(update={"defaults": defaults}), given, prompt_tokens)
+    assert (options.min_new_tokens, options.max_new_tokens) == expected
+
+
 def test_what_a_request_gives_takes_the_place_of_the_checkpoints_own() -> None:
     """All but the bad words, which are added."""
     given = {"num_beams": 2, "min_new_tokens": 0, "no_repeat_ngram_size": 0, "bad_words_ids": ((7,),)}

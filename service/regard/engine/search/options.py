@@ -84,7 +84,8 @@ def options_of(spec: GenerationSpec, given: Mapping[str, Any], prompt_tokens: in
         raise _refused("target_prefix", f"has {len(prefix)} tokens; the most that leaves room for more is {limit}")
     own = {option.name: getattr(defaults, option.name) for option in fields(GenerationOptions) if option.name in _OWN}
     own["max_new_tokens"] = given.get("max_new_tokens") or _most_new(defaults, before, room)
-    own["min_new_tokens"] = max(min(defaults.min_length - before, room), 0)
+    least = defaults.min_length - before if defaults.min_new_tokens is None else defaults.min_new_tokens
+    own["min_new_tokens"] = max(min(least, room), 0)
     own["forced_bos_token_id"] = spec.forced_bos_token_id
     own["forced_eos_token_id"] = spec.forced_eos_token_id
     own["bad_words_ids"] = (*defaults.bad_words_ids, *given.get("bad_words_ids", ()))
@@ -103,6 +104,8 @@ def scoring(target_token_ids: Sequence[int]) -> GenerationOptions:
 
 def _most_new(defaults: GenerationDefaults, before: int, room: int) -> int:
     """Return how many tokens to generate at most behind so many others, if the request doesn't say."""
+    if defaults.max_new_tokens is not None:
+        return min(defaults.max_new_tokens, room)
     if defaults.max_length is None:
         return room
     if defaults.max_length <= before:
