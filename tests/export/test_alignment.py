@@ -31,7 +31,11 @@ def bitext(tmp_path: Path) -> Path:
 
 
 def test_weights_are_those_of_the_eager_model(packages: Path, bitext: Path) -> None:
-    """What the graphs attend to under forced decoding, word by word, is what eager Transformers attends to."""
+    """What the graphs attend to under forced decoding, word by word, is what eager Transformers attends to.
+
+    Words that the vocabulary doesn't know are its unknown token.
+    """
+    bitext.write_text(f"{PAIRS}The 漢字 sleeps.\tLe 漢字 dort.\n")
     package = load_package(packages / "demo-en-fr" / "1")
     forcer, pairs = Forcer(package.directory, package.manifest), read_bitext(bitext)
     tokenizer = AutoTokenizer.from_pretrained(CHECKPOINT)

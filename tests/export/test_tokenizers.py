@@ -12,12 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from regard.manifest import Manifest, Package, SourceSpec, Task, TextSpec, load_package
 from regard.text.codec import TextCodec
+from regard_export.alignment.bitext import read_bitext
+from regard_export.alignment.forcing import Forcer
 from regard_export.checkpoint import load_checkpoint
 from regard_export.cli import app
 from regard_export.errors import CheckpointError
@@ -229,6 +232,18 @@ def test_a_marian_checkpoint_becomes_a_package(marian: Path, marian_package: Pat
     theirs = load_tokenizer(marian)
     encoded = TextCodec(package).encode("Hello, world!", truncate=False, field="text")
     assert encoded.token_ids.tolist() == theirs("Hello, world!").input_ids
+
+
+def test_a_translator_is_calibrated_on_the_service_s_tokens(marian_package: Path, tmp_path: Path) -> None:
+    """What the vocabulary doesn't know is its unknown token, in sources and in targets."""
+    package, bitext = load_package(marian_package), tmp_path / "bitext.tsv"
+    bitext.write_text("Hello 漢字\t漢字\n")
+    codec, forcer = TextCodec(package), Forcer(package.directory, package.manifest)
+    ids = codec.encode("Hello 漢字", truncate=False, field="text").token_ids.tolist()
+    (forced,) = forcer.force([ids], [[*codec.pieces("漢字"), ids[-1]]])
+    (weights,) = forcer.weights(read_bitext(bitext))
+    made = np.concatenate([*forced.taps.values()])[:, :-1, :-1]  # ends of sentences are of no word
+    np.testing.assert_allclose(weights[::2].sum(axis=(1, 2)), made.sum(axis=2).mean(axis=1), atol=1e-5)
 
 
 def test_a_translator_is_verified_with_its_own_settings_alone(

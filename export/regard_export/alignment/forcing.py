@@ -28,6 +28,32 @@ class _Tokens:
     words: list[int]
 
 
+class _Cutter:
+    """Cuts the sentences of one side as the service does: what the vocabulary doesn't know is its unknown token.
+
+    `pieces` is a tokenizer whose tokens are looked up in the vocabulary; None if that cuts texts itself.
+    """
+
+    def __init__(self, vocabulary: Tokenizer, pieces: Tokenizer | None) -> None:
+        self._tokenizer = pieces or vocabulary
+        self._id_of = vocabulary.get_vocab() if pieces else None
+        self._unknown_id = vocabulary.token_to_id(vocabulary.model.unk_token) if pieces else None
+
+    def cut(self, sentence: Sentence, *, special: bool) -> _Tokens:
+        """Return the tokens of a sentence, and if they shall be `special`, those around it."""
+        encoding = self._tokenizer.encode(sentence.text, add_special_tokens=special)
+        token_ids = encoding.ids
+        if self._id_of is not None:
+            token_ids = [self._id_of.get(token, self._unknown_id) for token in encoding.tokens]
+        starts = np.array([start for start, _ in sentence.spans])
+        words = []
+        for (start, end), added in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
+            while start < end and sentence.text[start].isspace():
+                start += 1
+            words.append(-1 if added else max(int(np.searchsorted(starts, start, "right")) - 1, 0))
+        return _Tokens(token_ids, words)
+
+
 @dataclass(frozen=True)
 class Forced:
     """What decoding gave of one pair of token ids, of S source tokens and T target tokens."""
@@ -53,9 +79,11 @@ class Forcer:
         if not self._taps or any(state.kind != "kv" for state in manifest.state):
             raise ExportError(f"{manifest.name}/{manifest.version} gives no cross-attention of a decoder with a cache")
         self._text, self._generation = text, generation
-        self._sources = _tokenizer(directory / (text.source_pieces_file or text.tokenizer_file))
-        self._targets = _tokenizer(directory / (text.target_pieces_file or text.tokenizer_file))
-        self._vocabulary = _tokenizer(directory / text.tokenizer_file).get_vocab()
+        vocabulary = _tokenizer(directory / text.tokenizer_file)
+        self._sources, self._targets = (
+            _Cutter(vocabulary, _tokenizer(directory / pieces) if pieces else None)
+            for pieces in (text.source_pieces_file, text.target_pieces_file)
+        )
         graphs = manifest.graphs
         self._encoder = open_session(directory / graphs["encoder"].file)
         self._step = open_session(directory / graphs[graphs["step"].tap_graph or "step"].file)
@@ -78,7 +106,7 @@ class Forcer:
     def fits(self, pair: Pair) -> bool:
         """Tell whether the model's positions hold a pair."""
         source, target = pair
-        return self._fit(self._tokens(self._sources, source, special=True), self._target(target))
+        return self._fit(self._sources.cut(source, special=True), self._target(target))
 
     def force(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> Iterator[Forced]:
         """Yield what decoding gives of each pair of token ids, those of both sides' ends included."""
@@ -94,7 +122,7 @@ class Forcer:
                 yield Forced(taps, log_probabilities[row, : len(target)])
 
     def _batch(self, pairs: Sequence[Pair]) -> Iterator[Floats]:
-        sources = [self._tokens(self._sources, source, special=True) for source, _ in pairs]
+        sources = [self._sources.cut(source, special=True) for source, _ in pairs]
         targets = [self._target(target) for _, target in pairs]
         self._check_positions(pairs, sources, targets)
         raw, _ = self._decode([tokens.ids for tokens in sources], [tokens.ids for tokens in targets])
@@ -104,25 +132,9 @@ class Forcer:
 
     def _target(self, sentence: Sentence) -> _Tokens:
         """Return what is decoded: a forced language token, the sentence, and its end."""
-        tokens, spec = self._tokens(self._targets, sentence, special=False), self._generation
+        tokens, spec = self._targets.cut(sentence, special=False), self._generation
         forced = [] if spec.forced_bos_token_id is None else [spec.forced_bos_token_id]
         return _Tokens([*forced, *tokens.ids, spec.eos_token_ids[0]], [*(-1 for _ in forced), *tokens.words, -1])
-
-    def _tokens(self, tokenizer: Tokenizer, sentence: Sentence, *, special: bool) -> _Tokens:
-        encoding = tokenizer.encode(sentence.text, add_special_tokens=special)
-        starts = np.array([start for start, _ in sentence.spans])
-        ids, words = [], []
-        for token, (start, end), added in zip(
-            encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True
-        ):
-            token_id = self._vocabulary.get(token)
-            if token_id is None:
-                continue
-            while start < end and sentence.text[start].isspace():
-                start += 1
-            ids.append(token_id)
-            words.append(-1 if added else max(int(np.searchsorted(starts, start, "right")) - 1, 0))
-        return _Tokens(ids, words)
 
     def _check_positions(self, pairs: Sequence[Pair], sources: Sequence[_Tokens], targets: Sequence[_Tokens]) -> None:
         for (sentence, _), source, target in zip(pairs, sources, targets, strict=True):
