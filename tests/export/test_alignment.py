@@ -151,6 +151,16 @@ def test_a_model_without_words_to_align_is_refused(packages: Path, bitext: Path)
     assert load_package(directory).manifest.alignment is None
 
 
+def test_lines_end_with_line_feeds_alone(tmp_path: Path) -> None:
+    """Other separators of lines stand within texts, as in corpora from the web; a carriage return is no part of one."""
+    file = tmp_path / "pairs.tsv"
+    file.write_bytes("\ufeffone\u2028two\tun\x85deux\r\nthree\x0bfour\ttrois\x1cquatre".encode())
+
+    pairs = [(source.text, target.text) for source, target in read_bitext(file)]
+
+    assert pairs == [("one two", "un deux"), ("three four", "trois quatre")]
+
+
 def test_a_line_that_is_no_pair_is_named(tmp_path: Path) -> None:
     """A bitext's bad line is refused by its number."""
     file = tmp_path / "pairs.tsv"

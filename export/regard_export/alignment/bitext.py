@@ -92,8 +92,12 @@ def error_rate(found: Iterable[set[Link]], gold: Iterable[Gold]) -> float:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield what stands between line feeds: a corpus has other separators of lines, such as U+2028, within its texts."""
     try:
-        lines = file.read_text("utf-8").splitlines()
+        lines = file.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{file} can't be read as UTF-8 text") from error
-    yield from enumerate(lines, start=1)
+    if not lines[-1]:
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        yield number, line.rstrip("\r")
