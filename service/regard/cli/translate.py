@@ -85,7 +85,7 @@ def translate(
     [cyan]cat english.txt | regard translate --json | jq -r .text[/cyan]
     """
     from regard.cli.report import Report
-    from regard.client import Client, TranslateOptions
+    from regard.client import Ban, Client, TranslateOptions
 
     single = options.has_one_text(text, file, sys.stdin.isatty())
     if stream and not single:
@@ -94,6 +94,8 @@ def translate(
         refuse("--stream prints tokens and --report writes a page: give one of them")
     if report and markup:
         refuse("--report shows texts as the model reads them, without --markup: give one of them")
+    if markup and any(isinstance(change, Ban) for change in interventions):
+        refuse("--ban finds words in the text as the model reads it, without --markup: give one of them")
     if stream and markup:
         refuse("--stream can't place --markup before the last token: give one of them")
     if stream and replace_unknowns:

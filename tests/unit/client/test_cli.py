@@ -336,6 +336,7 @@ def test_undecodable_argument(run):
         (["translate", "--file", "/nowhere/at/all"], "can't read /nowhere/at/all: No such file or directory"),
         (["translate", "--stream", "--file", "x"], "--stream takes one text"),
         (["translate", "hi", "--stream", "--report", "x"], "give one of them"),
+        (["translate", "hi", "--ban", "hi", "--markup", "html"], "without --markup: give one of them"),
         (["translate", "--file", "x", "--num-return-sequences", "2"], "give --json for several"),
         (["translate", "hi", "--report", "/nowhere/x.html"], "can't write /nowhere/x.html: /nowhere is no directory"),
         (["classify", "hi", "--report", "/"], "can't write /: it is a directory"),
