@@ -113,6 +113,8 @@ def attribution_options(
     """Return what is asked of any input; a stride alone is that of the default window."""
     from regard.client.requests.attribution import AttributionOptions
 
+    if overlay and set(methods or ()) == {Method.HEAD_KNOCK_OUT}:
+        refuse(f"--overlay draws what patches are worth, and {Method.HEAD_KNOCK_OUT} tells of heads: add a method")
     name, version = options.name_and_version(model)
     asked = AttributionOptions(
         model=name,

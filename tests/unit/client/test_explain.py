@@ -170,6 +170,8 @@ def test_an_overlay_that_cannot_be_written_is_refused(run, tmp_path):
         (["class"], "give a text, or an image"),
         (["class", "hi", "--image", "a.png"], "give a text, or an image"),
         (["class", "hi", "--overlay", "a.png"], "--overlay draws on an image"),
+        (["class", "--image", __file__, "--overlay", "a.png", "-m", "head_knock_out"], "--overlay draws what patches"),
+        (["caption", "a.png", "--overlay", "b.png", "-m", "head_knock_out"], "--overlay draws what patches"),
         (["class", "--image", "nowhere.png"], "can't read nowhere.png"),
         (["class", "hi", "--head-layer", "1"], "are for -m head_knock_out: give that, too"),
     ],
