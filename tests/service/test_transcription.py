@@ -319,10 +319,11 @@ async def test_the_command_writes_down_what_is_said(listening: Listening, tmp_pa
     timed = await listening.command(str(one), "--timestamps", "--language", "en", "--task", "translate", *few)
     assert timed.stdout.startswith("00:0")
 
-    several = await listening.command(str(one), str(bad), str(other), *few)
+    several = await listening.command(str(one), str(bad), str(tmp_path / "gone.wav"), str(other), *few)
     assert several.exit_code == 1
     assert [line.split("\t")[0] for line in several.stdout.splitlines() if "\t" in line] == [str(one), str(other)]
     assert "the sound is not audio that can be read" in several.stderr.replace("\n", " ")
+    assert "gone.wav: can't be read: No such file or directory" in several.stderr.replace("\n", " ")
 
 
 async def test_the_command_draws_when_the_model_listened(listening: Listening, tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
-"""Answering a file's lines: results on stdout in the lines' order, failures on stderr."""
+"""Answering lines or files: results on stdout in the order of what was given, failures on stderr."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import typer
 
+from regard.cli.files import File
 from regard.cli.lines import Line, answered, open_lines
 from regard.cli.records import answer_record, print_record
 from regard.cli.screen import error, in_words, progress
@@ -31,19 +32,51 @@ def answer_lines(
     """
     failures = 0
     with open_lines(file) as lines, progress(lines.name, lines.total) as advance:
-        for line, answer in answered(lines, answer_each):
+        for line, answer in answered(lines, lambda line: line.sent, answer_each):
             outcome = _problem_of(line) or answer
             if isinstance(outcome, Failure):
                 failures += 1
-                error(f"line {line.number}: {in_words(outcome.message, outcome.field)} ({outcome.code_name})")
+                _tell(f"line {line.number}", outcome)
             _print(line, outcome, show, as_json=as_json)
             advance()
     if failures:
         raise typer.Exit(1)
 
 
-def _problem_of(line: Line) -> Failure | None:
-    return Failure(code=_INVALID_ARGUMENT, message=line.problem) if line.problem else None
+def answer_files(
+    paths: Sequence[Path],
+    what: str,
+    answer_each: Callable[[Iterable[bytes]], Iterator[R | Failure]],
+    show: Callable[[R, str, bytes], None],
+    *,
+    as_json: bool,
+) -> None:
+    """Answer every file that can be read, with `show` or as a record; ends the command with 1 if any failed.
+
+    `show` is given the file's name, empty for one alone, and its bytes. `what` the files are is the progress bar's.
+    """
+    failures = 0
+    with progress(what, len(paths)) as advance:
+        for file, answer in answered(map(File.read, paths), lambda file: file.content, answer_each):
+            outcome = _problem_of(file) or answer
+            if isinstance(outcome, Failure):
+                failures += 1
+                _tell(str(file.path), outcome)
+            if as_json:
+                print_record(answer_record(str(file.path), outcome))
+            elif file.content is not None and outcome is not None and not isinstance(outcome, Failure):
+                show(outcome, str(file.path) if len(paths) > 1 else "", file.content)
+            advance()
+    if failures:
+        raise typer.Exit(1)
+
+
+def _problem_of(given: Line | File) -> Failure | None:
+    return Failure(code=_INVALID_ARGUMENT, message=given.problem) if given.problem else None
+
+
+def _tell(where: str, failure: Failure) -> None:
+    error(f"{where}: {in_words(failure.message, failure.field)} ({failure.code_name})")
 
 
 def _print(line: Line, outcome: R | Failure | None, show: Callable[[R], None], *, as_json: bool) -> None:

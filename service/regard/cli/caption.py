@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +10,13 @@ import typer
 
 from regard.cli import options
 from regard.cli.attention import ATTENTION
+from regard.cli.files import read_file
 from regard.cli.flags import taking
 from regard.cli.interventions import KNOCK_OUTS
-from regard.cli.screen import error, in_words, progress, refuse
+from regard.cli.screen import refuse
 from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
-    from regard.cli.report import Report
     from regard.client import AttentionOptions, Caption, CaptionOptions, Client, GenerationOptions, Intervention
 
 
@@ -40,9 +40,10 @@ def caption(
 ) -> None:
     """Describe an image in words, or each of several.
 
-    Several images get one line each: the file's name and, after a tab, its caption. With --attention,
-    a small picture for each word shows where the model looked while it wrote the word. With --report,
-    a page for a browser shows it instead, for every layer and head.
+    Several images get one line each: the file's name and, after a tab, its caption. One that can't be read
+    is told of on stderr, and the others are captioned. With --attention, a small picture for each word shows
+    where the model looked while it wrote the word. With --report, a page for a browser shows it instead, for
+    every layer and head.
 
     [bold]Examples[/bold]
     [cyan]regard caption photo.jpg[/cyan]
@@ -69,6 +70,7 @@ def caption(
         wanted["interventions"] = interventions
     if priority:
         wanted["priority"] = priority
+    every_layer = bool(attention and attention.layers)
     with (
         Client(
             server,
@@ -79,69 +81,21 @@ def caption(
         Report(report) as page,
     ):
         if stream:
-            _stream(
-                client,
-                _read(images[0]),
-                wanted,
-                str(images[0]),
-                as_json=as_json,
-                every_layer=bool(attention and attention.layers),
-            )
+            content = read_file(images[0])
+            _stream(client, content, wanted, str(images[0]), as_json=as_json, every_layer=every_layer)
         else:
-            drawn = attention is not None and report is None
-            _answer(
-                client,
+            from regard.cli.answers import answer_files
+
+            answer_files(
                 images,
-                wanted,
-                page,
+                "images",
+                lambda contents: page.keep_each(contents, lambda kept: client.caption_each(kept, **wanted)),
+                partial(_show, drawn=attention is not None and report is None, every_layer=every_layer),
                 as_json=as_json,
-                drawn=drawn,
-                every_layer=bool(attention and attention.layers),
             )
 
 
-def _answer(
-    client: Client,
-    files: list[Path],
-    wanted: CaptionOptions,
-    page: Report,
-    *,
-    as_json: bool,
-    drawn: bool,
-    every_layer: bool,
-) -> None:
-    """Caption every file that can be read, in order; ends the command with 1 if any failed."""
-    from regard.cli.records import answer_record, print_record
-    from regard.client import Failure
-
-    sent: list[tuple[Path, bytes]] = []
-    failures = 0
-
-    def contents() -> Iterator[bytes]:
-        for file in files:
-            content = _read(file)
-            sent.append((file, content))
-            yield content
-
-    with progress("images", len(files)) as advance:
-        for place, answer in enumerate(client.caption_each(contents(), **wanted)):
-            file, content = sent[place]
-            sent[place] = (file, b"")
-            if isinstance(answer, Failure):
-                failures += 1
-                error(f"{file}: {in_words(answer.message, answer.field)} ({answer.code_name})")
-            else:
-                page.keep(content, answer)
-            if as_json:
-                print_record(answer_record(str(file), answer))
-            elif not isinstance(answer, Failure):
-                _show(answer, content, str(file) if len(files) > 1 else "", drawn=drawn, every_layer=every_layer)
-            advance()
-    if failures:
-        raise typer.Exit(1)
-
-
-def _show(answer: Caption, content: bytes, name: str, *, drawn: bool, every_layer: bool) -> None:
+def _show(answer: Caption, name: str, content: bytes, *, drawn: bool, every_layer: bool) -> None:
     """Print every sequence on a line of its own; the attention of the best one is drawn."""
     before = f"{name}\t" if name else ""
     if not drawn:
@@ -172,14 +126,7 @@ def _stream(
                 print(event.text, end="", flush=True)
             elif event.attention is not None:
                 print("\n")
-                _show(event, content, "", drawn=True, every_layer=every_layer)
+                _show(event, "", content, drawn=True, every_layer=every_layer)
     finally:
         if not as_json:
             print(flush=True)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as problem:
-        refuse(f"can't read {file}: {problem.strerror}")

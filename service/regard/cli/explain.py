@@ -19,6 +19,7 @@ from regard.cli.attribution import (
     WindowOption,
     attribution_options,
 )
+from regard.cli.files import read_file
 from regard.cli.flags import taking
 from regard.cli.screen import refuse
 
@@ -229,14 +230,6 @@ def explain_caption(
         from regard.cli.screen import OUT
 
         OUT.print(caption_view(answer, content))
-
-
-def read_file(file: Path) -> bytes:
-    """Return the bytes of an image file; one that can't be read ends the command."""
-    try:
-        return file.read_bytes()
-    except OSError as problem:
-        refuse(f"can't read {file}: {problem.strerror}")
 
 
 def write_overlay(file: Path, told: Attributions) -> None:

@@ -1,4 +1,4 @@
-"""Lines of a file or of stdin, and their answers in the same order."""
+"""Lines of a file or of stdin, and their answers in the same order, which those of files come in as well."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import BinaryIO, TypeVar
 from regard.cli.screen import refuse
 
 R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class Line:
     problem: str = ""
 
     @property
-    def is_sendable(self) -> bool:
-        """Whether the line is for the server to answer."""
-        return not self.problem and bool(self.text.strip())
+    def sent(self) -> str | None:
+        """What is for the server to answer, if anything is."""
+        return None if self.problem or not self.text.strip() else self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +67,24 @@ def open_lines(file: Path | None) -> Iterator[Lines]:
 
 
 def answered(
-    lines: Iterable[Line], answer_each: Callable[[Iterable[str]], Iterator[R]]
-) -> Iterator[tuple[Line, R | None]]:
-    """Yield every line in order, with its answer if it was one to send."""
-    waiting: deque[Line] = deque()
+    given: Iterable[T], sent: Callable[[T], S | None], answer_each: Callable[[Iterable[S]], Iterator[R]]
+) -> Iterator[tuple[T, R | None]]:
+    """Yield every line or file in order, with its answer if something of it was `sent`."""
+    waiting: deque[tuple[T, bool]] = deque()
 
-    def texts() -> Iterator[str]:
-        for line in lines:
-            waiting.append(line)
-            if line.is_sendable:
-                yield line.text
+    def contents() -> Iterator[S]:
+        for one in given:
+            content = sent(one)
+            waiting.append((one, content is not None))
+            if content is not None:
+                yield content
 
-    for answer in answer_each(texts()):
-        while not waiting[0].is_sendable:
-            yield waiting.popleft(), None
-        yield waiting.popleft(), answer
-    for line in waiting:
-        yield line, None
+    for answer in answer_each(contents()):
+        while not waiting[0][1]:
+            yield waiting.popleft()[0], None
+        yield waiting.popleft()[0], answer
+    for one, _ in waiting:
+        yield one, None
 
 
 def _count(opened: BinaryIO) -> int | None:

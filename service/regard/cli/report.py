@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from regard.report import Answer, Input
 
 A = TypeVar("A", bound="Answer")
+G = TypeVar("G", str, bytes)
 
 
 class Report:
@@ -56,20 +58,21 @@ class Report:
         return answer
 
     def keep_each(
-        self, texts: Iterable[str], answer_each: Callable[[Iterable[str]], Iterator[A | Failure]]
+        self, inputs: Iterable[G], answer_each: Callable[[Iterable[G]], Iterator[A | Failure]]
     ) -> Iterator[A | Failure]:
-        """Yield the answers to `texts` in order; what is no failure is kept."""
+        """Yield the answers to texts or images in order; what is no failure is kept."""
         from regard.client import Failure
 
-        asked: list[str] = []
+        asked: deque[G] = deque()
 
-        def noted() -> Iterator[str]:
-            for text in texts:
-                asked.append(text)
-                yield text
+        def noted() -> Iterator[G]:
+            for one in inputs:
+                asked.append(one)
+                yield one
 
-        for place, answer in enumerate(answer_each(noted())):
-            yield answer if isinstance(answer, Failure) else self.keep(asked[place], answer)
+        for answer in answer_each(noted()):
+            given = asked.popleft()
+            yield answer if isinstance(answer, Failure) else self.keep(given, answer)
 
     def _write(self, path: Path) -> None:
         from regard.report import write_report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,8 +9,9 @@ import typer
 
 from regard.cli import options
 from regard.cli.attention import ATTENTION
+from regard.cli.files import read_file
 from regard.cli.flags import taking
-from regard.cli.screen import error, in_words, progress, refuse
+from regard.cli.screen import refuse
 from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ def transcribe(
 ) -> None:
     """Write down what is said in a sound, or in each of several.
 
-    Several sounds get one line each: the file's name and, after a tab, what is said. With --attention,
-    a grid shows when in the sound the model listened while it wrote each word. What is longer than the
-    model hears at once (30 s for Whisper) is heard in windows, one after the other.
+    Several sounds get one line each: the file's name and, after a tab, what is said. One that can't be read
+    is told of on stderr, and the others are transcribed. With --attention, a grid shows when in the sound the
+    model listened while it wrote each word. What is longer than the model hears at once (30 s for Whisper) is
+    heard in windows, one after the other.
 
     [bold]Examples[/bold]
     [cyan]regard transcribe speech.wav[/cyan]
@@ -72,35 +73,20 @@ def transcribe(
         wanted["attention"] = attention
     if priority:
         wanted["priority"] = priority
+    every_layer = bool(attention and attention.layers)
     with Client(server, timeout_s=timeout_s, inputs_per_request=1) as client:
         if stream:
-            _stream(client, sounds[0], wanted, as_json=as_json, every_layer=bool(attention and attention.layers))
+            _stream(client, sounds[0], wanted, as_json=as_json, every_layer=every_layer)
         else:
-            _answer(client, sounds, wanted, as_json=as_json, every_layer=bool(attention and attention.layers))
+            from regard.cli.answers import answer_files
 
-
-def _answer(client: Client, files: list[Path], wanted: TranscribeOptions, *, as_json: bool, every_layer: bool) -> None:
-    """Transcribe every file that can be read, in order; ends the command with 1 if any failed."""
-    from regard.cli.records import answer_record, print_record
-    from regard.client import Failure
-
-    def contents() -> Iterator[bytes]:
-        yield from map(_read, files)
-
-    failures = 0
-    with progress("sounds", len(files)) as advance:
-        for file, answer in zip(files, client.transcribe_each(contents(), **wanted), strict=True):
-            if isinstance(answer, Failure):
-                failures += 1
-                error(f"{file}: {in_words(answer.message, answer.field)} ({answer.code_name})")
-            if as_json:
-                print_record(answer_record(str(file), answer))
-            elif not isinstance(answer, Failure):
-                name = str(file) if len(files) > 1 else ""
-                _show(answer, name, timestamps=wanted["timestamps"], every_layer=every_layer)
-            advance()
-    if failures:
-        raise typer.Exit(1)
+            answer_files(
+                sounds,
+                "sounds",
+                lambda contents: client.transcribe_each(contents, **wanted),
+                lambda answer, name, _: _show(answer, name, timestamps=timestamps, every_layer=every_layer),
+                as_json=as_json,
+            )
 
 
 def _show(answer: Transcription, name: str, *, timestamps: bool, every_layer: bool) -> None:
@@ -129,7 +115,7 @@ def _stream(client: Client, file: Path, wanted: TranscribeOptions, *, as_json: b
     from regard.client import Transcription
 
     try:
-        for event in client.stream_transcribe(_read(file), **wanted):
+        for event in client.stream_transcribe(read_file(file), **wanted):
             done = isinstance(event, Transcription)
             if as_json:
                 print_record(answer_record(str(file), event) if done else {"delta": plain(event)})
@@ -141,10 +127,3 @@ def _stream(client: Client, file: Path, wanted: TranscribeOptions, *, as_json: b
     finally:
         if not as_json:
             print(flush=True)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as problem:
-        refuse(f"can't read {file}: {problem.strerror}")

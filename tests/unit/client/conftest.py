@@ -17,6 +17,8 @@ from regard.v1 import (
     attention_pb2,
     attribution_pb2,
     attribution_pb2_grpc,
+    caption_pb2,
+    caption_pb2_grpc,
     classification_pb2,
     classification_pb2_grpc,
     generation_pb2,
@@ -109,6 +111,23 @@ class _Translation(translation_pb2_grpc.TranslationServiceServicer):
                 self._server.cancelled.wait(10)
                 return
         yield translation_pb2.StreamTranslateResponse(translation=_translation(text, request), model=MODEL)
+
+
+class _Captioning(caption_pb2_grpc.CaptionServiceServicer):
+    """Takes images that are texts, and captions them by shouting."""
+
+    def __init__(self, server: CannedServer) -> None:
+        self._server = server
+
+    def Caption(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        results = [
+            caption_pb2.CaptionResult(failure=_failure(f"images[{index}]"))
+            if image == b"bad"
+            else caption_pb2.CaptionResult(caption=caption_pb2.Caption(text=image.decode().upper()))
+            for index, image in enumerate(request.images)
+        ]
+        return caption_pb2.CaptionResponse(model=MODEL, results=results)
 
 
 class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
@@ -357,6 +376,7 @@ def server() -> Iterator[CannedServer]:
     canned.held.set()
     grpc_server = grpc.server(ThreadPoolExecutor(16))
     translation_pb2_grpc.add_TranslationServiceServicer_to_server(_Translation(canned), grpc_server)
+    caption_pb2_grpc.add_CaptionServiceServicer_to_server(_Captioning(canned), grpc_server)
     classification_pb2_grpc.add_ClassificationServiceServicer_to_server(_Classification(canned), grpc_server)
     attribution_pb2_grpc.add_AttributionServiceServicer_to_server(_Attribution(canned), grpc_server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(_Models(), grpc_server)

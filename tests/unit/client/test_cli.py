@@ -320,6 +320,25 @@ def test_a_report_holds_as_many_answers_as_a_page_does(run, tmp_path):
     assert page.read_text("utf-8").count('"task":"translation"') == 100
 
 
+def test_a_file_that_cannot_be_read_harms_no_other(run, tmp_path):
+    """It is told of by its name, as one that the server refuses, and the files around it are captioned in order."""
+    files = {name: tmp_path / name for name in ("gone", "one", "bad", "folder", "two")}
+    files["folder"].mkdir()
+    for name in ("one", "bad", "two"):
+        files[name].write_text(name)
+    code, out, err = run("caption", *map(str, files.values()))
+    assert (code, out) == (1, f"{files['one']}\tONE\n{files['two']}\tTWO\n")
+    assert err.splitlines() == [
+        f"error: {files['gone']}: can't be read: No such file or directory (INVALID_ARGUMENT)",
+        f"error: {files['bad']}: the image is bad; send a better one (INVALID_ARGUMENT)",
+        f"error: {files['folder']}: can't be read: Is a directory (INVALID_ARGUMENT)",
+    ]
+    _, out, _ = run("caption", str(files["gone"]), str(files["one"]), "--json")
+    failed, answered = map(json.loads, out.splitlines())
+    assert failed["failure"]["message"] == "can't be read: No such file or directory"
+    assert (answered["source"], answered["text"]) == (str(files["one"]), "ONE")
+
+
 def test_undecodable_argument(run):
     """An argument that is no UTF-8 is refused before it is sent."""
     code, _, err = run("translate", "\udcff")
