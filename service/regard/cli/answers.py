@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import typer
 
@@ -24,20 +25,29 @@ def answer_lines(
     show: Callable[[R], None],
     *,
     as_json: bool,
+    problem_of: Callable[[str], str] = lambda text: "",
+    record_of: Callable[[str, object], dict[str, Any]] = answer_record,
 ) -> None:
     """Answer each line of `file` (None is stdin), with `show` or as a record.
 
     A blank line is answered by a blank line or `null`, a failed one by a blank line or its failure,
-    so that answers stand at the numbers of their lines. Ends the command with 1 if any failed.
+    so that answers stand at the numbers of their lines. A line fails unsent if `problem_of` its text says
+    why it can't be sent. Ends the command with 1 if any failed.
     """
     failures = 0
     with open_lines(file) as lines, progress(lines.name, lines.total) as advance:
-        for line, answer in answered(lines, lambda line: line.sent, answer_each):
-            outcome = _problem_of(line) or answer
+        checked = (replace(line, problem=problem_of(line.text)) if line.sent else line for line in lines)
+        for line, answer in answered(checked, lambda line: line.sent, answer_each):
+            outcome = _failure_of(line) or answer
             if isinstance(outcome, Failure):
                 failures += 1
                 _tell(f"line {line.number}", outcome)
-            _print(line, outcome, show, as_json=as_json)
+            if as_json:
+                print_record(None if outcome is None else record_of(line.text, outcome))
+            elif outcome is None or isinstance(outcome, Failure):
+                print(flush=True)
+            else:
+                show(outcome)
             advance()
     if failures:
         raise typer.Exit(1)
@@ -58,7 +68,7 @@ def answer_files(
     failures = 0
     with progress(what, len(paths)) as advance:
         for file, answer in answered(map(File.read, paths), lambda file: file.content, answer_each):
-            outcome = _problem_of(file) or answer
+            outcome = _failure_of(file) or answer
             if isinstance(outcome, Failure):
                 failures += 1
                 _tell(str(file.path), outcome)
@@ -71,18 +81,9 @@ def answer_files(
         raise typer.Exit(1)
 
 
-def _problem_of(given: Line | File) -> Failure | None:
+def _failure_of(given: Line | File) -> Failure | None:
     return Failure(code=_INVALID_ARGUMENT, message=given.problem) if given.problem else None
 
 
 def _tell(where: str, failure: Failure) -> None:
     error(f"{where}: {in_words(failure.message, failure.field)} ({failure.code_name})")
-
-
-def _print(line: Line, outcome: R | Failure | None, show: Callable[[R], None], *, as_json: bool) -> None:
-    if as_json:
-        print_record(None if outcome is None else answer_record(line.text, outcome))
-    elif outcome is None or isinstance(outcome, Failure):
-        print(flush=True)
-    else:
-        show(outcome)

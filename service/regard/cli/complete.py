@@ -37,8 +37,9 @@ def complete(
     """Go on from a prompt, or from each line of a file or of stdin.
 
     What follows the prompt is printed as it is made, the prompt itself is not. Several sequences come
-    when all are done. With --attention, a grid shows at which words of the prompt, and of what it had
-    written so far, the model looked for each word.
+    when all are done. What follows a line is printed as one line, with a space for each end of a line. With
+    --attention, a grid shows at which words of the prompt, and of what it had written so far, the model looked
+    for each word.
 
     [bold]Examples[/bold]
     [cyan]regard complete "The capital of France is" --max-new-tokens 20[/cyan]
@@ -70,7 +71,12 @@ def complete(
         if prompt is None:
             from regard.cli.answers import answer_lines
 
-            answer_lines(file, lambda prompts: client.complete_each(prompts, **wanted), show, as_json=as_json)
+            answer_lines(
+                file,
+                lambda prompts: client.complete_each(prompts, **wanted),
+                show if attention else _show_line,
+                as_json=as_json,
+            )
         elif as_json:
             from regard.cli.records import answer_record, print_record
 
@@ -92,6 +98,10 @@ def _show(completion: Completion, *, every_layer: bool) -> None:
         OUT.print(text_view(completion, every_layer=every_layer))
     for sequence in completion.further_sequences:
         print(sequence.text, flush=True)
+
+
+def _show_line(completion: Completion) -> None:
+    print(" ".join(completion.text.split()), flush=True)
 
 
 def _stream(client: Client, prompt: str, wanted: CompleteOptions, *, every_layer: bool) -> None:

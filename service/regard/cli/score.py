@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from regard.cli import options
-from regard.cli.screen import error, in_words, refuse
+from regard.cli.screen import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from regard.client import TranslationScore
 
 
@@ -39,13 +37,14 @@ def score(
     """Tell how likely a model finds a translation that somebody made.
 
     One pair gets its log-probability and its perplexity, which is 1 where the model is sure of every token, and each
-    token with the natural logarithm of its probability. A line of a file gets the first two, tab between.
+    token with the natural logarithm of its probability. A line of a file gets the first two, tab between; one that is
+    blank or fails gets an empty line.
 
     [bold]Examples[/bold]
     [cyan]regard score "The house is old." "La maison est vieille."[/cyan]
     [cyan]regard score --file pairs.tsv | sort -n -k2 | tail[/cyan]
     """
-    from regard.client import Client, Failure, ScoreTranslationOptions
+    from regard.client import Client, ScoreTranslationOptions
 
     if (text is None) != (target is None) or (text is not None and file is not None):
         refuse("give a text and its translation, or a file of both with --file")
@@ -57,39 +56,40 @@ def score(
     wanted = ScoreTranslationOptions(model=name, version=version, truncate=truncate, target_language=language)
     if priority:
         wanted["priority"] = priority
-    pairs = [(text, target)] if text is not None and target is not None else list(_pairs(file))
-    failures = 0
     with Client(server, timeout_s=timeout_s, requests_in_flight=options.REQUESTS_IN_FLIGHT) as client:
-        for place, (pair, scored) in enumerate(zip(pairs, client.score_translation_each(pairs, **wanted), strict=True)):
-            if isinstance(scored, Failure):
-                failures += 1
-                where = f"line {place + 1}: " if text is None else ""
-                error(f"{where}{in_words(scored.message, scored.field)} ({scored.code_name})")
-            if as_json:
-                from regard.cli.records import answer_record, print_record
+        if text is None or target is None:
+            from regard.cli.answers import answer_lines
 
-                print_record({**answer_record(pair[0], scored), "target": pair[1]})
-            elif not isinstance(scored, Failure):
-                _show(scored, alone=text is not None)
-    if failures:
-        raise typer.Exit(1)
+            answer_lines(
+                file,
+                lambda lines: client.score_translation_each(map(_pair, lines), **wanted),
+                _show,
+                as_json=as_json,
+                problem_of=lambda line: "" if "\t" in line else "no text and translation with a tab between",
+                record_of=lambda line, scored: _record(*_pair(line), scored),
+            )
+            return
+        scored = client.score_translation(text, target, **wanted)
+    if as_json:
+        from regard.cli.records import print_record
 
-
-def _show(scored: TranslationScore, *, alone: bool) -> None:
-    print(f"{scored.log_probability:.4f}\t{scored.perplexity:.4f}", flush=True)
-    if alone:
+        print_record(_record(text, target, scored))
+    else:
+        _show(scored)
         for token in scored.tokens:
             print(f"{token.log_probability:.4f}\t{token.token}")
 
 
-def _pairs(file: Path | None) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of a file or of stdin; a line that is none ends the command."""
-    from regard.cli.lines import open_lines
+def _pair(line: str) -> tuple[str, str]:
+    text, _, target = line.partition("\t")
+    return text, target
 
-    with open_lines(file) as lines:
-        for line in lines:
-            text, tab, target = line.text.partition("\t")
-            if line.problem or not tab:
-                problem = line.problem or "no text and translation with a tab between"
-                refuse(f"line {line.number} of {lines.name} is {problem}")
-            yield text, target
+
+def _record(text: str, target: str, scored: object) -> dict[str, Any]:
+    from regard.cli.records import answer_record
+
+    return {**answer_record(text, scored), "target": target}
+
+
+def _show(scored: TranslationScore) -> None:
+    print(f"{scored.log_probability:.4f}\t{scored.perplexity:.4f}", flush=True)

@@ -21,6 +21,8 @@ from regard.v1 import (
     caption_pb2_grpc,
     classification_pb2,
     classification_pb2_grpc,
+    completion_pb2,
+    completion_pb2_grpc,
     generation_pb2,
     model_pb2,
     model_pb2_grpc,
@@ -128,6 +130,21 @@ class _Captioning(caption_pb2_grpc.CaptionServiceServicer):
             for index, image in enumerate(request.images)
         ]
         return caption_pb2.CaptionResponse(model=MODEL, results=results)
+
+
+class _Completion(completion_pb2_grpc.CompletionServiceServicer):
+    """Goes on with two lines."""
+
+    def __init__(self, server: CannedServer) -> None:
+        self._server = server
+
+    def Complete(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        results = [
+            completion_pb2.CompletionResult(completion=completion_pb2.Completion(text=f" {prompt}\n\nagain "))
+            for prompt in request.prompts
+        ]
+        return completion_pb2.CompleteResponse(model=MODEL, results=results)
 
 
 class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
@@ -377,6 +394,7 @@ def server() -> Iterator[CannedServer]:
     grpc_server = grpc.server(ThreadPoolExecutor(16))
     translation_pb2_grpc.add_TranslationServiceServicer_to_server(_Translation(canned), grpc_server)
     caption_pb2_grpc.add_CaptionServiceServicer_to_server(_Captioning(canned), grpc_server)
+    completion_pb2_grpc.add_CompletionServiceServicer_to_server(_Completion(canned), grpc_server)
     classification_pb2_grpc.add_ClassificationServiceServicer_to_server(_Classification(canned), grpc_server)
     attribution_pb2_grpc.add_AttributionServiceServicer_to_server(_Attribution(canned), grpc_server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(_Models(), grpc_server)

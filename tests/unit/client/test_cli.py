@@ -192,6 +192,13 @@ def test_lines_keep_their_numbers(run, tmp_path):
     ]
 
 
+def test_what_follows_a_line_is_one_line(run):
+    """A completion of several lines is one for a line of a file, and as it came for one prompt and in JSON."""
+    assert run("complete", stdin=b"yes\n\nno\n") == (0, "yes again\n\nno again\n", "")
+    assert run("complete", "yes", "--no-stream") == (0, " yes\n\nagain \n", "")
+    assert json.loads(run("complete", "--json", stdin=b"yes\n")[1])["text"] == " yes\n\nagain "
+
+
 def test_lines_from_stdin_as_json(run):
     """--json prints one object for each line, null for a blank one, and nothing else."""
     code, out, err = run("translate", "--json", stdin="\ufeffone\n\nbad\n".encode())

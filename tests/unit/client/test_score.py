@@ -20,10 +20,22 @@ def test_a_pair_has_its_score_and_its_tokens(run):
 
 
 def test_lines_are_scored_in_order_and_a_bad_one_is_told_of(run):
-    """A line each on stdout; what fails is on stderr with its line, and the command ends with 1."""
-    code, out, err = run("score", stdin=b"they grow\tILS POUSSENT\nbad\tMAL\nyes\tOUI\n")
-    assert (code, out.splitlines()) == (1, ["-1.0000\t1.6487", "-0.5000\t1.6487"])
-    assert "line 2: the text is bad" in err
+    """A line each on stdout, empty for what fails, which is on stderr with its line; the command ends with 1."""
+    lines = b"they grow\tILS POUSSENT\nbad\tMAL\n\nyes OUI\nyes\tOUI\n"
+    code, out, err = run("score", stdin=lines)
+    assert (code, out.splitlines()) == (1, ["-1.0000\t1.6487", "", "", "", "-0.5000\t1.6487"])
+    assert err.splitlines() == [
+        "error: line 2: the text is bad; send a better one (INVALID_ARGUMENT)",
+        "error: line 4: no text and translation with a tab between (INVALID_ARGUMENT)",
+    ]
+    records = [json.loads(line) for line in run("score", "--json", stdin=lines)[1].splitlines()]
+    assert [record and (record["source"], record["target"], "failure" in record) for record in records] == [
+        ("they grow", "ILS POUSSENT", False),
+        ("bad", "MAL", True),
+        None,
+        ("yes OUI", "", True),
+        ("yes", "OUI", False),
+    ]
 
 
 def test_json_holds_both_sides(run, server):
@@ -36,17 +48,16 @@ def test_json_holds_both_sides(run, server):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stdin", "problem"),
+    ("arguments", "problem"),
     [
-        (["yes"], None, "give a text and its translation"),
-        (["yes", "OUI", "--file", "a.tsv"], None, "give a text and its translation"),
-        ([], None, "name a file with --file"),
-        ([], b"yes\tOUI\nyes OUI\n", "line 2 of stdin is no text and translation"),
+        (["yes"], "give a text and its translation"),
+        (["yes", "OUI", "--file", "a.tsv"], "give a text and its translation"),
+        ([], "name a file with --file"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(run, arguments, stdin, problem):
+def test_what_cannot_be_meant_is_refused(run, arguments, problem):
     """The command ends with 2 and says what to do."""
-    code, _, err = run("score", *arguments, stdin=stdin)
+    code, _, err = run("score", *arguments)
     assert (code, problem in " ".join(err.split())) == (2, True)
 
 
