@@ -37,8 +37,9 @@ def classify_tokens(
     """Find the entities of a text, or of each line of a file or of stdin.
 
     One text gets a line for each entity: its label, its score, where it stands, and what it says. A line
-    of several gets its entities on one line, LABEL=TEXT, with tabs between them. With --attention, words are
-    highlighted by the weight that the model's first token gives them.
+    of several gets its entities on one line, LABEL=TEXT, with tabs between them. With --aggregation none, tokens
+    are printed in the place of entities. With --attention, words are highlighted by the weight that the model's
+    first token gives them.
 
     [bold]Examples[/bold]
     [cyan]regard classify-tokens "Sarah lives in London"[/cyan]
@@ -52,6 +53,7 @@ def classify_tokens(
     wanted = ClassifyTokensOptions(model=name, version=version, truncate=truncate, aggregation=aggregation)
     if attention:
         wanted["attention"] = attention
+    by_tokens = aggregation == "none"
     with Client(
         server,
         timeout_s=timeout_s,
@@ -61,7 +63,12 @@ def classify_tokens(
         if text is None:
             from regard.cli.answers import answer_lines
 
-            answer_lines(file, lambda texts: client.classify_tokens_each(texts, **wanted), _show_line, as_json=as_json)
+            answer_lines(
+                file,
+                lambda texts: client.classify_tokens_each(texts, **wanted),
+                partial(_show_line, by_tokens=by_tokens),
+                as_json=as_json,
+            )
             return
         found = client.classify_tokens(text, **wanted)
     if as_json:
@@ -69,21 +76,28 @@ def classify_tokens(
 
         print_record(answer_record(text, found))
     else:
-        partial(_show, every_layer=bool(attention and attention.layers))(found)
+        _show(found, by_tokens=by_tokens, every_layer=bool(attention and attention.layers))
 
 
-def _show(found: TokenClassification, *, every_layer: bool) -> None:
+def _show(found: TokenClassification, *, by_tokens: bool, every_layer: bool) -> None:
     from regard.cli.screen import OUT
     from regard.cli.views import highlighted_view
 
-    spans = [(one.label, one.score, one.start, one.end, one.text) for one in found.entities] or [
-        (one.classes[0].label, one.classes[0].probability, one.start, one.end, one.token) for one in found.tokens
-    ]
-    for label, score, start, end, text in spans:
+    for label, score, start, end, text in _spans(found, by_tokens=by_tokens):
         print(f"{label}\t{score:.4f}\t{start}-{end}\t{text}")
     if found.attention is not None:
         OUT.print(highlighted_view(found.attention, every_layer=every_layer))
 
 
-def _show_line(found: TokenClassification) -> None:
-    print("\t".join(f"{one.label}={one.text}" for one in found.entities), flush=True)
+def _show_line(found: TokenClassification, *, by_tokens: bool) -> None:
+    spans = _spans(found, by_tokens=by_tokens)
+    print("\t".join(f"{label}={text}" for label, _, _, _, text in spans), flush=True)
+
+
+def _spans(found: TokenClassification, *, by_tokens: bool) -> list[tuple[str, float, int, int, str]]:
+    """Return the label, the score, the start, the end and the text of every token, or of every entity."""
+    if by_tokens:
+        return [
+            (one.classes[0].label, one.classes[0].probability, one.start, one.end, one.token) for one in found.tokens
+        ]
+    return [(one.label, one.score, one.start, one.end, one.text) for one in found.entities]

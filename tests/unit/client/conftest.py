@@ -173,6 +173,27 @@ class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
         return classification_pb2.ClassifyResponse(model=MODEL, results=results)
 
 
+    def ClassifyTokens(self, request, context):  # noqa: N802
+        self._server.admit(request, context)
+        results = [
+            classification_pb2.TokenClassificationResult(classification=_token_classification(text, request))
+            for text in request.texts
+        ]
+        return classification_pb2.ClassifyTokensResponse(model=MODEL, results=results)
+
+
+def _token_classification(text, request) -> classification_pb2.TokenClassification:
+    """Return that words with a capital are names, and the others nothing."""
+    found = classification_pb2.TokenClassification()
+    for word in _axis(1, text, [], []).segments:
+        label = "NAME" if word.text.istitle() else "O"
+        token = found.tokens.add(token=word.text, start=word.start, end=word.end)
+        token.classes.add(label=label, probability=0.75)
+        if label == "NAME" and request.aggregation != classification_pb2.ENTITY_AGGREGATION_NONE:
+            found.entities.add(label=label, score=0.75, text=word.text, start=word.start, end=word.end)
+    return found
+
+
 def _score(pair, place) -> translation_pb2.ScoreResult:
     if pair.text == "bad":
         return translation_pb2.ScoreResult(failure=_failure(f"pairs[{place}].text"))

@@ -260,6 +260,20 @@ def test_lines_get_class_and_probability(run):
     assert out.splitlines() == ["greeting\t0.7500", "greeting\t0.7500\tout_of_scope"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "one", "lines"),
+    [
+        ([], ["NAME\t0.7500\t0-3\tAnn"], ["NAME=Ann", ""]),
+        (["--aggregation", "none"], ["NAME\t0.7500\t0-3\tAnn", "O\t0.7500\t4-8\tsays"], ["NAME=Ann\tO=says", "O=no"]),
+    ],
+)
+def test_entities_are_printed_and_tokens_where_they_are_asked_for(run, arguments, one, lines):
+    """A text without entities gets none, whether it is alone or a line of several."""
+    assert run("classify-tokens", "Ann says", *arguments)[1].splitlines() == one
+    assert run("classify-tokens", "no", *arguments)[1].count("\n") == len(arguments) // 2
+    assert run("classify-tokens", *arguments, stdin=b"Ann says\nno\n")[1].splitlines() == lines
+
+
 def test_attended_words_are_drawn(run):
     """With --attention the words stand above their weights, and the caption says what was drawn and what wasn't."""
     _, out, _ = run("classify", "hello there", "--attention")
