@@ -33,6 +33,7 @@ class Report:
             refuse(f"can't write {path}: {path.parent} is no directory")
         self._path = path
         self._answers: list[tuple[Input, Answer]] = []
+        self._weights = 0
         self._left_out = 0
 
     def __enter__(self) -> Self:
@@ -46,15 +47,19 @@ class Report:
             self._write(self._path)
 
     def keep(self, given: Input, answer: A) -> A:
-        """Put an answer on the page, if there is one with room; returns it."""
+        """Put an answer on the page, if there is one with room; returns it.
+
+        The first is put there however large it is, so that the page's own refusal tells what is too much of it.
+        """
         if self._path is None:
             return answer
-        from regard.report import MAX_ANSWERS
+        from regard.report import MAX_ANSWERS, MOST_WEIGHTS, weights_of
 
-        if len(self._answers) < MAX_ANSWERS:
-            self._answers.append((given, answer))
-        else:
+        self._weights += weights_of(answer)
+        if self._answers and (len(self._answers) == MAX_ANSWERS or self._weights > MOST_WEIGHTS):
             self._left_out += 1
+        else:
+            self._answers.append((given, answer))
         return answer
 
     def keep_each(

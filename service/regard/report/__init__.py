@@ -11,8 +11,20 @@ The file needs no network and no server: open it from wherever it lies. Notebook
 itself, and with `Display(image, answer)` over its image.
 """
 
-from regard.report.document import MAX_ANSWERS, Answer, Input, ReportError
+from regard.report.document import MAX_ANSWERS, Answer, Input, ReportError, weights_of
 from regard.report.notebook import Display, draw_answer
 from regard.report.page import render, write_report
+from regard.viewer import MOST_WEIGHTS
 
-__all__ = ["MAX_ANSWERS", "Answer", "Display", "Input", "ReportError", "draw_answer", "render", "write_report"]
+__all__ = [
+    "MAX_ANSWERS",
+    "MOST_WEIGHTS",
+    "Answer",
+    "Display",
+    "Input",
+    "ReportError",
+    "draw_answer",
+    "render",
+    "weights_of",
+    "write_report",
+]

@@ -44,7 +44,7 @@ def describe(answers: Iterable[tuple[Input | None, Answer]]) -> dict[str, Any]:
                 f"answers[{index}] has no attention: ask for it, with attention=AttentionOptions(granularity='word')",
                 field=f"answers[{index}]",
             )
-    weights = sum(_size_of(one) for _, answer in pairs for one in _attention_of(answer).maps)
+    weights = sum(weights_of(answer) for _, answer in pairs)
     if weights > MOST_WEIGHTS:
         raise ReportError(
             f"a report holds at most {MOST_WEIGHTS:,} weights, not {weights:,}: "
@@ -53,6 +53,11 @@ def describe(answers: Iterable[tuple[Input | None, Answer]]) -> dict[str, Any]:
         )
     encoding = choose_encoding(weights)
     return {"answers": [_describe(index, given, answer, encoding) for index, (given, answer) in enumerate(pairs)]}
+
+
+def weights_of(answer: Answer) -> int:
+    """Return how many weights the page holds of an answer."""
+    return sum(map(_size_of, answer.attention.maps)) if answer.attention else 0
 
 
 def direction_of(text: str) -> str:

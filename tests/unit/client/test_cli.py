@@ -341,6 +341,20 @@ def test_a_report_holds_as_many_answers_as_a_page_does(run, tmp_path):
     assert page.read_text("utf-8").count('"task":"translation"') == 100
 
 
+def test_a_report_holds_as_many_weights_as_a_page_does(run, monkeypatch, tmp_path):
+    """Answers from the first one that finds no room are left out; a first one alone is refused by the page."""
+    page = tmp_path / "attention.html"
+    monkeypatch.setattr("regard.report.MOST_WEIGHTS", 50)  # of which a word has 8, and four words have 50
+    code, out, err = run("translate", "--report", str(page), stdin=b"hi\nho\na b c d\nhi\n")
+    assert (code, out.splitlines()) == (0, ["HI", "HO", "A B C D", "HI"])
+    assert err.splitlines()[-1] == "it shows the first 2 of 4 answers, as many as a page holds"
+    assert page.read_text("utf-8").count('"task":"translation"') == 2
+    for limit in ("regard.report.MOST_WEIGHTS", "regard.report.document.MOST_WEIGHTS"):
+        monkeypatch.setattr(limit, 7)
+    code, _, err = run("translate", "--report", str(page), stdin=b"hi\nho\n")
+    assert (code, "a report holds at most 7 weights, not 8" in err) == (1, True)
+
+
 def test_a_file_that_cannot_be_read_harms_no_other(run, tmp_path):
     """It is told of by its name, as one that the server refuses, and the files around it are captioned in order."""
     files = {name: tmp_path / name for name in ("gone", "one", "bad", "folder", "two")}
