@@ -75,7 +75,7 @@ def caption(
         Client(
             server,
             timeout_s=timeout_s,
-            inputs_per_request=1 if attention else options.LINES_PER_REQUEST,
+            inputs_per_request=options.inputs_per_request(attention),
             requests_in_flight=options.REQUESTS_IN_FLIGHT,
         ) as client,
         Report(report) as page,

@@ -57,7 +57,7 @@ def classify_tokens(
     with Client(
         server,
         timeout_s=timeout_s,
-        inputs_per_request=options.LINES_PER_REQUEST,
+        inputs_per_request=options.inputs_per_request(attention),
         requests_in_flight=options.REQUESTS_IN_FLIGHT,
     ) as client:
         if text is None:

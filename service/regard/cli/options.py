@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from regard.cli.screen import refuse
 
+if TYPE_CHECKING:
+    from regard.client import AttentionOptions
+
 DEFAULT_SERVER = "localhost:50051"
-LINES_PER_REQUEST = 16
+INPUTS_PER_REQUEST = 16
 """Small, so that a progress bar moves evenly; the server batches across requests anyway."""
 REQUESTS_IN_FLIGHT = 8
 
@@ -61,9 +64,9 @@ def name_and_version(model: str) -> tuple[str, str]:
     return name, version
 
 
-def lines_per_request(report: Path | None) -> int:
-    """Return how many lines to ask at once: one for a report, since those of a request share its bytes of attention."""
-    return 1 if report else LINES_PER_REQUEST
+def inputs_per_request(attention: AttentionOptions | None) -> int:
+    """Return how many inputs to ask at once: one with attention, since those of a request share its bytes of it."""
+    return 1 if attention else INPUTS_PER_REQUEST
 
 
 def has_one_text(text: str | None, file: Path | None, stdin_is_terminal: bool) -> bool:

@@ -130,7 +130,7 @@ def translate(
         Client(
             server,
             timeout_s=timeout_s,
-            inputs_per_request=options.lines_per_request(report),
+            inputs_per_request=options.inputs_per_request(attention),
             requests_in_flight=options.REQUESTS_IN_FLIGHT,
         ) as client,
         Report(report) as page,

@@ -226,6 +226,23 @@ def test_many_lines_stay_in_order(run):
     assert (code, out.splitlines()) == (0, [line.upper() for line in lines])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "requests"),
+    [
+        (["translate"], 1),
+        *((["translate", flag], 3) for flag in ("--attention", "--report=page.html")),
+        *((["classify", flag], 3) for flag in ("--attention", "--report=page.html")),
+        (["classify-tokens", "--attention"], 3),
+        (["complete", "--attention"], 3),
+    ],
+)
+def test_lines_with_attention_have_requests_of_their_own(run, server, monkeypatch, tmp_path, arguments, requests):
+    """Lines of one request would share the bytes of attention that it may come to."""
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments, stdin=b"one\ntwo\nthree\n")[0] == 0
+    assert len(server.requests) == requests
+
+
 def test_json_holds_axes_once_and_weights_by_map(run):
     """A record's attention names its axes once and gives each map's weights as nested lists."""
     _, out, _ = run("translate", "they grow", "--attention", "--json")
