@@ -132,6 +132,30 @@ def test_pods_have_no_rights(chart: Chart, values: Path) -> None:
             }
 
 
+@values_sets
+def test_every_container_says_what_it_takes(chart: Chart, values: Path) -> None:
+    """So does the one that copies models, and that of `helm test`: a namespace with a quota refuses what doesn't."""
+    resources = chart.render("--values", str(values))
+
+    for pod in (_of_kind(resources, "Deployment")["spec"]["template"]["spec"], _of_kind(resources, "Pod")["spec"]):
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_a_rollout_replaces_pods_as_the_values_say(chart: Chart) -> None:
+    """A new pod comes before the old one goes, unless there is no room for both."""
+
+    def strategy(*arguments: str) -> Resource:
+        found: Resource = chart.render(*MODELS, *arguments)[DEPLOYMENT]["spec"]["strategy"]
+        return found
+
+    assert strategy() == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert strategy("--set", "strategy.type=Recreate") == {"type": "Recreate"}
+    in_place = "strategy.rollingUpdate.maxSurge=0,strategy.rollingUpdate.maxUnavailable=50%"
+    assert strategy("--set", in_place)["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": "50%"}
+
+
 @pytest.mark.parametrize(("drain_timeout_s", "pre_stop_s"), [(30, 5), (0, 0), (90.5, 20)])
 def test_pods_may_finish_what_they_accepted(chart: Chart, drain_timeout_s: float, pre_stop_s: int) -> None:
     """A pod is killed only some seconds after the sleep before its SIGTERM and the whole drain."""
@@ -200,10 +224,25 @@ def test_no_gpu_is_asked_for_otherwise(chart: Chart) -> None:
     assert "runtimeClassName" not in pod
 
 
+def test_copying_models_takes_no_gpu(chart: Chart) -> None:
+    """What copies them has the server's resources without its GPU."""
+    pod = chart.render("--set", "models.image=models:1,gpu.count=1")[DEPLOYMENT]["spec"]["template"]["spec"]
+
+    assert pod["initContainers"][0]["resources"]["limits"] == {"memory": "2Gi"}
+    assert pod["containers"][0]["resources"]["limits"] == {"memory": "2Gi", "nvidia.com/gpu": 1}
+
+
 @pytest.mark.parametrize("given", ["replicas=1", "models.claim=a,models.image=b"])
 def test_models_must_come_from_one_place(chart: Chart, given: str) -> None:
     """None, or two of them, is refused in words."""
     assert "give exactly one of models.claim, models.hostPath and models.image" in chart.refusal("--set", given)
+
+
+def test_both_ports_must_differ(chart: Chart) -> None:
+    """One port for gRPC and HTTP, which the server refuses, is refused before there is a pod."""
+    said = chart.refusal(*MODELS, "--set", "settings.http_port=50051")
+
+    assert "grpc_port and http_port are both 50051; give each a port of its own" in said
 
 
 @pytest.mark.parametrize(
@@ -227,6 +266,8 @@ def test_models_must_come_from_one_place(chart: Chart, given: str) -> None:
         ("gpu.count=-1", "/gpu/count"),
         ("gpu.resource=gpus", "/gpu/resource"),
         ("probes.liveness.period=3", "period"),
+        ("strategy.type=Sometimes", "/strategy/type"),
+        ("strategy.rollingUpdate.maxSurge=half", "/strategy/rollingUpdate/maxSurge"),
         ("podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"),
         ("service.type=ExternalName", "/service/type"),
         ("user=0", "/user"),
