@@ -321,6 +321,19 @@ def test_bindings_are_kept_for_a_few_layouts_only(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_buffers_that_were_outgrown_are_not_held_while_rows_want_taps() -> None:
+    """A binding that is kept for plain rows is let go as soon as others are bound to longer buffers."""
+    bench = Bench()
+    bench.submit([5] * 3, max_new_tokens=1)
+    bench.run()
+    lane = bench.engine.lanes[1, False]
+    (kept,) = lane._shared.values()
+    bench.submit([6] * 40, taps=frozenset({"decoder.cross.0"}))
+    bench.engine.step()
+    assert lane._bound is not kept
+    assert not lane._shared
+
+
 def test_running_rows_wait_for_no_more_than_a_batch_and_their_share() -> None:
     """A batch of three seconds, at a share of a half, is followed by three steps of a second before the next."""
     bench = Bench(max_rows=8, max_batch_tokens=12, max_encode_share=0.5)

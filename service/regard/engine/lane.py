@@ -215,11 +215,11 @@ class Lane:
         needed = max(max(running.search.best_needed, running.request.options.top_logprobs) for running in self.running)
         candidates = min(needed, self._spec.vocabulary_size)
         logits = any(running.search.needs_logits for running in self.running)
-        if self._intervened or any(not self._taps.keys().isdisjoint(one.request.taps) for one in self.running):
-            return self._make_bound(candidates, logits=logits)
         plain = _Plain(self.rows.allocation, self.rows.count, candidates, logits)
         if next(iter(self._shared), plain).allocation != plain.allocation:
-            self._shared.clear()
+            self._shared.clear()  # bindings hold their buffers
+        if self._intervened or any(not self._taps.keys().isdisjoint(one.request.taps) for one in self.running):
+            return self._make_bound(candidates, logits=logits)
         bound = self._shared.pop(plain, None) or self._make_bound(candidates, logits=logits)
         self._shared[plain] = bound  # last, as the latest that was needed
         if len(self._shared) > MOST_SHARED:
