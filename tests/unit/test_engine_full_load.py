@@ -28,6 +28,7 @@ from regard.testing import (
 )
 
 from .packages import IMAGE, manifest_of
+from .test_engine_generator import Breakable
 
 ROWS = 1024 // SOURCE_TOKENS
 """What an instance is given by default: as many requests as one run of the encoder reads."""
@@ -181,6 +182,7 @@ def test_a_request_that_fails_fails_the_round() -> None:
     sessions = echo_sessions(clock) | {"step": FakeSession(broken, sorted(echo_step().inputs))}
     with pytest.raises(EngineError, match="on the running batch"):
         loaded(echo_package().manifest, sessions, clock, instances=2).serve()
+    graph, device = FakeSession(faulty, ["input_ids"]), Breakable()
+    graph.memory, device.broken = device, True
     with pytest.raises(EngineError, match="made-up requests"):
-        manifest = manifest_of(Task.CLASSIFICATION, taps=())
-        loaded(manifest, {"classifier": FakeSession(faulty, ["input_ids"])}, clock).serve()
+        loaded(manifest_of(Task.CLASSIFICATION, taps=()), {"classifier": graph}, clock).serve()

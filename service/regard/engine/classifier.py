@@ -16,7 +16,7 @@ from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import NO_TWINS, Session
 from regard.engine.source import Pixels, Source, pack
 from regard.engine.ticket import Ticket
-from regard.errors import EngineError, RegardError
+from regard.errors import EngineError, RegardError, failure_of
 from regard.manifest import Manifest, Task
 
 
@@ -95,10 +95,10 @@ class Classifier:
             return
         try:
             self._run(graph, batch)
-        except RegardError as error:
-            self._struck = True
+        except Exception as error:
+            self._struck, failure = True, failure_of(error)
             for ticket in batch:
-                ticket.finish(error)
+                ticket.finish(failure)
 
     def _run(self, graph: str, batch: Sequence[Ticket]) -> None:
         started = self._clock()
