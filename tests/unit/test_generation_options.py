@@ -52,6 +52,14 @@ def test_a_prefix_stands_behind_the_fixed_one(model: Asked) -> None:
     assert asked.prefix_choices == (5, 6)
 
 
+def test_what_a_task_fixes_is_not_counted_as_the_requests(model: Asked) -> None:
+    """Of 32 positions one is the start token's, two are the task's, and one must be left to generate."""
+    prefix = "The cat sat on the mat. " * 9
+    given = len(model[1].pieces(prefix))
+    with pytest.raises(InvalidInputError, match=f"target_prefix has {given} tokens; .* room for more is 29"):
+        options(model, fixed={"prefix_token_ids": (7, 8)}, target_prefix=prefix)
+
+
 def test_every_field_has_its_option(model: Asked) -> None:
     """Also those that are given as what is 0 or False."""
     asked = options(

@@ -59,6 +59,12 @@ def test_a_prefix_takes_of_the_models_positions() -> None:
     assert (options.min_new_tokens, options.max_new_tokens) == (6, 60)
 
 
+def test_the_checkpoints_minimum_is_no_more_than_a_request_allows() -> None:
+    """Five tokens at most are five at least, as in `generate()`: the request has said nothing of a minimum."""
+    options = options_of(OWN, {"max_new_tokens": 5})
+    assert (options.min_new_tokens, options.max_new_tokens) == (5, 5)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -66,13 +66,15 @@ class Search:
     stops: StopStrings | None
     """The strings that end a text, if any do."""
     streaming: bool
+    fixed_tokens: int
+    """How many tokens of the prefix the request did not give."""
 
     def behind(self, prompt_tokens: int = 1) -> GenerationOptions:
         """Return the options behind so many tokens: the start token, or a completion's prompt.
 
         Raises `InvalidInputError`, naming the field, for what can't be honoured.
         """
-        options = options_of(self.spec, self.given, prompt_tokens)
+        options = options_of(self.spec, self.given, prompt_tokens, self.fixed_tokens)
         if self.streaming and options.num_return_sequences > 1:
             raise _refused("num_return_sequences", f"is {options.num_return_sequences}; a stream gives one sequence")
         if options.do_sample and "seed" not in self.given:
@@ -117,7 +119,7 @@ def search_of(
     given["suppress_tokens"] = tuple(message.suppress_tokens)
     if stops is not None:
         given["ends_at_stop"] = codec.ends_at_stop(stops)
-    return Search(spec, given, stops, streaming)
+    return Search(spec, given, stops, streaming, len(fixed.get("prefix_token_ids", ())))
 
 
 def _check_lengths(fields: Mapping[str, Any]) -> None:

@@ -67,11 +67,14 @@ class GenerationOptions:
         return max(self.num_beams, self.num_return_sequences)
 
 
-def options_of(spec: GenerationSpec, given: Mapping[str, Any], prompt_tokens: int = 1) -> GenerationOptions:
+def options_of(
+    spec: GenerationSpec, given: Mapping[str, Any], prompt_tokens: int = 1, fixed_tokens: int = 0
+) -> GenerationOptions:
     """Return the checkpoint's own options with those that a request has `given` in their place.
 
-    `prompt_tokens` are read before what is generated: the start token, or a completion's prompt. Bad
-    words are added to the checkpoint's own.
+    `prompt_tokens` are read before what is generated: the start token, or a completion's prompt. The
+    first `fixed_tokens` of the prefix are the task's, not the request's. Bad words are added to the
+    checkpoint's own; its minimum gives way to a maximum that is less.
     Raises `InvalidInputError` for a value out of range and for a combination that can't be
     honoured; it names the option as `generation.NAME`.
     """
@@ -80,12 +83,12 @@ def options_of(spec: GenerationSpec, given: Mapping[str, Any], prompt_tokens: in
     before = prompt_tokens + len(prefix)
     room = spec.max_target_tokens + 1 - before
     if room < 1:
-        limit = max(spec.max_target_tokens - prompt_tokens, 0)
-        raise _refused("target_prefix", f"has {len(prefix)} tokens; the most that leaves room for more is {limit}")
+        own_tokens, limit = len(prefix) - fixed_tokens, max(spec.max_target_tokens - prompt_tokens - fixed_tokens, 0)
+        raise _refused("target_prefix", f"has {own_tokens} tokens; the most that leaves room for more is {limit}")
     own = {option.name: getattr(defaults, option.name) for option in fields(GenerationOptions) if option.name in _OWN}
     own["max_new_tokens"] = given.get("max_new_tokens") or _most_new(defaults, before, room)
     least = defaults.min_length - before if defaults.min_new_tokens is None else defaults.min_new_tokens
-    own["min_new_tokens"] = max(min(least, room), 0)
+    own["min_new_tokens"] = max(min(least, own["max_new_tokens"]), 0)
     own["forced_bos_token_id"] = spec.forced_bos_token_id
     own["forced_eos_token_id"] = spec.forced_eos_token_id
     own["bad_words_ids"] = (*defaults.bad_words_ids, *given.get("bad_words_ids", ()))
