@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from regard.engine.search.options import options_of
+from regard.engine.search.rules import Rules
 from regard.errors import InvalidInputError
 from regard.manifest import GenerationDefaults, GenerationSpec
-from regard.testing import END, echo_package
+from regard.testing import END, PAD, echo_package
 
 SPEC = echo_package(max_tokens=64).manifest.generation
 assert SPEC is not None
@@ -108,6 +109,10 @@ def test_a_value_out_of_range_is_refused(given: dict[str, Any], message: str) ->
             {"alternatives_position": 1, "do_sample": True, "num_return_sequences": 3},
             "alternatives_position can't be set with do_sample",
         ),
+        (
+            {"alternatives_position": 0, "num_return_sequences": 2, "max_new_tokens": 1, "forced_eos_token_id": END},
+            "alternatives_position can't be set with max_new_tokens 1: all of them are forced",
+        ),
         ({"temperature": 0.5}, "temperature has no effect without do_sample"),
         ({"top_k": 5}, "top_k has no effect without do_sample"),
         ({"seed": 5}, "seed has no effect without do_sample"),
@@ -128,3 +133,16 @@ def test_sampling_needs_the_checkpoints_beams_to_be_turned_off() -> None:
     with pytest.raises(InvalidInputError, match="with num_beams 4; set num_beams to 1"):
         options_of(OWN, {"do_sample": True})
     assert options_of(OWN, {"do_sample": True, "num_beams": 1}).width == 1
+
+
+@pytest.mark.parametrize("forced", [{}, {"forced_bos_token_id": 7}, {"prefix_token_ids": (7, 8)}])
+@pytest.mark.parametrize("end", [None, END])
+def test_alternatives_part_where_a_token_is_chosen(forced: dict[str, Any], end: int | None) -> None:
+    """The last position that is taken is that of the last token that nothing forces; one more is refused."""
+    given = forced | {"forced_eos_token_id": end, "max_new_tokens": 10, "num_return_sequences": 2}
+    last = 9 - ("forced_bos_token_id" in forced) - (end is not None)
+    options = options_of(SPEC, given | {"alternatives_position": last})
+    rules = Rules.of(options, SPEC, [PAD])
+    assert rules.first_free + last == rules.limit - 1 - (end is not None)
+    with pytest.raises(InvalidInputError, match=f"alternatives_position is {last + 1}; it must be from 0 to {last}$"):
+        options_of(SPEC, given | {"alternatives_position": last + 1})

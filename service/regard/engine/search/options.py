@@ -149,11 +149,17 @@ def _check_ranges(options: GenerationOptions, spec: GenerationSpec, room: int) -
         ("repetition_penalty", 1 / _MOST_EXTREME_PENALTY, _MOST_EXTREME_PENALTY),
         ("no_repeat_ngram_size", 0, 2**31 - 1),
         ("top_logprobs", 0, min(MAX_TOP_LOGPROBS, spec.vocabulary_size)),
-        ("alternatives_position", 0, options.max_new_tokens - 1),
+        ("alternatives_position", 0, max(_free_tokens(options) - 1, 0)),
     ):
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and low <= value <= high):
             raise _refused(name, f"is {value:g}; it must be from {low:g} to {high:g}")
+
+
+def _free_tokens(options: GenerationOptions) -> int:
+    """Return how many of the new tokens the search chooses at most: all but a forced first and a forced last."""
+    first_forced = options.forced_bos_token_id is not None and not options.prefix_token_ids
+    return options.max_new_tokens - first_forced - (options.forced_eos_token_id is not None)
 
 
 def _check_tokens(options: GenerationOptions, spec: GenerationSpec) -> None:
@@ -195,6 +201,9 @@ def _check_combination(options: GenerationOptions, given: Mapping[str, Any]) -> 
         )
     if alternatives and options.num_return_sequences == 1:
         raise _refused("alternatives_position", "needs num_return_sequences of 2 or more")
+    if alternatives and _free_tokens(options) < 1:
+        limit = options.max_new_tokens
+        raise _refused("alternatives_position", f"can't be set with max_new_tokens {limit}: all of them are forced")
     for name in ("temperature", "top_k", "top_p", "min_p", "seed"):
         if name in given and not options.do_sample:
             raise _refused(name, "has no effect without do_sample")
