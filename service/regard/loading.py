@@ -66,7 +66,7 @@ class Loaded:
 
     @property
     def provider(self) -> str:
-        """The execution provider that the model really runs on, as ONNX Runtime names it."""
+        """The execution provider that the model's first graph really runs on, as ONNX Runtime names it."""
         return next(iter(self.sessions.values())).provider
 
 

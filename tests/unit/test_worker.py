@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from regard.config import EngineSettings
 from regard.engine.calibration import Contender
-from regard.engine.instances import Sessions
+from regard.engine.instances import Sessions, graphs_of
 from regard.engine.interventions import knocked_out
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation, TokenEvent
@@ -26,7 +26,7 @@ from regard.engine.source import Tokens, Unread
 from regard.engine.splits import Split
 from regard.errors import EngineError, PackageError, QueueFullError, UnavailableError
 from regard.manifest import Manifest, Package
-from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step
+from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step, sum_package
 from regard.worker import Worker
 
 from .test_engine_generator import Breakable
@@ -368,3 +368,19 @@ def test_a_package_without_its_graphs_is_refused_by_name() -> None:
     worker = Worker(replace(package, manifest=manifest), EngineSettings(), SilentObserver())
     with pytest.raises(PackageError, match="package echo/1: its manifest has no graph 'step'"):
         worker.start()
+
+
+def test_the_graph_that_reads_is_the_first() -> None:
+    """Its provider is the model's, whatever the order of a set would be."""
+    assert graphs_of(echo_package().manifest) == ("encoder", "step")
+    assert graphs_of(sum_package().manifest) == ("prefill", "step")
+
+    def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
+        session = echo_encoder() if graph == "encoder" else echo_step()
+        session.provider = graph
+        return session
+
+    worker = Worker(echo_package(), EngineSettings(), SilentObserver(), open_session=open_session)
+    worker.start()
+    worker.stop()
+    assert worker.provider == "encoder"

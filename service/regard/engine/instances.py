@@ -14,17 +14,17 @@ from regard.engine.session import NO_TWINS, Session
 from regard.errors import PackageError, RegardError
 from regard.manifest import Manifest, Task
 
-GRAPHS = {
-    Task.TRANSLATION: {"encoder", "step"},
-    Task.CAPTIONING: {"encoder", "step"},
-    Task.COMPLETION: {"prefill", "step"},
-    Task.TRANSCRIPTION: {"encoder", "step"},
-    Task.CLASSIFICATION: {"classifier"},
-    Task.TOKEN_CLASSIFICATION: {"classifier"},
-    Task.QUESTION_ANSWERING: {"classifier"},
-    Task.SIMILARITY: {"text_encoder", "image_encoder"},
+GRAPHS: dict[Task, tuple[str, ...]] = {
+    Task.TRANSLATION: ("encoder", "step"),
+    Task.CAPTIONING: ("encoder", "step"),
+    Task.COMPLETION: ("prefill", "step"),
+    Task.TRANSCRIPTION: ("encoder", "step"),
+    Task.CLASSIFICATION: ("classifier",),
+    Task.TOKEN_CLASSIFICATION: ("classifier",),
+    Task.QUESTION_ANSWERING: ("classifier",),
+    Task.SIMILARITY: ("text_encoder", "image_encoder"),
 }
-"""The graphs that an engine of each task runs; where a prefill is, it takes the encoder's place."""
+"""The graphs that an engine of each task runs, in order; where a prefill is, it takes the encoder's place."""
 
 Sessions = Mapping[str, Session]
 """The graphs that the instances of a model share, by name."""
@@ -44,12 +44,12 @@ class Engine(Protocol):
         """End everything that is under way with `error`. Raises what the device does if it works no more."""
 
 
-def graphs_of(manifest: Manifest) -> set[str]:
-    """Return the graphs that an engine of the package runs. Raises `PackageError` if the manifest lacks one."""
-    graphs = {manifest.reader if graph == "encoder" else graph for graph in GRAPHS[manifest.task]}
-    if missing := graphs - manifest.graphs.keys():
+def graphs_of(manifest: Manifest) -> tuple[str, ...]:
+    """Return the graphs that an engine of the package runs, in order. Raises `PackageError` if one is missing."""
+    graphs = tuple(manifest.reader if graph == "encoder" else graph for graph in GRAPHS[manifest.task])
+    if missing := [graph for graph in graphs if graph not in manifest.graphs]:
         label = f"{manifest.name}/{manifest.version}"
-        raise PackageError(f"package {label}: its manifest has no graph {min(missing)!r}; export it again")
+        raise PackageError(f"package {label}: its manifest has no graph {missing[0]!r}; export it again")
     return graphs
 
 
