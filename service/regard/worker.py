@@ -209,8 +209,8 @@ class Worker:
             self._changed.notify()
         for displaced, error in leaving:
             displaced.finish(error)
+        self._report()
         self._outbox.post()
-        self._observer.queue(self._scheduler.waiting, self._scheduler.running_rows)
         return ticket
 
     def _check_accepting(self) -> None:
@@ -224,6 +224,7 @@ class Worker:
         """Let go of a request whose caller no longer waits; if it has its place, the next step does."""
         if not ticket.done and self._scheduler.cancel(ticket):
             ticket.finish(RequestCancelledError("the request was cancelled"))
+            self._report()
             self._outbox.post()
 
     def _settle(self, ticket: Ticket) -> None:
@@ -239,7 +240,11 @@ class Worker:
         for ticket in outstanding:
             self._scheduler.cancel(ticket)
             ticket.finish(error)
+        self._report()
         self._outbox.post()
+
+    def _report(self) -> None:
+        self._observer.queue(self._scheduler.waiting, self._scheduler.running_rows)
 
     def _wait_until_idle(self) -> None:
         with self._changed:
@@ -265,6 +270,7 @@ class Worker:
             except Exception:
                 log.exception("a step of the engine failed", model=self.package.manifest.name)
                 engine.fail_all(EngineError("the engine failed on the running batch"))
+                self._report()
             self._outbox.post()
         engine.fail_all(UnavailableError("the server is shutting down; try again elsewhere"))
         self._outbox.post()

@@ -62,16 +62,30 @@ def gate() -> Iterator[Gate]:
     gate.open.set()
 
 
+class Gauges(SilentObserver):
+    """Keeps what it was told last of the queue: how many wait, and how many rows the others have."""
+
+    last = (0, 0)
+
+    def queue(self, waiting: int, rows: int) -> None:
+        """Note both."""
+        self.last = (waiting, rows)
+
+
 @pytest.fixture
-async def worker(gate: Gate) -> AsyncIterator[Worker]:
+def gauges() -> Gauges:
+    """What the worker tells of its queue."""
+    return Gauges()
+
+
+@pytest.fixture
+async def worker(gate: Gate, gauges: Gauges) -> AsyncIterator[Worker]:
     """A started worker of four rows whose queue holds two."""
 
     def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
         return echo_encoder() if graph == "encoder" else gate
 
-    worker = Worker(
-        echo_package(), EngineSettings(max_rows=1, max_queue=2), SilentObserver(), open_session=open_session
-    )
+    worker = Worker(echo_package(), EngineSettings(max_rows=1, max_queue=2), gauges, open_session=open_session)
     worker.start()
     yield worker
     gate.open.set()
@@ -223,7 +237,38 @@ async def test_an_unexpected_fault_ends_the_batch_and_not_the_thread(worker: Wor
     assert isinstance(result, Generation)
 
 
-async def test_a_device_that_has_failed_ends_all_requests_and_the_model_s_readiness(worker: Worker, gate: Gate) -> None:
+async def test_a_step_that_fails_leaves_no_rows_in_the_gauges(
+    worker: Worker, gate: Gate, gauges: Gauges, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ran in it has ended by the time that its caller hears of it, and is counted no more."""
+    gate.open.clear()
+    call = asyncio.create_task(worker.run(request(*[5] * 9)))
+    await settled(gate, worker)
+    monkeypatch.setattr(worker.engines[0], "_drop_overdue", lambda: {}["missing"])
+    gate.open.set()
+    with pytest.raises(EngineError):
+        await call
+    assert gauges.last == (0, 0)
+
+
+async def test_who_leaves_the_queue_leaves_the_gauges(worker: Worker, gate: Gate, gauges: Gauges) -> None:
+    """At once, and not when the step that runs has ended."""
+    gate.open.clear()
+    running = asyncio.create_task(worker.run(request(5)))
+    await settled(gate, worker)
+    waiting = asyncio.create_task(worker.run(request(6)))
+    await asyncio.sleep(0)
+    assert gauges.last == (1, 1)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert gauges.last == (0, 1)
+    gate.open.set()
+    await running
+
+
+async def test_a_device_that_has_failed_ends_all_requests_and_the_model_s_readiness(
+    worker: Worker, gate: Gate, gauges: Gauges
+) -> None:
     """Who runs hears of the fault, who waits or comes is sent elsewhere, and a drain finds nothing left."""
     gate.memory = device = Breakable()
     gate.open.clear()
@@ -237,6 +282,7 @@ async def test_a_device_that_has_failed_ends_all_requests_and_the_model_s_readin
         ended = await asyncio.gather(running, waiting, return_exceptions=True)
         await asyncio.to_thread(worker._threads[0].join)
     assert [type(error) for error in ended] == [EngineError, UnavailableError]
+    assert gauges.last == (0, 0)
     assert not worker.ready
     assert logs[-1]["log_level"] == "critical"
     with pytest.raises(UnavailableError, match="broken; try again, or elsewhere"):
