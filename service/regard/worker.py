@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """A model and its instances. `start` loads it; `drain`, then `stop`, end it."""
+    """A model and its instances. `start` loads it, `stop` ends it."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are taken: the model is loaded and not draining."""
+        """Whether requests are taken: the model is loaded, and neither stopped nor broken."""
         return self._accepting
 
     @property
@@ -154,11 +154,6 @@ class Worker:
         finally:
             self._abandon(ticket)
 
-    async def drain(self) -> None:
-        """Refuse new requests, and return when the last accepted one has ended."""
-        self._accepting = False
-        await asyncio.to_thread(self._wait_until_idle)
-
     def stop(self) -> None:
         """End the threads; a request that is still under way ends with `UnavailableError`."""
         self._accepting = False
@@ -230,7 +225,6 @@ class Worker:
     def _settle(self, ticket: Ticket) -> None:
         with self._changed:
             self._outstanding.discard(ticket)
-            self._changed.notify_all()
 
     def _end(self, error: RegardError) -> None:
         """Take no more requests, and end those that were taken with `error`."""
@@ -245,10 +239,6 @@ class Worker:
 
     def _report(self) -> None:
         self._observer.queue(self._scheduler.waiting, self._scheduler.running_rows)
-
-    def _wait_until_idle(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._outstanding or self._stopping)
 
     def _work(self, engine: Engine) -> None:
         """Drive an instance until the worker stops, or until not even its device works any more."""

@@ -195,27 +195,8 @@ async def test_what_is_expected_has_its_room(worker: Worker, gate: Gate) -> None
     assert len(await asyncio.gather(*calls)) == 3
 
 
-async def test_draining_answers_what_was_accepted_and_refuses_the_rest(worker: Worker, gate: Gate) -> None:
-    """`drain` returns only when the accepted requests have their results."""
-    gate.open.clear()
-    calls = [asyncio.create_task(worker.run(request(5)))]
-    await settled(gate, worker)
-    calls.append(asyncio.create_task(worker.run(request(6))))
-    await asyncio.sleep(0)
-    drained = asyncio.create_task(worker.drain())
-    await asyncio.sleep(0)
-    with pytest.raises(UnavailableError):
-        await worker.run(request(7))
-    with pytest.raises(UnavailableError), worker.expecting(request(7)):
-        pass
-    assert not drained.done()
-    gate.open.set()
-    await drained
-    assert all(isinstance(result, Generation) for result in await asyncio.gather(*calls))
-
-
 async def test_stopping_ends_what_still_runs(worker: Worker, gate: Gate) -> None:
-    """A request cut off by `stop` hears that the server is going, and doesn't hang."""
+    """A request cut off by `stop` hears that the server is going, and doesn't hang; no other is taken."""
     gate.open.clear()
     call = asyncio.create_task(worker.run(request(*[5] * 30)))
     await settled(gate, worker)
@@ -225,6 +206,10 @@ async def test_stopping_ends_what_still_runs(worker: Worker, gate: Gate) -> None
     await stopped
     with pytest.raises(UnavailableError):
         await call
+    with pytest.raises(UnavailableError):
+        await worker.run(request(7))
+    with pytest.raises(UnavailableError), worker.expecting(request(7)):
+        pass
 
 
 async def test_an_unexpected_fault_ends_the_batch_and_not_the_thread(worker: Worker, gate: Gate) -> None:
@@ -269,7 +254,7 @@ async def test_who_leaves_the_queue_leaves_the_gauges(worker: Worker, gate: Gate
 async def test_a_device_that_has_failed_ends_all_requests_and_the_model_s_readiness(
     worker: Worker, gate: Gate, gauges: Gauges
 ) -> None:
-    """Who runs hears of the fault, who waits or comes is sent elsewhere, and a drain finds nothing left."""
+    """Who runs hears of the fault, and who waits or comes is sent elsewhere."""
     gate.memory = device = Breakable()
     gate.open.clear()
     running = asyncio.create_task(worker.run(request(*[5] * 9)))
@@ -287,7 +272,6 @@ async def test_a_device_that_has_failed_ends_all_requests_and_the_model_s_readin
     assert logs[-1]["log_level"] == "critical"
     with pytest.raises(UnavailableError, match="broken; try again, or elsewhere"):
         await worker.run(request(7))
-    await worker.drain()
 
 
 async def test_one_thread_loads_a_graph_whoever_waits_for_it() -> None:

@@ -151,5 +151,4 @@ class Classification:
     taps: dict[str, FloatArray] = field(default_factory=dict)
 
 
-Result = Generation | Classification
 Event = TokenEvent | Generation | Classification
