@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from regard.client import AsyncClient, AttentionOptions, Client, Failure, Reques
 from regard.config import EngineSettings, ServerSettings
 from regard.errors import InvalidInputError
 from regard.metrics import Metrics
-from regard.rpc import resources
+from regard.rpc import resources, windows
 from regard.rpc.server import Server
 from regard.v1 import caption_pb2, caption_pb2_grpc, model_pb2, model_pb2_grpc, transcription_pb2
 from regard.worker import Worker
@@ -197,6 +198,26 @@ async def test_times_are_those_of_the_sound(listening: Listening) -> None:
     assert len(spoken) > 1
     for window in spoken:
         assert any(window.start_s <= segment.start_s <= window.start_s + 1 for segment in answer.segments)
+
+
+async def test_a_transcription_is_put_together_beside_the_event_loop(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut into segments and detokenized in the threads, whether it comes as a whole or token by token."""
+    seen: list[int] = []
+    put_together = windows._transcription
+
+    def noting(*given: Any) -> Any:
+        seen.append(threading.get_ident())
+        return put_together(*given)
+
+    monkeypatch.setattr(windows, "_transcription", noting)
+    await listening.transcribe(file_of(), timestamps=True)
+    async with AsyncClient(listening.address) as client:
+        async for _ in client.stream_transcribe(file_of(), timestamps=True, max_new_tokens=8):
+            pass
+    assert len(seen) == 2
+    assert threading.get_ident() not in seen
 
 
 async def test_attention_knows_when_each_key_was(listening: Listening) -> None:

@@ -113,7 +113,7 @@ class Windows:
                             else:
                                 yield event
                     order = order.behind(heard[0].product)
-                yield _transcription(order, heard)
+                yield await self.resources.offload(_transcription, order, heard)
 
     @asynccontextmanager
     async def _held(
@@ -149,7 +149,8 @@ class Windows:
                 others = [group.create_task(hear(window)) for window in range(1, count)]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from failures
-        return _transcription(order, [first, *(other.result() for other in others)])
+        heard = [first, *(other.result() for other in others)]
+        return await self.resources.offload(_transcription, order, heard)
 
     async def _encode(self, order: TranscribeOrder, samples: FloatArray, window: int, field: str) -> SoundReading:
         codec = order.codec
