@@ -12,7 +12,7 @@ import grpc
 import pytest
 from PIL import Image
 
-from regard.errors import OutOfMemoryError
+from regard.errors import OutOfMemoryError, QueueFullError
 from regard.rpc import class_attribution, erasing, explaining
 from regard.rpc.attention import sized
 from regard.v1 import attribution_pb2, attribution_pb2_grpc, classification_pb2
@@ -125,6 +125,26 @@ async def test_runs_leave_room_in_the_queue(serve: Serve) -> None:
 
     assert response.results[0].HasField("attribution")
     assert worker.refused == 0
+
+
+async def test_a_run_that_finds_the_queue_full_waits(serve: Serve) -> None:
+    """It is run again while the call lasts, and nothing of the input is lost; the first of all is refused at once."""
+    full = QueueFullError("full", retry_after_s=0.001)
+    async with serve() as running:
+        worker = running.worker("sorter")
+        worker.fail = lambda request: full if len(worker.seen) in {3, 5} else None
+        response = await stub_of(running).AttributeClass(request_of(HELLO))
+        assert response.results[0].attribution.attributions.runs + 2 == len(worker.seen)
+
+        worker.seen.clear()
+        worker.fail = lambda request: full
+        code, _ = await refusal(stub_of(running).AttributeClass(request_of(HELLO)))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert len(worker.seen) == 1
+
+        worker.fail = lambda request: full if len(worker.seen) > 2 else None
+        code, _ = await refusal(stub_of(running).AttributeClass(request_of(HELLO), timeout=0.5))
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 async def test_one_failing_run_ends_its_input_and_the_runs_beside_it(serve: Serve) -> None:

@@ -25,7 +25,7 @@ from regard.catalog import load_catalog
 from regard.cli.app import app
 from regard.client import AsyncClient, AttentionOptions, Client, Failure, RequestFailed, Samples, Transcription
 from regard.config import EngineSettings, ServerSettings
-from regard.errors import InvalidInputError
+from regard.errors import InvalidInputError, QueueFullError
 from regard.metrics import Metrics
 from regard.rpc import resources, windows
 from regard.rpc.server import Server
@@ -147,6 +147,38 @@ async def test_sounds_wait_while_others_are_held(listening: Listening, monkeypat
     answers = await listening.transcribe(*sounds, max_new_tokens=2)
     assert [len(answer.windows) for answer in answers if isinstance(answer, Transcription)] == [9, *[2] * 4, *[9] * 5]
     assert 10.5 * RATE <= most <= 30 * RATE
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_window_that_finds_the_queue_full_waits(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """It is heard when there is room, and what was heard before is not lost; a sound's first is refused at once."""
+    submit, submitted, refused = listening.worker._submit, 0, {2, 4}
+
+    def refusing(*given: Any) -> Any:
+        nonlocal submitted
+        submitted += 1
+        if submitted in refused:
+            raise QueueFullError("full", retry_after_s=0.001)
+        return submit(*given)
+
+    async def hear() -> Any:
+        async with AsyncClient(listening.address) as client:
+            if not streamed:
+                return await client.transcribe(file_of(2.3), max_new_tokens=8)
+            return [event async for event in client.stream_transcribe(file_of(2.3), max_new_tokens=8)][-1]
+
+    undisturbed = await hear()
+    monkeypatch.setattr(listening.worker, "_submit", refusing)
+    heard = await hear()
+    assert heard.text == undisturbed.text
+    assert (len(heard.windows), submitted) == (3, 5)
+    refused.add(6)
+    with pytest.raises(RequestFailed) as failed:
+        await hear()
+    assert failed.value.code_name == "RESOURCE_EXHAUSTED"
+    assert submitted == 6
 
 
 async def test_an_input_without_a_sound_is_refused(listening: Listening) -> None:

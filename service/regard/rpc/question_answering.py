@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from regard.engine.request import Classification, Phases
 from regard.errors import InvalidInputError, RegardError
@@ -13,6 +14,7 @@ from regard.rpc import convert
 from regard.rpc.attention import bytes_of
 from regard.rpc.inputs import gather
 from regard.rpc.interceptor import Context
+from regard.rpc.patience import patiently
 from regard.rpc.reading import TextReading
 from regard.rpc.resources import Order, Resources
 from regard.text.answering import Ends
@@ -100,7 +102,7 @@ class QuestionAnsweringService(question_answering_pb2_grpc.QuestionAnsweringServ
             tokens, labels = sum(window.source.length for window in windows), order.model.labels
             resources.metrics.input_served(labels, tokens, _together(results))
             if order.attention:
-                [seen] = [results[best]] if alone else await self._run(order, [windows[best]])
+                [seen] = [results[best]] if alone else await self._run(order, [windows[best]], begun=True)
                 attention = await resources.offload(
                     order.attention.fill, order.model.package, seen.taps, windows[best].passage, field
                 )
@@ -108,12 +110,18 @@ class QuestionAnsweringService(question_answering_pb2_grpc.QuestionAnsweringServ
                 resources.metrics.attention_sent(labels, bytes_of(attention))
             return answered
 
-    async def _run(self, order: _AnswerOrder, windows: Sequence[TextReading]) -> list[Classification]:
-        """Run all windows side by side, as far as there are places; the first that fails ends the others."""
+    async def _run(
+        self, order: _AnswerOrder, windows: Sequence[TextReading], *, begun: bool = False
+    ) -> list[Classification]:
+        """Run all windows side by side, as far as there are places; the first that fails ends the others.
+
+        A full queue refuses the first window of an input that has not `begun`; all others wait.
+        """
 
         async def run(window: TextReading) -> Classification:
             async with order.places:
-                return await self._resources.answer(order, window.source)
+                answer = partial(self._resources.answer, order, window.source)
+                return await (patiently(answer) if begun or window is not windows[0] else answer())
 
         try:
             async with asyncio.TaskGroup() as group:

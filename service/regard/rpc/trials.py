@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from regard.attention.parts import Erasure
+from regard.rpc.patience import patiently
 
 Floats = npt.NDArray[np.float64]
 Score = Callable[[Erasure], Awaitable[Floats]]
@@ -18,7 +20,8 @@ Score = Callable[[Erasure], Awaitable[Floats]]
 class Trials:
     """What the outcomes of one input score without some of its parts, or some heads. Each such run is done once.
 
-    `places` bounds how many runs are under way at once, so that a request fills batches and not the queue.
+    `places` bounds how many runs are under way at once, so that a request fills batches and not the queue. The whole
+    input was run before: a run that the queue refuses waits and is done all the same.
     """
 
     def __init__(self, score: Score, places: asyncio.Semaphore, whole: Floats) -> None:
@@ -48,4 +51,4 @@ class Trials:
 
     async def _run(self, erasure: Erasure) -> Floats:
         async with self._places:
-            return await self._score(erasure)
+            return await patiently(partial(self._score, erasure))

@@ -7,7 +7,9 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ from regard.audio.frames import Frames
 from regard.audio.segments import SpokenSegment, cut
 from regard.errors import EngineError
 from regard.rpc.generation import GenerateOrder, Generations, Product
+from regard.rpc.patience import patiently
 from regard.rpc.reading import SoundReading
 from regard.rpc.resources import Resources
 from regard.rpc.room import Room
@@ -26,6 +29,7 @@ from regard.v1 import generation_pb2, transcription_pb2
 IN_FLIGHT = 8
 """The windows of one sound that are heard side by side; the others wait, and hold no features."""
 
+T = TypeVar("T")
 FloatArray = npt.NDArray[np.float32]
 Event = generation_pb2.TokenDelta | transcription_pb2.Transcription
 
@@ -104,12 +108,12 @@ class Windows:
                 count = order.codec.windows(samples)
                 order, heard = order.sharing(count), list[_Heard]()
                 for window in range(count):
-                    reading = await self._encode(order, samples, window, field)
-                    events = self.generations.events(order.generate, reading, field, first=window == 0)
+                    begin = partial(self._begin, order, samples, window, field)
+                    frames, events = await (patiently(begin) if window else begin())
                     async with aclosing(events):
                         async for event in events:
                             if isinstance(event, Product):
-                                heard.append(_Heard(event, reading.encoded.frames))
+                                heard.append(_Heard(event, frames))
                             else:
                                 yield event
                     order = order.behind(heard[0].product)
@@ -142,7 +146,7 @@ class Windows:
 
         async def hear(window: int) -> _Heard:
             async with places:
-                return await self._hear(order, samples, window, field)
+                return await patiently(partial(self._hear, order, samples, window, field))
 
         try:
             async with asyncio.TaskGroup() as group:
@@ -158,9 +162,24 @@ class Windows:
             order.generate, lambda: SoundReading(codec.encode(samples, window)), field, codec.spec.positions
         )
 
+    async def _begin(
+        self, order: TranscribeOrder, samples: FloatArray, window: int, field: str
+    ) -> tuple[Frames, AsyncGenerator[generation_pb2.TokenDelta | Product, None]]:
+        """Return where a window is, and its events, once the first is there: a window that is refused has none."""
+        reading = await self._encode(order, samples, window, field)
+        events = self.generations.events(order.generate, reading, field, first=window == 0)
+        return reading.encoded.frames, _chained(await anext(events), events)
+
     async def _hear(self, order: TranscribeOrder, samples: FloatArray, window: int, field: str) -> _Heard:
         reading = await self._encode(order, samples, window, field)
         return _Heard(await self.generations.generate(order.generate, reading, field), reading.encoded.frames)
+
+
+async def _chained(first: T, others: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    async with aclosing(others):
+        yield first
+        async for other in others:
+            yield other
 
 
 def _transcription(order: TranscribeOrder, heard: Sequence[_Heard]) -> transcription_pb2.Transcription:
