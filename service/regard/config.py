@@ -113,11 +113,13 @@ class ServerSettings(BaseSettings):
     """Seconds of one sound. A request holds as much sound at once as one so long, and one more for each of
     `codec_threads`; the others of its sounds wait."""
     max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
-    """Bytes of attention weights in one response, shared evenly by its inputs; or of attributions drawn over images."""
+    """Bytes of attention weights in one response, shared evenly by its inputs; or of attributions drawn over images.
+    While outputs are made, 32 times as many may be held for it, for alignment, quality and the like."""
     max_attribution_runs: int = Field(default=1024, ge=1, le=1 << 20)
     """Runs of a model that the attribution of one input may take."""
     attention_health_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)
-    """Share of the requests whose attention's health is measured, for the metrics regard_attention_*_ratio."""
+    """Share of the requests whose attention's health is measured, for the metrics regard_attention_*_ratio;
+    those that might hold too many weights for it are left out."""
     codec_threads: int = Field(default=2, ge=1, le=64)
     """Threads that turn text into tokens and back, and attention into maps."""
     drain_timeout_s: float = Field(default=30.0, ge=0)

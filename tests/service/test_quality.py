@@ -12,7 +12,7 @@ from tests.serving import serving
 
 from regard.client import AsyncClient, AttentionOptions, RequestFailed, Translation
 from regard.errors import InvalidInputError
-from regard.manifest import GraphSpec, Task
+from regard.manifest import AlignmentHead, AlignmentSpec, GraphSpec, Task
 from regard.v1 import translation_pb2
 
 from .conftest import Serve, write_package
@@ -190,3 +190,30 @@ async def test_what_a_request_changes_is_not_the_models_health(serve: Serve, tmp
 
         assert [bool(seen.taps) for seen in running.worker().seen] == [True, False]
         assert running.metric("regard_attention_entropy_ratio_count", model="echo", version="1") == 1
+
+
+ALIGNMENT = AlignmentSpec(
+    heads=(AlignmentHead(layer=1, head=0, position="output"),), method="argmax", tension=0, pairs=1, silver_aer=0.5
+)
+
+
+async def test_what_tells_of_words_has_a_budget_of_weights(serve: Serve, tmp_path: Path) -> None:
+    """The one that attention has, by the name of the field that asks; beside attention, one for both."""
+    write_package(tmp_path, "echo", "1", Task.TRANSLATION, alignment=ALIGNMENT)
+    async with serve(tmp_path, max_attention_bytes=1 << 20) as running:
+        await running.translation.Translate(request_of(CAT, CAT, quality=True))
+        await running.translation.Translate(request_of(CAT, alignment=True, attention={"layers": [0]}))
+        quality, _, both = running.worker().seen
+
+    assert quality.tap_budget == ({"decoder.cross.1"}, 16 << 20, ("quality",))
+    assert both.tap_budget == ({"decoder.cross.0", "decoder.cross.1"}, 32 << 20, ("attention", "alignment"))
+
+
+async def test_an_output_that_could_have_too_many_weights_is_not_sampled(serve: Serve) -> None:
+    """Nobody is refused for what the server wants to know; a server that may read less looks at fewer requests."""
+    for budget, sampled in ((1 << 20, True), (64, False)):
+        async with serve(attention_health_share=1.0, max_attention_bytes=budget) as running:
+            await running.translation.Translate(request_of(CAT))
+            assert bool(running.worker().seen[0].taps) is sampled
+            count = running.metric("regard_attention_entropy_ratio_count", model="echo", version="1")
+            assert count == sampled

@@ -220,7 +220,7 @@ async def test_an_output_has_a_budget_of_weights_while_it_is_made(serve: Serve) 
         await running.translation.Translate(request_of(CAT))
         asking, _, plain = running.worker().seen
 
-    assert asking.tap_budget == (asking.taps, 16 << 20)
+    assert asking.tap_budget == (asking.taps, 16 << 20, ("attention",))
     assert plain.tap_budget is None
 
 

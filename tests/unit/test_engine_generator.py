@@ -270,12 +270,14 @@ def test_beams_share_the_budget_of_their_request() -> None:
     """What is enough for one sequence is too little for three beams, however few of them are returned."""
     bench = Bench(max_rows=8)
     cross = frozenset({"decoder.cross.0"})
-    asked = {"taps": cross, "tap_budget": TapBudget(cross, HEADS * 21 * 21 * 4)}
+    asked = {"taps": cross, "tap_budget": TapBudget(cross, HEADS * 21 * 21 * 4, ("quality",))}
     _, greedy = bench.submit([5] * 20, **asked)
     _, beams = bench.submit([5] * 20, num_beams=3, **asked)
     bench.run()
     assert isinstance(greedy[0], Generation)
-    assert isinstance(beams[0], InvalidInputError) and "with 8 tokens" in beams[0].message
+    assert isinstance(beams[0], InvalidInputError) and beams[0].field == "quality"
+    assert "quality: with 8 tokens" in beams[0].message
+    assert "ask for fewer new tokens, beams or sequences" in beams[0].message
 
 
 def test_a_result_without_memory_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -290,11 +290,13 @@ class Lane:
         budget = running.request.tap_budget
         if budget is None or num_bytes <= budget.max_bytes:
             return None
+        fewer = "layers, new tokens" if "attention" in budget.fields else "new tokens"
+        tokens = len(running.search.hypotheses[0].token_ids)
         return InvalidInputError(
-            f"attention: with {len(running.search.hypotheses[0].token_ids)} tokens the output's weights come to "
+            f"{' and '.join(budget.fields)}: with {tokens} tokens the output's weights come to "
             f"{num_bytes:,} bytes, of all its beams and sequences, and the server reads at most {budget.max_bytes:,} "
-            "for an input; ask for fewer layers, new tokens, beams or sequences, or send fewer inputs at once",
-            field="attention",
+            f"for an input; ask for fewer {fewer}, beams or sequences, or send fewer inputs at once",
+            field=budget.fields[0],
         )
 
     def _result(self, running: Running, now: float) -> Generation | RegardError:

@@ -30,6 +30,8 @@ class TapBudget(NamedTuple):
 
     taps: frozenset[str]
     max_bytes: int
+    fields: tuple[str, ...] = ("attention",)
+    """The fields of the caller's request that ask for them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from regard.rpc.deltas import Deltas, Looking, align_att
 from regard.rpc.interventions import InterventionOrder, intervention_order
 from regard.rpc.options import has_texts, search_of
 from regard.rpc.reading import Reading
-from regard.rpc.resources import Order, Resources
+from regard.rpc.resources import READ_FOR_EACH_BYTE, Order, Resources
 from regard.rpc.sampling import HealthSample, draw_sample
 from regard.rpc.words import WordsOrder
 from regard.text.codec import TextCodec
@@ -64,6 +64,8 @@ class GenerateOrder(Order):
     options: GenerationOptions
     stops: StopStrings | None
     token_logprobs: bool
+    max_tap_bytes: int
+    """What the weights of one input's output may come to while it is made, of all of its sequences."""
     options_behind: Callable[[int], GenerationOptions] | None = None
     """The options behind a prompt of so many tokens, which takes the start token's place; None if none does."""
     words: WordsOrder | None = None
@@ -86,10 +88,11 @@ class GenerateOrder(Order):
 
     def request(self, reading: Reading, interventions: Interventions, *, streaming: bool) -> GenerateRequest:
         """Return what the engine is asked for. Raises `InvalidInputError` if a prompt leaves too little room."""
+        sample = self.sample_of(reading)
         return GenerateRequest(
             source=reading.source,
             options=self.options_behind(reading.source.length) if self.options_behind else self.options,
-            taps=self.tap_names.union(*(looking.tap_names for looking in (self.words, self.sample) if looking)),
+            taps=self.tap_names.union(*(looking.tap_names for looking in (self.words, sample) if looking)),
             deadline=self.call.deadline,
             streaming=streaming,
             client=self.call.client,
@@ -98,12 +101,20 @@ class GenerateOrder(Order):
             tap_budget=self._tap_budget,
         )
 
+    def sample_of(self, reading: Reading) -> HealthSample | None:
+        """Return what the health of an input is measured by; None also where an output could have too many weights."""
+        if self.sample is None:
+            return None
+        queries = self.options.width * (len(self.options.prefix_token_ids) + self.options.max_new_tokens)
+        fits = self.sample.size_of(queries, reading.source.length) <= self.max_tap_bytes
+        return self.sample if fits else None
+
     @property
     def _tap_budget(self) -> TapBudget | None:
-        """What the weights of an output may come to while it is made: what may be read for all of its sequences."""
-        if self.attention is None:
-            return None
-        return TapBudget(self.tap_names, self.attention.max_read_bytes * self.options.num_return_sequences)
+        """What the weights that were asked for may come to, as `max_tap_bytes` says; None if none were."""
+        fields = (*(["attention"] if self.attention else []), *([self.words.field] if self.words else []))
+        taps = self.tap_names | (self.words.tap_names if self.words else frozenset())
+        return TapBudget(taps, self.max_tap_bytes, fields) if fields else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +189,7 @@ class Generations:
             search.behind(),
             search.stops,
             asked.token_logprobs or asked.top_logprobs > 0,
+            READ_FOR_EACH_BYTE * settings.max_attention_bytes // inputs,
             search.behind if task is Task.COMPLETION else None,
             told,
             None if interventions else draw_sample(manifest, settings.attention_health_share, tapped=tapped),
@@ -239,8 +251,8 @@ class Generations:
     async def _finish(self, order: GenerateOrder, reading: Reading, generation: Generation, field: str) -> Product:
         metrics, labels = self._resources.metrics, order.model.labels
         product = await self._resources.offload(_produce, order, reading, generation, field)
-        if order.sample is not None:
-            health = await self._resources.offload(order.sample.measure, order.codec, generation.best, reading.passage)
+        if (sample := order.sample_of(reading)) is not None:
+            health = await self._resources.offload(sample.measure, order.codec, generation.best, reading.passage)
             metrics.attention_measured(labels, health)
         metrics.input_served(labels, product.source_tokens, generation.phases)
         given = len(order.options.prefix_token_ids)

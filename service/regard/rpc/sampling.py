@@ -20,7 +20,13 @@ class HealthSample:
     """What is looked at in one request: the alignment heads, or all heads of cross-attention if none are known."""
 
     tap_names: frozenset[str]
+    heads: int
+    """How many heads the taps hold, looked at or not."""
     alignment: AlignmentSpec | None
+
+    def size_of(self, queries: int, keys: int) -> int:
+        """Return the bytes of weights that rows hold for so many queries over so many keys."""
+        return self.heads * queries * keys * np.dtype(np.float32).itemsize
 
     def measure(self, codec: TextCodec, sequence: GeneratedSequence, source: Origin) -> Health:
         """Return the health of one output, by the mean of the heads."""
@@ -48,4 +54,4 @@ def draw_sample(manifest: Manifest, share: float, *, tapped: bool) -> HealthSamp
     apart = any(graph.tap_graph for graph in manifest.graphs.values())
     if not names or (apart and not tapped):
         return None
-    return HealthSample(names, manifest.alignment)
+    return HealthSample(names, sum(tap.heads for tap in manifest.taps if tap.name in names), manifest.alignment)

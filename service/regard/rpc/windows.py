@@ -47,16 +47,16 @@ class TranscribeOrder:
     """For the samples of all sounds that are held."""
 
     def sharing(self, windows: int) -> TranscribeOrder:
-        """Return what is asked of each of a sound's windows, which share its budget of attention."""
-        attention = self.generate.attention
-        if attention is None:
-            return self
-        shared = replace(
-            attention,
-            max_bytes=attention.max_bytes // windows,
-            max_read_bytes=attention.max_read_bytes // min(windows, IN_FLIGHT),
-        )
-        return replace(self, generate=replace(self.generate, attention=shared))
+        """Return what is asked of each of a sound's windows, which share its budgets of attention."""
+        attention, beside = self.generate.attention, min(windows, IN_FLIGHT)
+        if attention is not None:
+            attention = replace(
+                attention,
+                max_bytes=attention.max_bytes // windows,
+                max_read_bytes=attention.max_read_bytes // beside,
+            )
+        max_tap_bytes = self.generate.max_tap_bytes // beside
+        return replace(self, generate=replace(self.generate, attention=attention, max_tap_bytes=max_tap_bytes))
 
     def behind(self, first: Product) -> TranscribeOrder:
         """Return what is asked of the windows after the first: to be in the language that was found there."""

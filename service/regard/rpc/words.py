@@ -42,6 +42,8 @@ VERDICTS = {
 class WordsOrder:
     """What is told of the words of every sequence; whatever it is, the alignment heads are what tells it."""
 
+    field: str
+    """The field of the request that asks for it, or the first of them."""
     spec: AlignmentSpec
     alignment: bool
     quality: bool
@@ -98,6 +100,7 @@ def words_order(
     if field is None:
         return None
     return WordsOrder(
+        field=field,
         spec=alignment_of(manifest, field),
         alignment=marked or request.alignment,
         quality=request.quality,
