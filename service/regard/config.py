@@ -102,7 +102,8 @@ class ServerSettings(BaseSettings):
     max_inputs: int = Field(default=64, ge=1, le=4096)
     """Inputs of one request."""
     max_message_bytes: int = Field(default=16 * MIB, ge=1024, le=1 << 30)
-    """Bytes of one request; gRPC itself refuses a longer one."""
+    """Bytes of one request; gRPC itself refuses a longer one. And of the likeliest tokens that a response may list,
+    which top_logprobs asks for: what could come to more is refused."""
     max_image_bytes: int = Field(default=8 * MIB, ge=1024, le=1 << 30)
     """Bytes of one image file."""
     max_image_pixels: int = Field(default=64_000_000, ge=1024, le=1 << 30)

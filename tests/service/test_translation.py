@@ -224,6 +224,22 @@ async def test_an_output_has_a_budget_of_weights_while_it_is_made(serve: Serve) 
     assert plain.tap_budget is None
 
 
+async def test_more_likeliest_tokens_than_a_response_can_list_are_refused(serve: Serve) -> None:
+    """By what they may come to, before anything is generated; a stream answers each text by itself."""
+    generation = generation_pb2.GenerationOptions(top_logprobs=20, max_new_tokens=32)
+    async with serve(max_message_bytes=20_000) as running:
+        code, details = await refusal(running.translation.Translate(request_of(CAT, CAT, generation=generation)))
+        assert not running.worker().seen
+        await running.translation.Translate(request_of(CAT, generation=generation))
+        request = translation_pb2.StreamTranslateRequest(texts=[CAT, CAT], generation=generation)
+        events = [event async for event in running.translation.StreamTranslate(request)]
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "generation.top_logprobs is 20, and of 64 tokens may come to 30.0 KiB" in details
+    assert "a response may have 19.5 KiB" in details
+    assert sum(event.HasField("translation") for event in events) == 2
+
+
 async def test_attention_over_the_budget_fails_with_its_size(serve: Serve) -> None:
     """An input whose attention would be over its share of the response fails, and the message has both figures."""
     async with serve(max_attention_bytes=4096) as running:

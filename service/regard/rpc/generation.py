@@ -16,10 +16,10 @@ from regard.engine.interventions import Interventions
 from regard.engine.request import GeneratedSequence, GenerateRequest, Generation, TapBudget
 from regard.engine.search.options import GenerationOptions
 from regard.engine.source import Unread
-from regard.errors import EngineError
+from regard.errors import EngineError, InvalidInputError
 from regard.manifest import GenerationSpec, Manifest, Task
 from regard.rpc import convert
-from regard.rpc.attention import bytes_of
+from regard.rpc.attention import bytes_of, sized
 from regard.rpc.deltas import Deltas, Looking, align_att
 from regard.rpc.interventions import InterventionOrder, intervention_order
 from regard.rpc.options import has_texts, search_of
@@ -53,6 +53,8 @@ GeneratingRequest = (
     | attribution_pb2.AttributeTranslationRequest
     | attribution_pb2.AttributeCaptionRequest
 )
+LOGPROB_BYTES = 24
+"""About what a response takes for each of the likeliest tokens: its id, its spelling, a double and their tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,8 @@ class Generations:
         tapped = order.attention is not None or told is not None
         read = partial(search_of, asked, spec, codec, streaming=streaming, fixed=fixed)
         search = await self._resources.offload(read) if has_texts(asked) else read()
+        options = search.behind()
+        check_logprobs(options, 1 if streaming else inputs, settings.max_message_bytes)
         return GenerateOrder(
             order.model,
             order.call,
@@ -186,7 +190,7 @@ class Generations:
             order.attention,
             codec,
             spec,
-            search.behind(),
+            options,
             search.stops,
             asked.token_logprobs or asked.top_logprobs > 0,
             READ_FOR_EACH_BYTE * settings.max_attention_bytes // inputs,
@@ -262,6 +266,20 @@ class Generations:
             if sequence.HasField("attention"):
                 metrics.attention_sent(labels, bytes_of(sequence.attention))
         return product
+
+
+def check_logprobs(options: GenerationOptions, outputs: int, max_bytes: int) -> None:
+    """Raise `InvalidInputError` if the likeliest tokens of so many outputs could be too much for one response."""
+    length = len(options.prefix_token_ids) + options.max_new_tokens
+    tokens = outputs * options.num_return_sequences * length
+    size = tokens * options.top_logprobs * LOGPROB_BYTES
+    if size > max_bytes:
+        raise InvalidInputError(
+            f"generation.top_logprobs is {options.top_logprobs}, and of {tokens:,} tokens may come to {sized(size)}, "
+            f"and a response may have {sized(max_bytes)} of them; ask for fewer, set max_new_tokens, ask for fewer "
+            "sequences, or send less at once",
+            field="generation.top_logprobs",
+        )
 
 
 def _produce(order: GenerateOrder, reading: Reading, generation: Generation, field: str) -> Product:

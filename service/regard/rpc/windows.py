@@ -18,7 +18,7 @@ from regard.audio.codec import AudioCodec
 from regard.audio.frames import Frames
 from regard.audio.segments import SpokenSegment, cut
 from regard.errors import EngineError
-from regard.rpc.generation import GenerateOrder, Generations, Product
+from regard.rpc.generation import GenerateOrder, Generations, Product, check_logprobs
 from regard.rpc.patience import patiently
 from regard.rpc.reading import SoundReading
 from regard.rpc.resources import Resources
@@ -106,6 +106,7 @@ class Windows:
         with self.resources.one_input(order.generate):
             async with self._held(order, sound, field) as samples:
                 count = order.codec.windows(samples)
+                self._check(order, count)
                 order, heard = order.sharing(count), list[_Heard]()
                 for window in range(count):
                     begin = partial(self._begin, order, samples, window, field)
@@ -140,6 +141,7 @@ class Windows:
     ) -> transcription_pb2.Transcription:
         """Return what is said in a sound: its first window tells the language, the others go side by side."""
         count = order.codec.windows(samples)
+        self._check(order, count * order.generate.call.inputs)
         order = order.sharing(count)
         first = await self._hear(order, samples, 0, field)
         order, places = order.behind(first.product), asyncio.Semaphore(IN_FLIGHT)
@@ -155,6 +157,10 @@ class Windows:
             raise failures.exceptions[0] from failures
         heard = [first, *(other.result() for other in others)]
         return await self.resources.offload(_transcription, order, heard)
+
+    def _check(self, order: TranscribeOrder, windows: int) -> None:
+        """Raise `InvalidInputError` if what was asked for of so many windows is too much for one response."""
+        check_logprobs(order.generate.options, windows, self.resources.settings.max_message_bytes)
 
     async def _encode(self, order: TranscribeOrder, samples: FloatArray, window: int, field: str) -> SoundReading:
         codec = order.codec
