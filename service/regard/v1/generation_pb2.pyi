@@ -188,7 +188,8 @@ class GenerationOptions(_message.Message):
     """Whether the results list their tokens, each with its log-probability. Default: no."""
     top_logprobs: _builtins.int
     """How many of the likeliest tokens the results list at each position. From 0, the default, to 32;
-    implies token_logprobs.
+    implies token_logprobs. All that a response could list, at 24 bytes each, is limited by the server (by
+    default 16 MiB).
     """
     @_builtins.property
     def bad_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
