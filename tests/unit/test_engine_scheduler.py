@@ -79,6 +79,22 @@ def test_an_instance_takes_no_more_than_its_share() -> None:
     assert len(take(scheduler, free=8)) == 4
 
 
+def test_shares_are_of_rows() -> None:
+    """Of requests of four rows each has half; beside one of 64 rows, all of one row are the other instance's."""
+    scheduler = scheduler_of(*(generation(5, num_beams=4) for _ in range(8)), instances=2)
+    assert len(take(scheduler, free=64)) == 4
+    assert take(scheduler, free=48, held=16) == []
+    assert len(take(scheduler, free=64)) == 4
+
+    wide = generation(5, num_beams=64)
+    scheduler = scheduler_of(wide, instances=2)
+    assert take(scheduler, free=64) == [wide]
+    for _ in range(9):
+        scheduler.submit(generation(5))
+    assert take(scheduler, free=0, held=64) == []
+    assert len(take(scheduler, free=64)) == 9
+
+
 def test_overdue_requests_leave_the_queue() -> None:
     """One that came too late is taken out with the reason, one whose caller has gone without; the rest stay."""
     late, gone, kept = ticket(deadline=1.0), ticket(deadline=0.5), ticket(deadline=9.0)

@@ -152,14 +152,15 @@ class OrderedScheduler(Scheduler):
     def take(self, *, free: int, held: int, max_tokens: int) -> list[Ticket]:
         """Take a batch."""
         places = [(priority, *place) for priority, queue in self._queues.items() for place in queue._order]
-        share = -(-(self.waiting + self.running) // self._instances)
+        share = -(-(self._waiting_rows + self.running_rows) // self._instances)
         batch = super().take(free=free, held=held, max_tokens=max_tokens)
         if places and share > held:
             first = min(places)[-1]
             assert isinstance(first, Ticket)
             assert (first in batch) == (first.width <= free) and bool(batch) == (first in batch)
         longest = max((ticket.length for ticket in batch), default=0)
-        assert len(batch) <= max(share - held, 0) and sum(ticket.width for ticket in batch) <= free
+        widths = [ticket.width for ticket in batch]
+        assert sum(widths) <= free and (not batch or sum(widths) - max(widths) < share - held)
         assert len(batch) <= 1 or longest * len(batch) <= max_tokens
         return batch
 

@@ -128,9 +128,8 @@ class Generator:
 
     def _take(self) -> list[Ticket]:
         used = sum(lane.rows.count for lane in self.lanes.values())
-        held = sum(len(lane.running) for lane in self.lanes.values())
         return self._scheduler.take(
-            free=self._settings.max_rows - used, held=held, max_tokens=self._settings.max_batch_tokens
+            free=self._settings.max_rows - used, held=used, max_tokens=self._settings.max_batch_tokens
         )
 
     def _encode(self, batch: Sequence[Ticket], intervened: bool) -> None:

@@ -131,17 +131,17 @@ class Scheduler:
     def take(self, *, free: int, held: int, max_tokens: int) -> list[Ticket]:
         """Take the next batch out of the queue, longest first, and count it as running.
 
-        `free` is how many rows the asking instance has left, `held` how many requests it has: no
-        instance takes more than its share while others have room. The batch's longest length
+        `free` is how many rows the asking instance has left, `held` how many it has taken: no instance
+        goes on taking once it has its share, so that others have work. The batch's longest length
         times its size is at most `max_tokens`, unless the batch is a single request. While the
         request whose turn it is takes more rows than are free, nothing passes it.
         """
         with self._lock:
-            share = -(-(len(self._waiting) + self._running) // self._instances)
+            share = -(-(self._waiting_rows + self._running_rows) // self._instances)
             if not self._waiting or free < 1 or share <= held:
                 return []
-            limit = min(share - held, free)
-            batch = _fill(self._next(limit), limit, free, max_tokens)
+            wanted = min(share - held, free)
+            batch = _fill(self._next(wanted), wanted, free, max_tokens)
             for ticket in batch:
                 self._waiting[ticket].serve(ticket, self._now)
                 self._forget(ticket)
@@ -180,12 +180,12 @@ class Scheduler:
         if ticket.request.deadline is not None:
             del self._deadlines[bisect_left(self._deadlines, (ticket.request.deadline, ticket.number, ticket))]
 
-    def _next(self, limit: int) -> list[Ticket]:
-        """Return the requests of which a batch of `limit` is chosen: whose turn it is, then the nearest in length."""
+    def _next(self, wanted: int) -> list[Ticket]:
+        """Return what a batch of `wanted` rows is chosen from: whose turn it is, then the nearest in length."""
         length = next(chain(*self._queues.values())).length
         window: list[Ticket] = []
         for queue in self._queues.values():
-            near = sorted(islice(queue, WINDOW * limit - len(window)), key=lambda ticket: abs(ticket.length - length))
+            near = sorted(islice(queue, WINDOW * wanted - len(window)), key=lambda ticket: abs(ticket.length - length))
             window += near
         return window
 
@@ -216,7 +216,7 @@ class Scheduler:
         others to end, and as long as there is work, as much ends as begins.
         """
         free = self._settings.max_rows * self._instances - self._running_rows
-        rows = sum(queue.rows for queue in self._queues.values())
+        rows = self._waiting_rows
         if rows + ticket.width <= free:
             return 0.0
         priority, client = ticket.request.priority, ticket.request.client
@@ -224,6 +224,10 @@ class Scheduler:
         before_s = urgent_s + self._queues[priority].work_before(client)
         begun_s = self._work_s * max(free, 0) / rows if rows else 0.0
         return max(before_s - begun_s, 0.0) / self._instances
+
+    @property
+    def _waiting_rows(self) -> int:
+        return sum(queue.rows for queue in self._queues.values())
 
     @property
     def _work_s(self) -> float:
@@ -270,14 +274,17 @@ def _refusal(problem: str, retry_after_s: float) -> QueueFullError:
     return QueueFullError(f"{problem}; try again in about {after_s:.2g} s", retry_after_s=after_s)
 
 
-def _fill(window: list[Ticket], limit: int, free: int, max_tokens: int) -> list[Ticket]:
-    """Return the first of the window and those that follow, within all limits; none if the first has no room."""
+def _fill(window: list[Ticket], wanted: int, free: int, max_tokens: int) -> list[Ticket]:
+    """Return the first of the window and those that follow until `wanted` rows are taken, the last one whole.
+
+    All are within the other limits; there are none if the first has no room.
+    """
     batch: list[Ticket] = []
     longest = rows = 0
-    for ticket in window[:limit]:
+    for ticket in window:
         longest = max(longest, ticket.length)
-        rows += ticket.width
-        if rows > free or (batch and longest * (len(batch) + 1) > max_tokens):
+        taken, rows = rows, rows + ticket.width
+        if taken >= wanted or rows > free or (batch and longest * (len(batch) + 1) > max_tokens):
             break
         batch.append(ticket)
     return batch
