@@ -172,7 +172,6 @@ class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
             results.append(classification_pb2.ClassificationResult(classification=classification))
         return classification_pb2.ClassifyResponse(model=MODEL, results=results)
 
-
     def ClassifyTokens(self, request, context):  # noqa: N802
         self._server.admit(request, context)
         results = [
