@@ -36,7 +36,7 @@ def round_in_pairs(weights: Floats) -> tuple[Rounded, Floats]:
 def _round_columns(weights: Floats) -> tuple[Rounded, Floats]:
     """Round some columns with each of the scales, and take what is nearest in each column."""
     largest: Floats = np.abs(weights).max(axis=0, initial=0)
-    least = np.where(largest > 0, largest, np.float32(1)) / np.float32(LARGEST)
+    least: Floats = np.where(largest > 0, largest / np.float32(LARGEST), np.float32(1))
     best: Rounded = np.zeros(weights.shape, np.int8)
     scales: Floats = least
     smallest: Floats = np.full(weights.shape[1], np.inf, np.float32)

@@ -92,7 +92,7 @@ def error_rate(found: Iterable[set[Link]], gold: Iterable[Gold]) -> float:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Yield what stands between line feeds: a corpus has other separators of lines, such as U+2028, within its texts."""
+    """Yield what stands between line feeds: a corpus has other separators, such as U+2028, within its texts."""
     try:
         lines = file.read_bytes().decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:

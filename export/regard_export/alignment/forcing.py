@@ -37,7 +37,11 @@ class _Cutter:
     def __init__(self, vocabulary: Tokenizer, pieces: Tokenizer | None) -> None:
         self._tokenizer = pieces or vocabulary
         self._id_of = vocabulary.get_vocab() if pieces else None
-        self._unknown_id = vocabulary.token_to_id(vocabulary.model.unk_token) if pieces else None
+        self._unknown_id = 0
+        if pieces:
+            unknown_id = vocabulary.token_to_id(vocabulary.model.unk_token)
+            assert unknown_id is not None, "a vocabulary of pieces has an unknown token"
+            self._unknown_id = unknown_id
 
     def cut(self, sentence: Sentence, *, special: bool) -> _Tokens:
         """Return the tokens of a sentence, and if they shall be `special`, those around it."""
