@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,19 +36,16 @@ class _Cutter:
 
     def __init__(self, vocabulary: Tokenizer, pieces: Tokenizer | None) -> None:
         self._tokenizer = pieces or vocabulary
-        self._id_of = vocabulary.get_vocab() if pieces else None
-        self._unknown_id = 0
+        self._id_of: Callable[[str], int] | None = None
         if pieces:
-            unknown_id = vocabulary.token_to_id(vocabulary.model.unk_token)
-            assert unknown_id is not None, "a vocabulary of pieces has an unknown token"
-            self._unknown_id = unknown_id
+            ids = vocabulary.get_vocab()
+            unknown_id = ids[vocabulary.model.unk_token]
+            self._id_of = lambda token: ids.get(token, unknown_id)
 
     def cut(self, sentence: Sentence, *, special: bool) -> _Tokens:
         """Return the tokens of a sentence, and if they shall be `special`, those around it."""
         encoding = self._tokenizer.encode(sentence.text, add_special_tokens=special)
-        token_ids = encoding.ids
-        if self._id_of is not None:
-            token_ids = [self._id_of.get(token, self._unknown_id) for token in encoding.tokens]
+        token_ids = encoding.ids if self._id_of is None else [*map(self._id_of, encoding.tokens)]
         starts = np.array([start for start, _ in sentence.spans])
         words = []
         for (start, end), added in zip(encoding.offsets, encoding.special_tokens_mask, strict=True):
