@@ -82,6 +82,9 @@ def _lines(manifest: Manifest) -> Iterator[tuple[str, str]]:
             "alignment",
             f"heads {heads}; {spec.method}; error rate {spec.silver_aer:.1%} against an aligner's{measured}",
         )
+    for number, found in enumerate(manifest.quality):
+        figures = f"{found.measure}: {found.value:.2f} {found.unit}, its checkpoint {found.checkpoint:.2f}"
+        yield "quality" if number == 0 else "", figures
     if manifest.state:
         first = manifest.state[0]
         shape = f"{first.heads} heads of {first.head_size}, {first.dtype}"

@@ -6,7 +6,8 @@ A checkpoint's class says which task it does: a translator is measured on the he
 sentences of Tatoeba (fra-eng.zip), a classifier on the test utterances of CLINC150
 (data_full.json), a captioner on scenes that are drawn for it. Its packages are NAME and NAME-int8 of
 the models directory, served over gRPC by a server that is started for it. Each prints a table and
-writes `build/results/evaluate-NAME.json`.
+writes `build/results/evaluate-NAME.json`; and the figures of every package are written into it, where
+`regard-export inspect` shows them.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from rich.console import Console
 from transformers import AutoConfig
 
 from evaluation import captioning, intents, translation
-from evaluation.measures import Evaluation, show, write
+from evaluation.measures import Evaluation, quality_of, show, write
 from evaluation.serving import packages_of, served
 from regard.client import Client, Model
+from regard.manifest import load_package
+from regard_export.sealing import reseal
 
 CHECKPOINTS = Path("export/checkpoints")
 Evaluate = Callable[[Path, Any, Mapping[str, Model], Client], Evaluation]
@@ -56,9 +59,13 @@ def main() -> None:
             if needs is not None and needs not in data:
                 console.print(f"{name}: left out, --data has no {needs}")
                 continue
-            evaluation = evaluate(checkpoint, data[needs] if needs else None, packages_of(name, models), client)
+            packages = packages_of(name, models)
+            evaluation = evaluate(checkpoint, data[needs] if needs else None, packages, client)
             show(name, evaluation, console)
             write(f"evaluate-{name}", evaluation, options.results)
+            for kind, model in packages.items():
+                package = load_package(options.models / model.name / model.version)
+                reseal(package.directory, package.manifest, quality=quality_of(evaluation, kind))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from load_tests.gpu.shapes import save_bert
 from load_tests.peers.course import Course
 from load_tests.peers.sources import Source, random_sources, uniform_lengths
 from regard.manifest import AlignmentHead, AlignmentSpec, load_package
-from regard_export.alignment.sealing import reseal
 from regard_export.package import Options, export
+from regard_export.sealing import reseal
 
 WORKSPACE = Path("build/bench-attention")
 ALIGNMENT = AlignmentSpec(
@@ -59,7 +59,7 @@ class Setting:
         course.lay(["fp32", "fp32-without-taps"], ["fp32"], self.say)
         package = load_package(course.package("fp32"))
         if package.manifest.alignment is None:
-            reseal(package.directory, package.manifest, ALIGNMENT)
+            reseal(package.directory, package.manifest, alignment=ALIGNMENT)
         return course
 
     @cached_property

@@ -427,6 +427,16 @@ class SourceSpec(_Part):
     weights_sha256: str
 
 
+class QualitySpec(_Part):
+    """How good a package's answers are by one measure, on data that its model was not trained on; higher is better."""
+
+    measure: str
+    unit: str
+    value: float
+    checkpoint: float
+    """What the checkpoint itself comes to in eager PyTorch."""
+
+
 class Manifest(_Part):
     """Everything that the service must know of a package."""
 
@@ -460,6 +470,8 @@ class Manifest(_Part):
     similarity: SimilaritySpec | None = None
     alignment: AlignmentSpec | None = None
     """None for a package that was not calibrated, which gives no word alignments."""
+    quality: tuple[QualitySpec, ...] = ()
+    """Empty for a package that was not evaluated."""
     exported_with: dict[str, str]
     files: dict[str, str]
     """SHA-256, in hexadecimal, of every file of the package but the manifest."""

@@ -16,12 +16,13 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from regard.manifest import MANIFEST_FILE, load_package, sha256_of
+from regard.manifest import MANIFEST_FILE, QualitySpec, load_package, sha256_of
 from regard_export.cli import app
 from regard_export.errors import ExportError
 from regard_export.families import FAMILIES
 from regard_export.families.proven import PROVEN
 from regard_export.package import Options, export
+from regard_export.sealing import reseal
 
 from .checkpoints import save_classifier
 
@@ -106,6 +107,17 @@ def test_inspect_prints_the_card(exported: Path) -> None:
         assert words in shown
     report = json.loads((exported / "parity.json").read_text())["max_abs_difference"]
     assert f"logits {report['logits']:.1e}" in shown
+
+
+def test_inspect_prints_what_was_measured_of_the_answers(exported: Path, tmp_path: Path) -> None:
+    """What is written into a package behind its export is on the card, and leaves the package whole."""
+    package = load_package(shutil.copytree(exported, tmp_path / "models" / "tiny" / "1"))
+    found = QualitySpec(measure="BLEU, greedy", unit="BLEU", value=46.789, checkpoint=46.571)
+    reseal(package.directory, package.manifest, quality=(found,))
+    assert load_package(package.directory).manifest.quality == (found,)
+    shown = in_one_line(run("inspect", str(package.directory)).stdout)
+    assert "quality BLEU, greedy: 46.79 BLEU, its checkpoint 46.57" in shown
+    assert run("verify", str(package.directory)).exit_code == 0
 
 
 def test_a_whole_package_is_verified(exported: Path) -> None:

@@ -49,9 +49,9 @@ def calibrate(
         from regard_export.alignment.calibration import calibrate as choose
         from regard_export.alignment.calibration import measure
         from regard_export.alignment.forcing import Forcer
-        from regard_export.alignment.sealing import reseal
         from regard_export.alignment.tables import heads_table, methods_table
         from regard_export.errors import ExportError
+        from regard_export.sealing import reseal
 
         try:
             pairs = read_bitext(bitext)
@@ -67,7 +67,7 @@ def calibrate(
                     read_gold(gold, one_indexed=gold_one_index),
                 )
                 spec = spec.model_copy(update={"aer": round(measured, 4)})
-            reseal(loaded.directory, loaded.manifest, spec)
+            reseal(loaded.directory, loaded.manifest, alignment=spec)
         except ExportError as error:
             refuse(str(error))
     OUT.print(heads_table(calibration))

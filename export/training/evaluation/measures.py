@@ -17,6 +17,8 @@ import transformers
 from rich.console import Console
 from rich.table import Table
 
+from regard.manifest import QualitySpec
+
 EXACT_TOLERANCE = 0.1
 """Points by which an fp32 package may differ from its checkpoint."""
 INT8_LOSS = 0.5
@@ -73,6 +75,15 @@ class Evaluation:
                     holds = None if bar is None else loss <= bar
                     yield Row(f"{figure.name}, {precision} loses", loss, figure.unit, bar, holds)
         yield from self.context
+
+
+def quality_of(evaluation: Evaluation, kind: str) -> tuple[QualitySpec, ...]:
+    """Return what was measured of one of the packages."""
+    return tuple(
+        QualitySpec(measure=one.name, unit=one.unit, value=one.packages[kind], checkpoint=one.checkpoint)
+        for one in evaluation.figures
+        if kind in one.packages
+    )
 
 
 def show(name: str, evaluation: Evaluation, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""An alignment written into a package that exists."""
+"""What is found out about a package when it exists, written into it: its alignment heads, its quality."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import os
 import tempfile
 from pathlib import Path
 
-from regard.manifest import MANIFEST_FILE, AlignmentSpec, Manifest
+from regard.manifest import MANIFEST_FILE, Manifest
 from regard_export.errors import ExportError
 
 
-def reseal(directory: Path, manifest: Manifest, alignment: AlignmentSpec) -> None:
-    """Replace the manifest by one with `alignment`, at once or not at all; no other file changes.
+def reseal(directory: Path, manifest: Manifest, **found: object) -> None:
+    """Replace the manifest by one with what was `found`, fields of it, at once or not at all; no other file changes.
 
     Raises `ExportError` if it can't be written.
     """
-    sealed = manifest.model_copy(update={"alignment": alignment})
+    sealed = manifest.model_copy(update=found)
     try:
-        with tempfile.TemporaryDirectory(prefix=".calibrated-", dir=directory.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=".sealed-", dir=directory.parent) as scratch:
             written = Path(scratch) / MANIFEST_FILE
             with written.open("w", encoding="utf-8") as file:
                 file.write(sealed.model_dump_json(indent=2) + "\n")
