@@ -115,7 +115,7 @@ bench-attention: env ## Measure what attention costs those who ask and those bes
 	@$(PIP_INSTALL) --group bench
 	@$(BIN)/python -m load_tests.attention.bench $(ATTENTION)
 
-bench-export: env ## Measure exported graphs against torch.onnx.export's (12 minutes; EXPORT=--quick for a smoke run)
+bench-export: env ## Measure exported graphs against torch.onnx.export's (16 minutes; EXPORT=--quick for a smoke run)
 	@$(BIN)/python -m load_tests.export.bench $(EXPORT)
 
 bench-export-memory: env ## Measure the memory of an export of NLLB's 600M shape (EXPORT=--half for half of it)

@@ -131,10 +131,10 @@ class Bench:
 
     def fastest(self, file: Path, feeds: Feeds) -> Run:
         """Return a function that runs a rival's graph in the session that suits it best."""
-        loaded = [session(file), session(file, session_options())]
-        runs = [run_of(each, feeds, names_of(each)) for each in loaded]
-        times = self.milliseconds({str(number): run for number, run in enumerate(runs)}, self.effort.trials)
-        return min(runs, key=lambda run: statistics.median(times[str(runs.index(run))]))
+        sessions = {"ONNX Runtime's own": session(file), "the service's": session(file, session_options())}
+        runs = {name: run_of(each, feeds, names_of(each)) for name, each in sessions.items()}
+        times = self.milliseconds(runs, self.effort.trials)
+        return runs[min(runs, key=lambda name: statistics.median(times[name]))]
 
     def milliseconds(self, runs: Mapping[str, Run], rounds: int) -> dict[str, list[float]]:
         """Let graphs take turns; return the median time of a run of each, for every round."""
