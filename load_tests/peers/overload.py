@@ -47,7 +47,7 @@ class Pace:
         return self.seconds / 4
 
 
-FULL, QUICK = Pace(3, 12.0, 10.0, 30_000, 250), Pace(1, 4.0, 3.0, 3_000, 250)
+FULL, QUICK = Pace(3, 20.0, 20.0, 30_000, 250), Pace(1, 4.0, 3.0, 3_000, 250)
 
 
 def measure(setting: Setting) -> list[Figure]:
@@ -83,6 +83,8 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
         name = f"{title}, {times} times saturation"
         yield Figure(f"{name}: throughput held", "ratio", held, HELD_BAR)
         yield Figure(f"{name}: cores that the callers took", "cores", client[times])
+        left = [ratio / (1 - taken / setting.cores) for ratio, taken in zip(held, client[times], strict=True)]
+        yield Figure(f"{name}: throughput held, for each core that the callers left", "ratio", left)
         yield Figure(f"{name}: share refused", "ratio", [_share(load, REFUSED) for load in loads[times]])
         if refusing := [load for load in loads[times] if load.outcomes[REFUSED]]:
             for quantile in (0.5, 0.99):

@@ -50,6 +50,9 @@ class ModelWorker(Protocol):
     def expecting(self, foreseen: GenerateRequest | ClassifyRequest) -> AbstractContextManager[None]:
         """Hold room while the source of a request is read; raises at once if there is none."""
 
+    def check_room(self, foreseen: GenerateRequest | ClassifyRequest) -> None:
+        """Raise what `expecting` would, and hold nothing."""
+
     async def run(self, request: GenerateRequest | ClassifyRequest) -> Generation | Classification:
         """Return the result of one input."""
 

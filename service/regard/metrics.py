@@ -141,9 +141,9 @@ class Metrics:
         """Return the observer that a worker of this model reports to."""
         return ModelObserver(self, model, version)
 
-    def input_ended(self, labels: ModelLabels, code: str) -> None:
-        """Count one input, served or not."""
-        self.inputs.labels(labels.model, labels.version, labels.task, code).inc()
+    def inputs_ended(self, labels: ModelLabels, code: str, count: int = 1) -> None:
+        """Count inputs, served or not."""
+        self.inputs.labels(labels.model, labels.version, labels.task, code).inc(count)
 
     def input_served(self, labels: ModelLabels, tokens: int, phases: Phases) -> None:
         """Record how long one served input was and where its time went."""

@@ -113,6 +113,11 @@ class Worker:
         finally:
             self._scheduler.unexpect(ticket)
 
+    def check_room(self, foreseen: Request) -> None:
+        """Raise what `expecting` would, and hold nothing."""
+        with self.expecting(foreseen):
+            pass
+
     async def run(self, request: Request) -> Generation | Classification:
         """Return the result of `request`. Cancelling this call takes the request out of the batch."""
         await self._load_twins(request)

@@ -91,6 +91,10 @@ class ScriptedWorker:
         finally:
             self.expected -= 1
 
+    def check_room(self, foreseen: Request) -> None:
+        """Refuse what there is no room for."""
+        self._check_room()
+
     async def run(self, request: Request) -> Generation | Classification:
         """Return the result of one input."""
         if isinstance(request, ClassifyRequest):

@@ -343,6 +343,21 @@ async def test_a_full_queue_fails_the_inputs_that_find_no_place(serve: Serve) ->
     assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]]
 
 
+async def test_where_there_is_no_room_nothing_is_read(serve: Serve) -> None:
+    """A request is refused before its options and its texts are looked at; each of its texts counts as refused."""
+    async with serve() as running:
+        worker = running.worker()
+        worker.capacity = 0
+        nonsense = generation_pb2.GenerationOptions(num_beams=4, temperature=-1)
+        code, _ = await refusal(running.translation.Translate(request_of(CAT, HELLO, generation=nonsense)))
+        labels = {"model": "echo", "version": "1", "task": "translation", "code": code.name}
+        counted = [running.metric(f"regard_{what}_total", **labels) for what in ("requests", "inputs")]
+
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert not worker.foreseen
+    assert counted == [1, 2]
+
+
 @pytest.mark.parametrize(
     "error", [QueueFullError("full"), UnavailableError("draining")], ids=lambda error: error.code_name
 )

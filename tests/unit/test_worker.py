@@ -187,7 +187,11 @@ async def test_what_is_expected_has_its_room(worker: Worker, gate: Gate) -> None
     with worker.expecting(foreseen):
         with pytest.raises(QueueFullError), worker.expecting(foreseen):
             pass
+        with pytest.raises(QueueFullError):
+            worker.check_room(foreseen)
         assert worker.waiting == 1
+    for _ in range(2):
+        worker.check_room(foreseen)  # which holds nothing
     with worker.expecting(foreseen):
         pass
     calls.append(asyncio.create_task(worker.run(request(7))))

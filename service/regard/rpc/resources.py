@@ -20,7 +20,14 @@ from regard.config import ServerSettings
 from regard.engine.interventions import NO_INTERVENTIONS, Interventions
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest
 from regard.engine.source import Source, Unread
-from regard.errors import DeadlineExceededError, EngineError, InvalidInputError, RequestCancelledError, UnavailableError
+from regard.errors import (
+    DeadlineExceededError,
+    EngineError,
+    InvalidInputError,
+    RegardError,
+    RequestCancelledError,
+    UnavailableError,
+)
 from regard.manifest import Task
 from regard.metrics import Metrics
 from regard.rpc import convert
@@ -118,8 +125,9 @@ class Resources:
 
         `field` names the inputs; `sharing` of them share one response and its budget of attention, all of them
         what may be read for it, and the `sequences` of each input share the input's. Raises what
-        `Catalog.resolve` and `select` do, `UnavailableError` while the model loads and `InvalidInputError` for no
-        inputs or too many.
+        `Catalog.resolve` and `select` do, `UnavailableError` while the model loads, `InvalidInputError` for no
+        inputs or too many, and `QueueFullError` where not even an input without any work would find room: when most
+        requests are refused, refusing must cost little.
         """
         call = current_call.get()
         call.inputs = inputs
@@ -133,6 +141,7 @@ class Resources:
                 f"{field}: {inputs} given; a request takes from 1 to {self.settings.max_inputs}",
                 field=field,
             )
+        self._check_room(model, call)
         attention = None
         if not isinstance(request, PlainRequest) and request.HasField("attention"):
             selection = select(convert.choice_of(request.attention), model.manifest)
@@ -141,6 +150,16 @@ class Resources:
             max_read_bytes = READ_FOR_EACH_BYTE * self.settings.max_attention_bytes // (inputs * sequences)
             attention = AttentionOrder(selection, max_bytes, max_read_bytes, call.weights)
         return Order(model, call, truncate, attention)
+
+    def _check_room(self, model: Model, call: Call) -> None:
+        """Raise what `Worker.check_room` does, and count all inputs of the call as refused."""
+        least = ClassifyRequest(Unread(0), deadline=call.deadline, client=call.client, priority=call.priority)
+        try:
+            model.worker.check_room(least)
+        except RegardError as error:
+            call.failures = call.inputs
+            self.metrics.inputs_ended(call.labels, error.code_name, call.inputs)
+            raise
 
     @contextmanager
     def one_input(self, order: Order) -> Iterator[None]:
@@ -159,7 +178,7 @@ class Resources:
             code = DeadlineExceededError.code_name if order.call.expired else RequestCancelledError.code_name
             raise
         finally:
-            self.metrics.input_ended(order.call.labels, code)
+            self.metrics.inputs_ended(order.call.labels, code)
 
     async def read_text(self, order: Order, text: str, field: str) -> Reading:
         """Return the tokens of `text`, in the threads.
