@@ -105,6 +105,7 @@ class Writer:
             _forget_weights(model)
             if self.activation_scale is not None:
                 quantize(path, self.activation_scale)
+                model = ir.load(path)
             return {graph.name: describe(model, path, providers)}
         ir.save(model, self._path(tapped), external_data=weights)
         _forget_weights(model)

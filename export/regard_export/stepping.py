@@ -87,7 +87,12 @@ class Stepper:
         self._inputs = {value.name: value for value in session.get_inputs()}
         self._rows = rows
         positions = before + 2 * SAMPLE_TOKENS + 4
-        self._fixed: Feeds = {"source_length": lengths, "num_candidates": np.array([4]), **cross}
+        self._fixed: Feeds = {
+            "source_length": lengths,
+            "num_candidates": np.array([4]),
+            "num_screened": np.array([0]),
+            **cross,
+        }
         sources = [state.shape[2] for name, state in cross.items() if name.startswith("cross_key.")]
         self._fixed = open_gates(session, rows, max(sources, default=0)) | self._fixed
         self._asking = [name for name in self._inputs if name.endswith("_rows")]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,15 +105,28 @@ def optimised(graph: Path) -> onnx.ModelProto:
         return onnx.load(options.optimized_model_filepath)
 
 
+def _taken(graph: onnx.GraphProto, inputs: Mapping[str, Array]) -> Iterator[onnx.NodeProto]:
+    """Go through the nodes that run on these inputs whose own inputs are the graph's."""
+    for node in graph.node:
+        if node.op_type != "If" or "logits" not in node.output:
+            yield node
+            continue
+        taken = "then_branch" if inputs["num_screened"].any() else "else_branch"
+        branch = next(attribute.g for attribute in node.attribute if attribute.name == taken)
+        within = {name for one in branch.node for name in one.output}
+        yield from (one for one in branch.node if within.isdisjoint(one.input))
+
+
 def products_of(
     model: onnx.ModelProto, threads: int, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
 ) -> Products:
     """Return the products of an optimised `model`, fed with what they are given when it runs on these buffers.
 
-    Products within a branch, such as those of taps that nobody asks for, are left out.
+    Of the branches that make the logits it is the one that these `inputs` take; other products within branches,
+    such as those of taps that nobody asks for, are left out.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = [node for node in model.graph.node if node.op_type in PRODUCTS]
+    nodes = [node for node in _taken(model.graph, inputs) if node.op_type in PRODUCTS]
     given = list(dict.fromkeys(name for node in nodes for name in node.input if name and name not in weights))
     probe = onnx.ModelProto()
     probe.CopyFrom(model)

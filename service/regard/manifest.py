@@ -13,10 +13,13 @@ P cache positions, K candidates, A asking rows):
 - step: `token_ids` [N, 1] int64, `row_length` [N] int32 (positions in the cache, before this
   step), `total_length` [] int32 (the largest `row_length` plus 1), `source_length` [R] int32,
   `past_key.i`, `past_value.i` [N, H, P, D] (bound in place as `present_*`), `cross_key.i`,
-  `cross_value.i`, `num_candidates` [1] int64, `cross_tap_rows`, `self_tap_rows` [A] int64
+  `cross_value.i`, `num_candidates` [1] int64, `num_screened` [1] int64, `cross_tap_rows`, `self_tap_rows`
+  [A] int64
   -> `candidate_ids` [N, K] int64, `candidate_scores` [N, K], `log_sum_exp` [N, 1],
   `logits` [N, V], `present_key.i`, `present_value.i`, taps [A, H, 1, S] (cross) and
   [A, H, 1, total_length] (self).
+  Where `num_screened` is more than 0, weights of fewer bits look for so many of the likeliest tokens, K at least, and
+  only their logits are those of the model; the others are about so.
 - a step without self-attention, as of a recurrent decoder: `past_state.i` [N, D] -> `present_state.i`
   in the place of the cache, and `first_state.i` [R, D] of the encoder.
 - prefill, in the place of the encoder of a model that has only a decoder, whose step has no
@@ -86,7 +89,7 @@ ActivationScale = Literal["tensor", "token", "mixed"]
 """What is rounded to int8 by one scale: all activations that a matrix multiplies, or those of one token.
 
 Mixed is tokens where the matrix has fewer columns than rows, as the second one of a feed-forward network, and all
-elsewhere.
+elsewhere; and a single row may screen the vocabulary with narrower weights.
 """
 
 

@@ -33,6 +33,8 @@ from regard.manifest import GenerationSpec, Manifest, TapSpec
 
 Array = npt.NDArray[Any]
 
+SCREENED, MOST_OF_SCREENED = 32, 8
+"""How many tokens a row that is decoded alone screens for the candidates, and for how many of these at most."""
 MOST_SHARED = 256
 """Bindings that are kept for when they are needed again: some KiB each, of thousands that requests can ask for."""
 
@@ -236,6 +238,9 @@ class Lane:
             wanted = set().union(*(names & self._of(row).request.taps for row in asking[rows_input]))
             tapped += [self._taps[name] for name in sorted(wanted)]
         inputs = self.rows.inputs() | {"num_candidates": np.array([candidates])}
+        if "num_screened" in self._step.inputs:
+            alone = count == 1 and candidates <= MOST_OF_SCREENED and not logits
+            inputs["num_screened"] = np.array([SCREENED if alone else 0])
         inputs |= {name: np.array(rows, np.int64) for name, rows in asking.items()}
         if self._intervened:
             interventions = [running.request.interventions for running in self.running]

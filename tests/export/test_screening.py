@@ -1,0 +1,153 @@
+"""Steps of one row that screen the vocabulary with weights of 4 bits."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime as ort
+import pytest
+
+from regard_export import quantization
+from regard_export.quantization import quantize
+from regard_export.screening import BLOCK, MIDDLE, pack, screen
+
+TOKENS, WIDE, WIDTH, NUM_CANDIDATES, NUM_SCREENED = 5000, 160, 96, 4, 32
+OUTPUTS = ["candidate_ids", "candidate_scores", "log_sum_exp", "logits", "hidden"]
+
+
+class Step:
+    """The end of a step in int8: a matrix that narrows, and an output layer that is tied to an embedding."""
+
+    def __init__(self, directory: Path, scale: str, *, biased: bool = True, least: int = 0, tied: bool = True) -> None:
+        random = np.random.default_rng(0)
+        self.embedding = random.standard_normal((TOKENS, WIDTH)).astype(np.float32)
+        self.bias = random.standard_normal(TOKENS).astype(np.float32) * (4 if biased else 0)
+        self.wide = random.standard_normal((300, WIDE)).astype(np.float32)
+        file = directory / f"{scale}-{least}.onnx"
+        narrowing = random.standard_normal((WIDE, WIDTH)).astype(np.float32) / WIDE**0.5
+        _save(self.embedding, self.bias, narrowing, file, tied=tied)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quantization, "screen", functools.partial(screen, least=least))
+            quantize(file, scale)
+        self._session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        self.screens = "num_screened" in {value.name for value in self._session.get_inputs()}
+
+    def run(self, rows: slice, num_screened: int = 0) -> dict[str, npt.NDArray[np.generic]]:
+        """Return what the graph gives."""
+        wide = self.wide[rows]
+        feeds = {
+            "wide": wide,
+            "token_ids": np.zeros(len(wide), np.int64),
+            "num_candidates": np.array([NUM_CANDIDATES]),
+        } | ({"num_screened": np.array([num_screened])} if self.screens else {})
+        return dict(zip(OUTPUTS, self._session.run(OUTPUTS, feeds), strict=True))
+
+
+def test_weights_of_4_bits_are_packed_as_the_operator_takes_them() -> None:
+    """Two to a byte, the lower first, with a scale for each block; the last block may be short."""
+    weights = np.random.default_rng(0).standard_normal((7, BLOCK + 6)).astype(np.float32)
+    weights[3] = 0
+    packed, scales = pack(weights)
+    assert packed.shape == (7, 2, BLOCK // 2)
+    unpacked = np.stack([packed & 15, packed >> 4], axis=-1).reshape(7, 2, BLOCK).astype(int) - MIDDLE
+    found = (unpacked * scales[..., None]).reshape(7, -1)[:, : BLOCK + 6]
+    assert (np.abs(found - weights) <= np.repeat(scales, BLOCK, axis=1)[:, : BLOCK + 6] / 2 + 1e-6).all()
+    assert (found[3] == 0).all()
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_what_is_screened_is_exact(tmp_path: Path, biased: bool) -> None:
+    """Candidates and their scores are those of fp32, and so are all logits that passed; the rest is nearly so."""
+    step = Step(tmp_path, "mixed", biased=biased)
+    for row in range(len(step.wide)):
+        got = step.run(slice(row, row + 1), NUM_SCREENED)
+        exact = (got["hidden"] @ step.embedding.T + step.bias)[0]
+        best = np.argsort(-exact)[:NUM_CANDIDATES]
+        assert got["candidate_ids"][0].tolist() == best.tolist()
+        assert np.allclose(got["candidate_scores"][0], exact[best], atol=1e-4)
+        assert abs(got["log_sum_exp"][0, 0] - np.logaddexp.reduce(exact)) < 0.02
+        right = np.isclose(got["logits"][0], exact, atol=1e-4)
+        assert NUM_SCREENED <= right.sum() < TOKENS / 10
+
+
+def test_without_screening_nothing_changes(tmp_path: Path) -> None:
+    """With none to screen, the graph gives bit for bit what one that can't screen does, for one row and for many."""
+    step, plain = Step(tmp_path, "mixed"), Step(tmp_path, "mixed", least=1 << 30)
+    assert step.screens
+    assert not plain.screens
+    for rows in (slice(1), slice(2), slice(300)):
+        got, expected = step.run(rows), plain.run(rows)
+        assert all(np.array_equal(got[name], expected[name]) for name in OUTPUTS)
+
+
+def test_a_row_that_is_alone_needs_no_scale_of_its_own(tmp_path: Path) -> None:
+    """Where the step screens, matrices that narrow take the scale of the batch, which is the row's."""
+    step, by_batch = Step(tmp_path, "mixed"), Step(tmp_path, "tensor")
+    hidden = step.run(slice(1), NUM_SCREENED)["hidden"]
+    assert np.array_equal(hidden, by_batch.run(slice(1))["hidden"])
+    assert not np.array_equal(hidden, step.run(slice(1))["hidden"])
+    assert np.allclose(hidden, step.run(slice(1))["hidden"], atol=0.1)
+
+
+@pytest.mark.parametrize("scale", ["tensor", "token"])
+def test_only_mixed_scales_screen(tmp_path: Path, scale: str) -> None:
+    """An answer that must not depend on what is beside it can't be screened where it is alone."""
+    assert not Step(tmp_path, scale).screens
+
+
+def test_a_layer_without_an_embedding_is_not_screened(tmp_path: Path) -> None:
+    """There is nothing to score the best again by."""
+    assert not Step(tmp_path, "mixed", tied=False).screens
+
+
+def _save(
+    embedding: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    narrowing: npt.NDArray[np.float32],
+    file: Path,
+    *,
+    tied: bool,
+) -> None:
+    """Write a graph that scores the next token as a step does."""
+    helper, numbers = onnx.helper, onnx.TensorProto
+    node, info = helper.make_node, helper.make_tensor_value_info
+    nodes = [
+        node("Gather", ["embedding" if tied else "other", "token_ids"], ["embedded"], axis=0),
+        node("MatMul", ["wide", "narrowing"], ["narrowed"]),
+        node("Add", ["narrowed", "narrowing_bias"], ["hidden"]),
+        node("Transpose", ["embedding"], ["transposed"], perm=[1, 0]),
+        node("MatMul", ["hidden", "transposed"], ["products"]),
+        node("Add", ["products", "bias"], ["logits"]),
+        node("TopK", ["logits", "num_candidates"], ["candidate_scores", "candidate_ids"], axis=-1),
+        node("ReduceLogSumExp", ["logits", "last"], ["log_sum_exp"], keepdims=1),
+    ]
+    inputs = [
+        info("wide", numbers.FLOAT, ["N", WIDE]),
+        info("token_ids", numbers.INT64, ["N"]),
+        info("num_candidates", numbers.INT64, [1]),
+    ]
+    sizes = {"candidate_scores": "K", "log_sum_exp": 1, "logits": TOKENS, "hidden": WIDTH, "embedded": WIDTH}
+    outputs = [info(name, numbers.FLOAT, ["N", size]) for name, size in sizes.items()]
+    outputs.append(info("candidate_ids", numbers.INT64, ["N", "K"]))
+    weights = {
+        "embedding": embedding,
+        "other": embedding + 1,
+        "bias": bias,
+        "narrowing": narrowing,
+        "narrowing_bias": embedding[0],
+        "last": np.array([-1]),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "step",
+        inputs,
+        outputs,
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+        value_info=[info("products", numbers.FLOAT, ["N", TOKENS]), info("narrowed", numbers.FLOAT, ["N", WIDTH])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, file, save_as_external_data=True, location=f"{file.name}.data", size_threshold=0)
