@@ -22,14 +22,23 @@ OUTPUTS = ["candidate_ids", "candidate_scores", "log_sum_exp", "logits", "hidden
 class Step:
     """The end of a step in int8: a matrix that narrows, and an output layer that is tied to an embedding."""
 
-    def __init__(self, directory: Path, scale: str, *, biased: bool = True, least: int = 0, tied: bool = True) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        scale: str,
+        *,
+        biased: bool = True,
+        least: int = 0,
+        tied: bool = True,
+        by_position: bool = False,
+    ) -> None:
         random = np.random.default_rng(0)
         self.embedding = random.standard_normal((TOKENS, WIDTH)).astype(np.float32)
         self.bias = random.standard_normal(TOKENS).astype(np.float32) * (4 if biased else 0)
         self.wide = random.standard_normal((300, WIDE)).astype(np.float32)
         file = directory / f"{scale}-{least}.onnx"
         narrowing = random.standard_normal((WIDE, WIDTH)).astype(np.float32) / WIDE**0.5
-        _save(self.embedding, self.bias, narrowing, file, tied=tied)
+        _save(self.embedding, self.bias, narrowing, file, tied=tied, by_position=by_position)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(quantization, "screen", functools.partial(screen, least=least))
             quantize(file, scale)
@@ -59,10 +68,11 @@ def test_weights_of_4_bits_are_packed_as_the_operator_takes_them() -> None:
     assert (found[3] == 0).all()
 
 
+@pytest.mark.parametrize("by_position", [True, False])
 @pytest.mark.parametrize("biased", [True, False])
-def test_what_is_screened_is_exact(tmp_path: Path, biased: bool) -> None:
+def test_what_is_screened_is_exact(tmp_path: Path, biased: bool, by_position: bool) -> None:
     """Candidates and their scores are those of fp32, and so are all logits that passed; the rest is nearly so."""
-    step = Step(tmp_path, "mixed", biased=biased)
+    step = Step(tmp_path, "mixed", biased=biased, by_position=by_position)
     for row in range(len(step.wide)):
         got = step.run(slice(row, row + 1), NUM_SCREENED)
         exact = (got["hidden"] @ step.embedding.T + step.bias)[0]
@@ -111,8 +121,9 @@ def _save(
     file: Path,
     *,
     tied: bool,
+    by_position: bool,
 ) -> None:
-    """Write a graph that scores the next token as a step does."""
+    """Write a graph that scores the next token as a step does; `by_position`, products are [N, 1, V]."""
     helper, numbers = onnx.helper, onnx.TensorProto
     node, info = helper.make_node, helper.make_tensor_value_info
     nodes = [
@@ -125,6 +136,19 @@ def _save(
         node("TopK", ["logits", "num_candidates"], ["candidate_scores", "candidate_ids"], axis=-1),
         node("ReduceLogSumExp", ["logits", "last"], ["log_sum_exp"], keepdims=1),
     ]
+    products = ["N", TOKENS]
+    if by_position:
+        products.insert(1, 1)
+        nodes[4:6] = [
+            node("Unsqueeze", ["hidden", "position"], ["hidden_by_position"]),
+            node("MatMul", ["hidden_by_position", "transposed"], ["products"]),
+            node("Add", ["products", "bias"], ["biased"]),
+            node("Squeeze", ["biased", "position"], ["logits"]),
+        ]
+    if not bias.any():  # then nothing adds it
+        (add,) = (one for one in nodes if "bias" in one.input)
+        nodes[nodes.index(add) - 1].output[0] = add.output[0]
+        nodes.remove(add)
     inputs = [
         info("wide", numbers.FLOAT, ["N", WIDE]),
         info("token_ids", numbers.INT64, ["N"]),
@@ -140,6 +164,7 @@ def _save(
         "narrowing": narrowing,
         "narrowing_bias": embedding[0],
         "last": np.array([-1]),
+        "position": np.array([1]),
     }
     graph = helper.make_graph(
         nodes,
@@ -147,7 +172,10 @@ def _save(
         inputs,
         outputs,
         [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
-        value_info=[info("products", numbers.FLOAT, ["N", TOKENS]), info("narrowed", numbers.FLOAT, ["N", WIDTH])],
+        value_info=[
+            info("narrowed", numbers.FLOAT, ["N", WIDTH]),
+            *(info(name, numbers.FLOAT, products) for name in ("products", "biased")),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.save(model, file, save_as_external_data=True, location=f"{file.name}.data", size_threshold=0)
