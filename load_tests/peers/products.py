@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,16 +105,29 @@ def optimised(graph: Path) -> onnx.ModelProto:
         return onnx.load(options.optimized_model_filepath)
 
 
-def _taken(graph: onnx.GraphProto, inputs: Mapping[str, Array]) -> Iterator[onnx.NodeProto]:
-    """Go through the nodes that run on these inputs whose own inputs are the graph's."""
-    for node in graph.node:
-        if node.op_type != "If" or "logits" not in node.output:
-            yield node
+def _without_screening(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> onnx.ModelProto:
+    """Return a model with the branches that these inputs take in the place of the choice whether a row screens."""
+    screens = next(
+        (node.input[0] for node in model.graph.node if node.op_type == "If" and "logits" in node.output), None
+    )
+    taken = "then_branch" if screens is not None and inputs["num_screened"].any() else "else_branch"
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    del plain.graph.node[:]
+    for node in model.graph.node:
+        if node.op_type != "If" or node.input[0] != screens:
+            plain.graph.node.append(node)
             continue
-        taken = "then_branch" if inputs["num_screened"].any() else "else_branch"
         branch = next(attribute.g for attribute in node.attribute if attribute.name == taken)
-        within = {name for one in branch.node for name in one.output}
-        yield from (one for one in branch.node if within.isdisjoint(one.input))
+        plain.graph.initializer.extend(branch.initializer)
+        own = dict(zip([value.name for value in branch.output], node.output, strict=True))
+        for one in branch.node:
+            new = plain.graph.node.add()
+            new.CopyFrom(one)
+            new.ClearField("name")  # which is its own only within the branch
+            new.input[:] = [own.get(name, name) for name in one.input]
+            new.output[:] = [own.get(name, name) for name in one.output]
+    return plain
 
 
 def products_of(
@@ -122,11 +135,12 @@ def products_of(
 ) -> Products:
     """Return the products of an optimised `model`, fed with what they are given when it runs on these buffers.
 
-    Of the branches that make the logits it is the one that these `inputs` take; other products within branches,
-    such as those of taps that nobody asks for, are left out.
+    Products within a branch, such as those of taps that nobody asks for, are left out, but for those that these
+    `inputs` take where a row that is alone takes others.
     """
+    model = _without_screening(model, inputs)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = [node for node in _taken(model.graph, inputs) if node.op_type in PRODUCTS]
+    nodes = [node for node in model.graph.node if node.op_type in PRODUCTS]
     given = list(dict.fromkeys(name for node in nodes for name in node.input if name and name not in weights))
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
