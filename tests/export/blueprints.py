@@ -86,15 +86,16 @@ CLASSICS: dict[str, Callable[[], Blueprint]] = {
 }
 
 
-WIDTHS = {"dot product": 1.6, "soft": 1.6}
+WIDTHS = {"dot product": 1.6, "soft": 1.6, "hard": 1.6}
 """Of what is drawn narrower: where each step reads the former, rounding grows with the weights."""
 
 
 def peaked(name: str) -> Blueprint:
     """Return a classic with weights drawn anew, large enough for attention to have peaks."""
-    blueprint, usual = CLASSICS[name](), WIDTHS.get(name, 2.6)
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
+    usual, generator = WIDTHS.get(name, 2.6), torch.Generator().manual_seed(3)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(1)  # for the biases; with those of 3, two keys of the sparse one tie
+        blueprint = CLASSICS[name]()
         for path, parameter in blueprint.module.named_parameters():
             if parameter.dim() > 1:
                 width = 6.0 if path.startswith(("energy", "score")) else usual
