@@ -213,10 +213,8 @@ def _append(graph: ir.Graph, name: str, array: npt.NDArray[Any], path: Path) -> 
         out.write(bytes(-out.tell() % ALIGNMENT))
         offset = out.tell()
         out.write(array.tobytes())
-    kept = ir.ExternalTensor(
-        file.name, offset, array.nbytes, ir.DataType.from_numpy(array.dtype), shape=ir.Shape(array.shape), name=name,
-        base_dir=path.parent,
-    )  # fmt: skip
-    value = ir.Value(name=name, type=ir.TensorType(kept.dtype), shape=ir.Shape(array.shape), const_value=kept)
+    dtype, shape = ir.DataType.from_numpy(array.dtype), ir.Shape(array.shape)
+    kept = ir.ExternalTensor(file.name, offset, array.nbytes, dtype, shape=shape, name=name, base_dir=path.parent)
+    value = ir.Value(name=name, type=ir.TensorType(dtype), shape=shape, const_value=kept)
     graph.register_initializer(value)
     return value

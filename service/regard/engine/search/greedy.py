@@ -63,9 +63,6 @@ def greedy(
     `candidate_ids` and `candidate_scores` are [N, K], in descending order of score, `log_sum_exp`
     is [N, 1]. The log-probability is the model's own, before any suppression.
     """
-    likeliest = candidate_ids[:, 0]
-    if not any((likeliest == token_id).any() for token_id in spec.suppressed_token_ids):  # nearly always
-        return likeliest, candidate_scores[:, 0] - log_sum_exp[:, 0]
     allowed = np.ones(candidate_ids.shape, bool)
     for token_id in spec.suppressed_token_ids:
         allowed &= candidate_ids != token_id
