@@ -12,6 +12,8 @@ from regard_export.lowering.operands import constant, int64
 
 LARGEST = 127
 """What the largest magnitude among a token's activations is rounded to."""
+MIDDLE = 128
+"""What 0 is rounded to."""
 SMALLEST = 1e-30
 """What stands for the largest magnitude where all of a token's activations are 0."""
 
@@ -20,7 +22,7 @@ def scale_tokens(model: ir.Model, *, only_narrowing: bool = False, alone: ir.Val
     """Give the activations of every token, in place, a scale of their own where they are rounded, or are narrowed.
 
     `alone` is whether there is but one token, where the graph knows: the scale of the batch is the token's own then,
-    and finding it takes one operator instead of seven.
+    and finding it takes one operator instead of eight.
     """
     for node in list(model.graph):
         if node.op_type != "DynamicQuantizeLinear":
@@ -33,7 +35,7 @@ def scale_tokens(model: ir.Model, *, only_narrowing: bool = False, alone: ir.Val
                 product.branch_off(model.graph, alone)
             continue
         tape = Tape()
-        rounded = _Rounded(tape, node.inputs[0])
+        rounded = _Rounded(tape, node.inputs[0], products[0].width)
         model.graph.insert_after(node, tape.nodes)
         for product in products:
             product.replace(model.graph, rounded)
@@ -42,13 +44,21 @@ def scale_tokens(model: ir.Model, *, only_narrowing: bool = False, alone: ir.Val
 
 
 class _Rounded:
-    """Activations, rounded token by token, and what to multiply them by: `unit`, and each token's `largest`."""
+    """Activations, rounded token by token, and what to multiply them by: `unit`, and each token's `largest`.
 
-    def __init__(self, tape: Tape, activations: ir.Value | None) -> None:
-        largest = tape.op("ReduceMax", [tape.op("Abs", [activations]), int64(tape, [-1])], {"keepdims": 1})
-        self.largest = tape.op("Max", [largest, constant(tape, np.float32(SMALLEST))])
-        self.unit, self.zero = constant(tape, np.float32(1 / LARGEST)), constant(tape, np.uint8(128))
-        self.values = tape.op("QuantizeLinear", [tape.op("Div", [activations, self.largest]), self.unit, self.zero])
+    All of a token's activations, `width` of them, are one block of QuantizeLinear's blocked quantisation, which ONNX
+    Runtime computes with all threads, in half the time of a division by `largest` and one scale for all tokens.
+    """
+
+    def __init__(self, tape: Tape, activations: ir.Value | None, width: int) -> None:
+        last = int64(tape, [-1])
+        highest, lowest = (tape.op(name, [activations, last], {"keepdims": 1}) for name in ("ReduceMax", "ReduceMin"))
+        self.largest = tape.op("Max", [highest, tape.op("Neg", [lowest]), constant(tape, np.float32(SMALLEST))])
+        self.unit, self.zero = constant(tape, np.float32(1 / LARGEST)), constant(tape, np.uint8(MIDDLE))
+        scales = tape.op("Mul", [self.largest, self.unit])
+        middle = ir.tensor([MIDDLE], ir.DataType.UINT8)
+        zeros = tape.op("ConstantOfShape", [tape.op("Shape", [scales])], {"value": middle})
+        self.values = tape.op("QuantizeLinear", [activations, scales, zeros], {"axis": -1, "block_size": width})
 
 
 class _Product:
@@ -60,14 +70,14 @@ class _Product:
         (self._scaled,) = self._cast.outputs[0].consumers()
         scales = (one.producer() for one in self._scaled.inputs if one is not None)
         (self._scale,) = (node for node in scales if node is not None and node is not self._cast)
+        weights = multiply.inputs[1]
+        assert weights is not None and weights.shape is not None
+        self.width, self._columns = weights.shape.numpy()
 
     @property
     def narrows(self) -> bool:
         """Whether it gives fewer values than it takes."""
-        weights = self._multiply.inputs[1]
-        assert weights is not None and weights.shape is not None
-        inner, columns = weights.shape.numpy()
-        return inner > columns
+        return self.width > self._columns
 
     def replace(self, graph: ir.Graph, rounded: _Rounded) -> None:
         """Let it multiply what was rounded token by token."""
@@ -85,7 +95,7 @@ class _Product:
         one = Branch(f"{result.name}.alone")
         one.copy(nodes)
         many, tape = Branch(f"{result.name}.each"), Tape()
-        new = self._of(tape, _Rounded(tape, self._rounding.inputs[0]))
+        new = self._of(tape, _Rounded(tape, self._rounding.inputs[0], self.width))
         many.add(tape)
         if bias is not None:
             many.copy([bias], {self._scaled.outputs[0]: new})

@@ -44,6 +44,12 @@ class BeamSearch:
         self._rules = rules
         self._processors = processors
         self._kept = max(2, 1 + len(rules.eos_token_ids)) * options.num_beams
+        needed = self._kept + processors.always_banned
+        self.best_needed = min(needed, MOST_CANDIDATES)
+        """How many of its best tokens each row must show in every step."""
+        self.needs_logits = not processors.constant or bool(rules.prefix_choices) or self.best_needed < needed
+        """Whether a step must give the scores of the whole vocabulary, in case that its best tokens are banned."""
+        self._banned = processors.banned(()) if processors.constant else np.zeros(0, np.int64)
         self.hypotheses = [Hypothesis() for _ in range(options.num_beams)]
         self.copies: list[tuple[int, int]] = []
         self.done = False
@@ -51,17 +57,6 @@ class BeamSearch:
         self._ranking = list(range(options.num_beams))  # rows, the best first
         self._scores = np.full(options.num_beams, _NEVER, np.float32)  # in the order of the ranking
         self._scores[0] = 0  # all beams begin alike: only one of them may have children
-
-    @property
-    def best_needed(self) -> int:
-        """How many of its best tokens each row must show in every step."""
-        return min(self._kept + self._processors.always_banned, MOST_CANDIDATES)
-
-    @property
-    def needs_logits(self) -> bool:
-        """Whether a step must give the scores of the whole vocabulary, in case that its best tokens are banned."""
-        searching = not self._processors.constant or bool(self._rules.prefix_choices)
-        return searching or self.best_needed < self._kept + self._processors.always_banned
 
     @property
     def results(self) -> list[Hypothesis]:
@@ -100,6 +95,23 @@ class BeamSearch:
 
     def _rank(self, step: StepScores) -> list[_Continuation]:
         """Return the best continuations of all beams, the best first."""
+        ranked = self._rank_processed(step) if self.needs_logits else self._rank_candidates(step)
+        if not ranked:
+            raise no_token_left()
+        return ranked
+
+    def _rank_candidates(self, step: StepScores) -> list[_Continuation]:
+        """Rank the candidates of all beams at once, which are enough where the same tokens are banned in every step."""
+        token_ids, logs = step.candidate_ids[self._ranking], step.log_probabilities[self._ranking]
+        scores = logs + self._scores[:, None]
+        scores[(token_ids[:, :, None] == self._banned).any(axis=2)] = -np.inf
+        best = np.argsort(-scores, axis=None, kind="stable")[: self._kept]
+        rows = [self._ranking[rank] for rank in (best // scores.shape[1]).tolist()]
+        chosen = zip(rows, token_ids.take(best).tolist(), logs.take(best).tolist(), scores.take(best), strict=True)
+        return [_Continuation(*one) for one in chosen if one[-1] > -np.inf]
+
+    def _rank_processed(self, step: StepScores) -> list[_Continuation]:
+        """Rank the best tokens of each beam, once its processors have been there."""
         rows = [step.row(row) for row in self._ranking]
         lists = [
             shortlist(
@@ -111,8 +123,6 @@ class BeamSearch:
         ids = np.concatenate([listed.token_ids for listed in lists])
         ranks = np.repeat(np.arange(len(lists)), [len(listed.token_ids) for listed in lists])
         best = [at for at in np.argsort(-scores, kind="stable")[: self._kept] if scores[at] > -np.inf]
-        if not best:
-            raise no_token_left()
         return [
             _Continuation(
                 self._ranking[ranks[at]], int(ids[at]), rows[ranks[at]].log_probability(int(ids[at])), scores[at]

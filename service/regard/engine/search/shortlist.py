@@ -39,6 +39,11 @@ class StepScores:
         """Whether the model gave numbers for each row, [k]."""
         return np.asarray(np.isfinite(self.candidate_scores[:, 0] - self.log_sum_exp[:, 0]))
 
+    @property
+    def log_probabilities(self) -> FloatArray:
+        """Those of the candidates, [k, K]."""
+        return np.asarray(self.candidate_scores - self.log_sum_exp)
+
     def of(self, first: int, count: int) -> StepScores:
         """Return the share of the rows from `first` on."""
         rows = slice(first, first + count)
