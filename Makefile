@@ -96,7 +96,7 @@ $(MODELS)/.%.exported: $(READY) $$(wildcard export/checkpoints/$$*/*) $(wildcard
 		|| $(BIN)/regard-export calibrate $(MODELS)/$*/1 --bitext export/checkpoints/$*/bitext.tsv
 	@touch $@
 
-demo: packages ## Export, serve, translate, classify and show the attention
+demo: packages ## Export, serve, translate, caption, classify and show the attention
 	@echo "==> demonstration"
 	@$(BIN)/regard demo --models $(MODELS) --output demo
 
@@ -131,7 +131,7 @@ image: ## Build the server's image with buildah or docker: make image BASE=pytho
 	@$(BUILDER) build $(BUILDER_OPTIONS) $(BASE:%=--build-arg BASE=%) --file deploy/docker/Dockerfile.$(PROCESSOR) --tag $(IMAGE) \
 		--build-arg REVISION=$$(git describe --always --abbrev=40 --dirty 2>/dev/null || echo unknown) .
 
-load: packages ## Let users of all three tasks ask a server, half a minute (LOAD=--help lists the options)
+load: packages ## Let users of the demonstration's three tasks ask a server, half a minute (LOAD=--help lists the options)
 	@$(PIP_INSTALL) --group load
 	@echo "==> load"
 	@$(BIN)/python -m load_tests.run --models $(MODELS) $(LOAD)
@@ -176,5 +176,7 @@ $(EVALUATED)/.%.exported: $(READY) $$(wildcard export/checkpoints/$$*/*) $(wildc
 		--activation-scale token
 	@touch $@
 
-clean: ## Remove what the other targets made, but not .venv
-	@rm -rf build demo dist models .mypy_cache .pytest_cache .ruff_cache
+clean: ## Remove what the other targets made, but not .venv nor packages of your own
+	@rm -rf build demo dist $(CHECKPOINTS:%=$(MODELS)/%) $(CHECKPOINTS:%=$(MODELS)/.%.exported)
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache
+	@rmdir $(MODELS) 2>/dev/null || true

@@ -88,7 +88,7 @@ def list_families() -> None:
         from regard_export.families import FAMILIES
         from regard_export.families.proven import PROVEN
 
-    table = Table("task", "families that Regard's tests export", box=box.SIMPLE_HEAD, leading=1)
+    table = Table("task", "families", box=box.SIMPLE_HEAD, leading=1)
     for task, kinds in PROVEN.items():
         table.add_row(task.value, ", ".join(kind + "*" * (kind in FAMILIES) for kind in kinds))
     OUT.print(table)

@@ -13,6 +13,7 @@ import logging
 import secrets
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import structlog
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from tests.export.checkpoints import save_captioner, save_completer, save_git, save_t5, save_translator
 
@@ -57,7 +59,7 @@ async def compare(family: Family, requests: int, random: np.random.Generator) ->
     asks = [family.ask(name, random) for name in OPTION_SETS for _ in range(requests)]
     order = random.permutation(len(asks))
     verdicts = Verdicts()
-    for start in range(0, len(asks), BATCH):
+    for start in track(range(0, len(asks), BATCH), "    batches", console=console, transient=True):
         batch = [asks[at] for at in order[start : start + BATCH]]
         answers = await asyncio.gather(*(family.answer(ask.source, ask.options) for ask in batch))
         for ask, answer in zip(batch, answers, strict=True):
@@ -102,16 +104,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         for number, (name, save) in enumerate(FAMILIES.items()):
             console.print(f"==> {name}")
+            started = time.perf_counter()
             random = np.random.default_rng([seed, number])
             at = Path(scratch) / str(number)
             checkpoint = save(at / "checkpoint")
             with served(checkpoint, export(checkpoint, at / "models", Options(name="model"))) as family:
                 found[name] = asyncio.run(compare(family, arguments.requests, random))
                 deviations[name] = asyncio.run(deviation(family, random))
+            console.print(f"    {_summary(found[name])}; {time.perf_counter() - started:.0f} s")
+            for explanation in found[name].explanations:
+                console.print(f"    {explanation}", markup=False)
     console.print(_table(found, deviations, seed))
-    for name, verdicts in found.items():
-        for explanation in verdicts.explanations:
-            console.print(f"{name}: {explanation}", markup=False)
     figures = [figure for name in FAMILIES for figure in _figures(name, found[name], deviations[name])]
     console.print(f"written to {write('parity-decoding', figures)}")
     return 0 if all(figure.holds is not False for figure in figures) else 1
@@ -131,11 +134,16 @@ def _table(found: dict[str, Verdicts], deviations: dict[str, float], seed: int) 
     for name in OPTION_SETS:
         table.add_row(name, *(_cell(verdicts, name) for verdicts in found.values()))
     table.add_section()
-    totals = [(sum(one.asked.values()), sum(one.ties.values())) for one in found.values()]
-    table.add_row("all, and ties among them", *(f"{asked}, {ties}" for asked, ties in totals))
+    totals = (verdicts.totals for verdicts in found.values())
+    table.add_row("all, and ties among them", *(f"{asked}, {ties}" for asked, ties, _ in totals))
     table.add_row("greatest difference of a score", *(f"{verdicts.worst_score:.1e}" for verdicts in found.values()))
     table.add_row(f"shares of {DRAWS:,} draws", *(f"within {value:.1f} sigma" for value in deviations.values()))
     return table
+
+
+def _summary(verdicts: Verdicts) -> str:
+    asked, ties, differences = verdicts.totals
+    return f"{asked - ties - differences} of {asked} requests equal, {ties} tied, {differences} differ"
 
 
 def _cell(verdicts: Verdicts, name: str) -> str:
@@ -147,9 +155,7 @@ def _cell(verdicts: Verdicts, name: str) -> str:
 
 
 def _figures(name: str, verdicts: Verdicts, deviation: float) -> list[Figure]:
-    asked, ties, differences = (
-        sum(counter.values()) for counter in (verdicts.asked, verdicts.ties, verdicts.differences)
-    )
+    asked, ties, differences = verdicts.totals
     return [
         Figure(f"{name}: requests that are equal or tie", "share", [(asked - differences) / asked], 1.0),
         Figure(f"{name}: requests that tie", "requests", [ties]),

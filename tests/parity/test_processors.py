@@ -120,6 +120,18 @@ def test_a_shortlist_holds_the_best_of_all(penalty: float | None, needed: int, n
         assert np.allclose(listed.scores, whole[order], atol=1e-6)
 
 
+@pytest.mark.parametrize("candidates", [8, 12, 30])
+def test_tokens_that_tie_with_the_last_of_the_best_can_be_drawn(candidates: int) -> None:
+    """As with Transformers, of scores that are few different numbers, as those of fp16 are."""
+    for seed in range(50):
+        logits = np.random.default_rng(seed).integers(-4, 4, VOCABULARY).astype(np.float32)
+        best = np.argsort(-logits, kind="stable")[:candidates]
+        step = StepScores(best[None], logits[best][None], np.zeros((1, 1), np.float32), logits[None])
+        listed = shortlist(step.row(0), [1], Processors(()), 8, normalized=False, ties=True)
+        reference = expected([transformers.TopKLogitsWarper(8)], [1], logits)
+        assert sorted(listed.token_ids.tolist()) == np.flatnonzero(np.isfinite(reference)).tolist()
+
+
 @pytest.mark.parametrize(("ours", "theirs"), WARPERS)
 def test_the_filtered_distribution_is_that_of_transformers(ours: Warpers, theirs: list[Any]) -> None:
     """The same tokens can be drawn, with the same probabilities; -inf, as bans leave it, stays."""

@@ -30,6 +30,11 @@ class Verdicts:
     worst_score: float = 0.0
     """The greatest difference of any score or log-probability from the eager model's."""
 
+    @property
+    def totals(self) -> tuple[int, int, int]:
+        """How many requests were asked, and how many of their answers tie and differ."""
+        return self.asked.total(), self.ties.total(), self.differences.total()
+
     def judge(self, ask: Ask, answer: Generation, family: Family) -> None:
         """Compare an answer's tokens, scores and log-probabilities with those of the eager model."""
         self.asked[ask.name] += 1

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from regard.engine.request import FinishReason
+from regard.engine.search.beams import BeamSearch
 from regard.engine.search.greedy import Greedy, greedy
 from regard.engine.search.options import GenerationOptions
-from regard.engine.search.rules import Rules
+from regard.engine.search.rules import Rules, processors_of
 from regard.engine.search.shortlist import StepScores
 from regard.testing import END, echo_package
 
@@ -66,3 +67,26 @@ def test_nothing_ends_within_a_prefix() -> None:
     assert prefixed.finish_reason([END]) is None
     assert prefixed.finish_reason([END, 8]) is None
     assert prefixed.finish_reason([END, 8, 8]) is FinishReason.STOP_STRING
+
+
+@pytest.mark.parametrize("more", [0, 5, 40], ids=["as many candidates as needed", "more candidates", "all tokens"])
+@pytest.mark.parametrize("suppressed", [(), (3, 11, 12)], ids=["nothing suppressed", "three tokens suppressed"])
+def test_beams_ranked_by_candidates_are_those_ranked_by_all_scores(suppressed: tuple[int, ...], more: int) -> None:
+    """Both give the same beams, numbers and copies in every step, with ties within a row and between rows."""
+    rng = np.random.default_rng(5)
+    options = GenerationOptions(12, num_beams=4, num_return_sequences=4, suppress_tokens=suppressed)
+    own = Rules.of(options, SPEC, [0])
+    one, other = (BeamSearch(options, own, processors_of(options, SPEC, 1)) for _ in range(2))
+    assert not one.needs_logits
+    other.needs_logits = True
+    for _ in range(8):
+        logits = rng.integers(-6, 6, (4, 50)).astype(np.float32)
+        total = np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        best = np.argsort(-logits, axis=1, kind="stable")[:, : one.best_needed + more]
+        candidates = np.take_along_axis(logits, best, axis=1)
+        one.advance(StepScores(best, candidates, total))
+        other.advance(StepScores(best[:, :1], candidates[:, :1], total, logits))  # too few: it looks at all
+        assert one.copies == other.copies
+        for mine, its in zip(one.hypotheses, other.hypotheses, strict=True):
+            assert (mine.token_ids, mine.log_probabilities) == (its.token_ids, its.log_probabilities)
+    assert [(r.token_ids, r.score) for r in one.results] == [(r.token_ids, r.score) for r in other.results]

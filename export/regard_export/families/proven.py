@@ -1,4 +1,7 @@
-"""Which kinds of models the tests export, task by task: what a user can count on."""
+"""Which kinds of models are exported, task by task: what a user can count on.
+
+The tests export each of them; of the encoders of texts, two with each head over tokens and answers.
+"""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ def answer(
         bool, typer.Option("--impossible", help="Let there be no answer, if the model was trained to tell.")
     ] = False,
     model: options.ModelOption = "",
+    priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
     *,
@@ -62,6 +63,8 @@ def answer(
         max_answer_tokens=max_answer_tokens,
         handle_impossible_answer=impossible,
     )
+    if priority:
+        wanted["priority"] = priority
     if attention:
         wanted["attention"] = attention
     with Client(server, timeout_s=timeout_s) as client:

@@ -29,6 +29,7 @@ def classify_tokens(
     ] = "simple",
     model: options.ModelOption = "",
     truncate: options.TruncateOption = False,
+    priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
     *,
@@ -51,6 +52,8 @@ def classify_tokens(
     options.has_one_text(text, file, sys.stdin.isatty())
     name, version = options.name_and_version(model)
     wanted = ClassifyTokensOptions(model=name, version=version, truncate=truncate, aggregation=aggregation)
+    if priority:
+        wanted["priority"] = priority
     if attention:
         wanted["attention"] = attention
     by_tokens = aggregation == "none"

@@ -24,6 +24,7 @@ def compare(
     embeddings: Annotated[bool, typer.Option("--embeddings", help="Return embeddings, too; shown by --json.")] = False,
     model: options.ModelOption = "",
     truncate: options.TruncateOption = False,
+    priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
     *,
@@ -31,8 +32,8 @@ def compare(
 ) -> None:
     """Say how alike images are to texts.
 
-    Each image gets a bar for each text: of a model like CLIP how likely it is of these texts, of a model like
-    SigLIP how likely by itself. Attention, of either encoder, is shown by --json.
+    Each image gets a bar for each text: how likely it is among these texts. Attention, of either encoder, is shown
+    by --json.
 
     [bold]Examples[/bold]
     [cyan]regard compare cat.jpg -t "a photo of a cat" -t "a photo of a dog"[/cyan]
@@ -42,6 +43,8 @@ def compare(
 
     name, version = options.name_and_version(model)
     wanted = CompareOptions(model=name, version=version, truncate=truncate, embeddings=embeddings)
+    if priority:
+        wanted["priority"] = priority
     if attention:
         wanted["attention"] = attention
     with Client(server, timeout_s=timeout_s) as client:

@@ -176,7 +176,7 @@ class Lane:
         finite = np.logical_and.reduce(scores.finite.reshape(-1, self._width), axis=1).tolist()
         tokens: list[int] = []
         logs: list[float] = []
-        if self._width == 1:
+        if any(isinstance(running.search, Greedy) for running in self.running):
             ids, log_probabilities = greedy(
                 scores.candidate_ids, scores.candidate_scores, scores.log_sum_exp, self._spec
             )

@@ -63,8 +63,6 @@ def greedy(
     `candidate_ids` and `candidate_scores` are [N, K], in descending order of score, `log_sum_exp`
     is [N, 1]. The log-probability is the model's own, before any suppression.
     """
-    allowed = np.ones(candidate_ids.shape, bool)
-    for token_id in spec.suppressed_token_ids:
-        allowed &= candidate_ids != token_id
-    best = np.arange(len(candidate_ids)), allowed.argmax(axis=1)
+    suppressed = (candidate_ids[:, :, None] == np.array(spec.suppressed_token_ids, np.int64)).any(axis=2)
+    best = np.arange(len(candidate_ids)), suppressed.argmin(axis=1)
     return candidate_ids[best], candidate_scores[best] - log_sum_exp[:, 0]

@@ -93,17 +93,17 @@ class IndependentSearch:
         return token_id, scores.log_probability(token_id)
 
     def _drawable(self, scores: RowScores, hypothesis: Hypothesis) -> Shortlist:
-        """Return the tokens that the warpers have to look at: the `top_k` best, or all."""
+        """Return the tokens that the warpers have to look at: the `top_k` best and those that tie with them, or all."""
         if self._options.top_k:
-            return self._shortlist(scores, hypothesis, self._options.top_k)
+            return self._shortlist(scores, hypothesis, self._options.top_k, ties=True)
         processed = self._processors.process(self._rules.sequence(hypothesis.token_ids), scores.all_logits)
         if processed.max() == -np.inf:
             raise no_token_left()
         return Shortlist(np.arange(len(processed)), processed)
 
-    def _shortlist(self, scores: RowScores, hypothesis: Hypothesis, needed: int) -> Shortlist:
+    def _shortlist(self, scores: RowScores, hypothesis: Hypothesis, needed: int, *, ties: bool = False) -> Shortlist:
         sequence = self._rules.sequence(hypothesis.token_ids)
-        listed = shortlist(scores, sequence, self._processors, needed, normalized=False)
+        listed = shortlist(scores, sequence, self._processors, needed, normalized=False, ties=ties)
         if not len(listed.token_ids):
             raise no_token_left()
         return listed

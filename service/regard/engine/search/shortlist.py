@@ -78,10 +78,8 @@ class RowScores:
         return list(zip(self.candidate_ids[:count].tolist(), logs.tolist(), strict=True))
 
     def log_probability(self, token_id: int) -> float:
-        """Return the natural logarithm of a token's probability, as the model gave it."""
-        if self.logits is not None:
-            return float(self.logits[token_id] - self.log_sum_exp)
-        return float(self.candidate_scores[self.candidate_ids == token_id][0] - self.log_sum_exp)
+        """Return the natural logarithm of a token's probability, as the model gave it; it takes the logits."""
+        return float(self.all_logits[token_id] - self.log_sum_exp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,41 +91,49 @@ class Shortlist:
 
 
 def shortlist(
-    row: RowScores, sequence: Sequence[int], processors: Processors, needed: int, *, normalized: bool
+    row: RowScores,
+    sequence: Sequence[int],
+    processors: Processors,
+    needed: int,
+    *,
+    normalized: bool,
+    ties: bool = False,
 ) -> Shortlist:
-    """Return the `needed` best tokens of a row, fewer if so many are banned.
+    """Return the `needed` best tokens of a row that has its logits, fewer if so many are banned.
 
-    `normalized` processes log-probabilities, as beam search does, instead of logits. The row must
-    have its logits unless the processors are bans of fewer than K - `needed` tokens.
+    `normalized` processes log-probabilities, as beam search does, instead of logits. With `ties`, the tokens that are
+    as good as the last of the best are among them.
     """
     offset = row.log_sum_exp if normalized else np.float32(0)
-    if processors.timestamps is None:
-        best = _of_candidates(row, sequence, processors, needed, offset)
-        if best is not None:
-            return best
-    processed = processors.process(sequence, row.all_logits - offset)
-    listed = np.flatnonzero(processed >= _threshold(processed, needed))
-    listed = listed[np.isfinite(processed[listed])]
-    return _best(listed, processed[listed], needed)
+    listed = _of_candidates(row, sequence, processors, offset) if processors.timestamps is None else None
+    if listed is None or not _is_enough(listed, row.candidate_scores[-1] - offset, needed, ties=ties):
+        processed = processors.process(sequence, row.all_logits - offset)
+        token_ids = np.flatnonzero(processed >= _threshold(processed, needed))
+        token_ids = token_ids[np.isfinite(processed[token_ids])]
+        listed = _sorted(token_ids, processed[token_ids])
+    if ties and needed < len(listed.scores):
+        needed = int(np.count_nonzero(listed.scores >= listed.scores[needed - 1]))
+    return Shortlist(listed.token_ids[:needed], listed.scores[:needed])
 
 
-def _of_candidates(
-    row: RowScores, sequence: Sequence[int], processors: Processors, needed: int, offset: np.float32
-) -> Shortlist | None:
-    """Return the best tokens of a row by its candidates and what was there before; None if that is not enough."""
+def _of_candidates(row: RowScores, sequence: Sequence[int], processors: Processors, offset: np.float32) -> Shortlist:
+    """Return what is left of a row's candidates, and of what was there before, if that is penalised."""
     ids, scores = row.candidate_ids, row.candidate_scores - offset
-    floor = scores[-1]
-    if processors.penalty is not None and row.logits is not None:
+    if processors.penalty is not None:
         seen = np.unique(sequence)
         unlisted = ~np.isin(ids, seen)
         ids = np.concatenate([ids[unlisted], seen])
-        scores = np.concatenate([scores[unlisted], processors.penalty(row.logits[seen] - offset)])
+        scores = np.concatenate([scores[unlisted], processors.penalty(row.all_logits[seen] - offset)])
     allowed = ~np.isin(ids, processors.banned(sequence))
-    best = _best(ids[allowed], scores[allowed], needed)
-    exact = len(best.scores) == needed and best.scores[-1] >= floor
-    if exact or row.logits is None or len(row.candidate_ids) == len(row.logits):
-        return best
-    return None
+    return _sorted(ids[allowed], scores[allowed])
+
+
+def _is_enough(listed: Shortlist, floor: np.float32, needed: int, *, ties: bool) -> bool:
+    """Whether no token that isn't listed, all of which are no better than the `floor`, belongs to the `needed` best."""
+    if len(listed.scores) < needed:
+        return False
+    last = listed.scores[needed - 1]
+    return bool(last > floor or (last == floor and not ties))
 
 
 def _threshold(scores: FloatArray, count: int) -> np.float32:
@@ -136,6 +142,6 @@ def _threshold(scores: FloatArray, count: int) -> np.float32:
     return np.float32(np.partition(scores, at)[at])
 
 
-def _best(token_ids: TokenArray, scores: FloatArray, count: int) -> Shortlist:
-    order = np.argsort(-scores, kind="stable")[:count]
+def _sorted(token_ids: TokenArray, scores: FloatArray) -> Shortlist:
+    order = np.argsort(-scores, kind="stable")
     return Shortlist(token_ids[order], scores[order])
