@@ -31,6 +31,7 @@ from regard_export.passes.taps import remove_taps, remove_unread_rows
 from regard_export.passes.value_norms import add_value_norms, write_norms
 from regard_export.precision import finite
 from regard_export.quantization import quantize
+from regard_export.screening import may_screen
 from regard_export.stepping import session_options
 from regard_export.tracing import trace
 
@@ -91,7 +92,7 @@ class Writer:
             progress(f"writing the {graph.name}")
             written = self._write(model, graph, checkpoint)
             if intervened is not None:
-                written = self._with_interventions(written, graph.name, intervened)
+                written = self._with_interventions(written, graph.name, intervened, checkpoint)
             files = GraphFiles(files.graphs | written, (*files.taps, *own))
         return files
 
@@ -104,7 +105,7 @@ class Writer:
             ir.save(model, path, external_data=weights)
             _forget_weights(model)
             if self.activation_scale is not None:
-                quantize(path, self.activation_scale)
+                quantize(path, self.activation_scale, screens=may_screen(checkpoint.generation))
                 model = ir.load(path)
             return {graph.name: describe(model, path, providers)}
         ir.save(model, self._path(tapped), external_data=weights)
@@ -120,7 +121,9 @@ class Writer:
             tapped: describe(model, self._path(tapped), self.target.providers),
         }
 
-    def _with_interventions(self, written: dict[str, GraphSpec], graph: str, model: ir.Model) -> dict[str, GraphSpec]:
+    def _with_interventions(
+        self, written: dict[str, GraphSpec], graph: str, model: ir.Model, checkpoint: Checkpoint
+    ) -> dict[str, GraphSpec]:
         """Save the twin that takes interventions; its weights are those in the files of the graphs already written."""
         name = f"{graph}_with_interventions"
         path, weights = self._path(name), f"{name}.onnx.data"
@@ -128,7 +131,7 @@ class Writer:
         lower(model, self.target)
         if self.activation_scale is not None:
             ir.save(model, path, external_data=weights)
-            quantize(path, self.activation_scale)
+            quantize(path, self.activation_scale, screens=may_screen(checkpoint.generation))
             model = ir.load(path)
         share_weights(model, self._path(written[graph].tap_graph or graph))
         ir.save(model, path)
@@ -189,7 +192,7 @@ def _operators(path: Path) -> dict[str, int]:
 
 
 def _plain_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    """Every condition of a graph is whether somebody asks: what runs otherwise are its other branches."""
+    """Yield what runs where no condition holds: nobody asks for weights, and no row is alone and screens."""
     for node in graph:
         yield node
         if node.op_type == "If":

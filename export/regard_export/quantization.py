@@ -32,8 +32,8 @@ from regard_export.screening import screen
 from regard_export.token_scales import scale_tokens
 
 
-def quantize(path: Path, scale: ActivationScale) -> None:
-    """Replace the graph at `path` (and its weights) by its int8 version."""
+def quantize(path: Path, scale: ActivationScale, *, screens: bool = True) -> None:
+    """Replace the graph at `path` (and its weights) by its int8 version, which `screens` if it is of use to it."""
     model = onnx.load(path)
     path.with_name(f"{path.name}.data").write_bytes(b"")  # or the int8 weights are put behind the others
     _fold_transposed_weights(model.graph)
@@ -60,7 +60,7 @@ def quantize(path: Path, scale: ActivationScale) -> None:
     if scale == "token":
         scale_tokens(quantized)
     elif scale == "mixed":
-        scale_tokens(quantized, only_narrowing=True, alone=screen(quantized, path, weights))
+        scale_tokens(quantized, only_narrowing=True, alone=screen(quantized, path, weights) if screens else None)
     quantized.graph.sort()  # the quantiser leaves those that a branch reads from behind the branch
     ir.save(quantized, path)
 

@@ -24,12 +24,15 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
+from regard.manifest import GenerationSpec
 from regard_export.attention import trimmed
 from regard_export.branches import Branch, branch_off
 from regard_export.lowering.operands import int64
 
 LEAST_WEIGHTS = 1 << 23
 """Output layers of fewer weights stay in the caches: nothing is gained there."""
+MOST_SUPPRESSED = 7
+"""The service screens for 8 candidates at most (`regard.engine.lane`), and greedy search needs one that may come."""
 BITS, BLOCK = 4, 128
 """So many weights of a token have a scale of their own."""
 MIDDLE = 1 << (BITS - 1)
@@ -87,6 +90,13 @@ def screen(
     branch_off(model.graph, layer.nodes, old, screens, (_screening(layer, given, num_screened, old), whole))
     model.opset_imports["com.microsoft"] = 1
     return screens
+
+
+def may_screen(generation: GenerationSpec | None) -> bool:
+    """Whether rows of a model are ever told to screen: not where so many tokens are suppressed, or some at first."""
+    if generation is None or generation.defaults.begin_suppress_tokens:
+        return False
+    return len(generation.suppressed_token_ids) <= MOST_SUPPRESSED
 
 
 def pack(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:

@@ -17,7 +17,7 @@ import time
 from rich.console import Console
 
 from load_tests.peers import results
-from load_tests.peers.course import QUANTIZATIONS, SHAPES, WORKSPACE, Course
+from load_tests.peers.course import QUANTIZATIONS, SHAPES, SMALL_SHAPE, WORKSPACE, Course
 from load_tests.peers.results import Figure
 from load_tests.peers.setting import PRECISIONS, Setting
 
@@ -39,6 +39,7 @@ def main() -> None:
     course = Course(options.shape, WORKSPACE / options.shape)
     if not options.keep:
         course.clear()
+        Course(SMALL_SHAPE, WORKSPACE / SMALL_SHAPE).clear()  # whose memory is watched
     course.lay(options.precision, [each for each in options.precision if each in QUANTIZATIONS], console.print)
     rounds = options.rounds or (1 if options.quick else ROUNDS)
     setting = Setting(course, rounds, options.quick, console.print, tuple(options.precision))
@@ -71,7 +72,7 @@ def _read_options() -> argparse.Namespace:
     add("--keep", action="store_true", help="use the packages of the last run, if they are there")
     options = parser.parse_args()
     options.part = options.part or list(PARTS)
-    options.precision = options.precision or list(PRECISIONS)
+    options.precision = [each for each in PRECISIONS if not options.precision or each in options.precision]
     options.shape = options.shape or ("demo-en-fr" if options.quick else "marian-base")
     return options
 

@@ -18,6 +18,8 @@ SHAPES: dict[str, Callable[[Path], None]] = {
     "demo-en-fr": partial(checkpoints.save_endless_copy, CHECKPOINTS / "demo-en-fr"),
     "marian-base": checkpoints.save_marian_base,
 }
+SMALL_SHAPE = "demo-en-fr"
+"""The one that is also measured where memory is watched over many requests."""
 KINDS = {
     "fp32": ["--precision", "fp32"],
     "fp32-without-taps": ["--precision", "fp32", "--without-taps"],

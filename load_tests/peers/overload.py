@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
-from load_tests.peers.course import WORKSPACE, Course
+from load_tests.peers.course import SMALL_SHAPE, WORKSPACE, Course
 from load_tests.peers.loads import OK, Load, closed, opened
 from load_tests.peers.memory import GROWTH_BAR, growth, resident_bytes
 from load_tests.peers.results import Figure
@@ -64,27 +65,25 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
     requests = server.requests(sources)
     peaks: list[float] = []
     loads: dict[int, list[Load]] = {times: [] for times in TIMES}
-    client: dict[int, list[float]] = {times: [] for times in TIMES}
+    taken: dict[int, list[float]] = {times: [] for times in (0, *TIMES)}
     try:
         for number in range(pace.rounds):
             setting.say(f"{title}: round {number + 1} of {pace.rounds}")
-            peak = asyncio.run(_close(server, requests, pace.saturating_s)).answered_per_s(pace.saturating_s / 3)
+            with _counted(taken[0]):
+                peak = asyncio.run(_close(server, requests, pace.saturating_s)).answered_per_s(pace.saturating_s / 3)
             peaks.append(peak)
             for times in TIMES:
-                spent_s = time.process_time()
-                load = asyncio.run(_open(server, requests, times * peak, pace.seconds, SEED + number))
-                loads[times].append(load)
-                client[times].append((time.process_time() - spent_s) / pace.seconds)
+                with _counted(taken[times]):
+                    loads[times].append(asyncio.run(_open(server, requests, times * peak, pace.seconds, SEED + number)))
     finally:
         server.stop()
     yield Figure(f"{title}: saturation", "requests/s", peaks)
+    yield Figure(f"{title}, saturation: cores that the callers took", "cores", taken[0])
     for times in TIMES:
         held = [load.held(peak, pace.unsteady_s) for load, peak in zip(loads[times], peaks, strict=True)]
         name = f"{title}, {times} times saturation"
         yield Figure(f"{name}: throughput held", "ratio", held, HELD_BAR)
-        yield Figure(f"{name}: cores that the callers took", "cores", client[times])
-        left = [ratio / (1 - taken / setting.cores) for ratio, taken in zip(held, client[times], strict=True)]
-        yield Figure(f"{name}: throughput held, for each core that the callers left", "ratio", left)
+        yield Figure(f"{name}: cores that the callers took", "cores", taken[times])
         yield Figure(f"{name}: share refused", "ratio", [_share(load, REFUSED) for load in loads[times]])
         if refusing := [load for load in loads[times] if load.outcomes[REFUSED]]:
             for quantile in (0.5, 0.99):
@@ -98,7 +97,7 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
 
 def _memory(setting: Setting, pace: Pace) -> Iterator[Figure]:
     """Watch the memory of a server of the demonstration's model over many requests."""
-    small = replace(setting, course=Course("demo-en-fr", WORKSPACE / "demo-en-fr"))
+    small = replace(setting, course=Course(SMALL_SHAPE, WORKSPACE / SMALL_SHAPE))
     precision = setting.precisions[-1]
     small.course.lay([precision], [], setting.say)
     lengths = [replace(length, target=min(length.target, FEW_TOKENS)) for length in skewed_lengths(SOURCES, SEED)]
@@ -127,6 +126,14 @@ async def _watch(server: Regard, requests: Sequence[tuple[bytes, int]], pace: Pa
             resident.append(resident_bytes(server.pid))
             answered.append(_share(load, OK))
     return resident, answered
+
+
+@contextmanager
+def _counted(taken: list[float]) -> Iterator[None]:
+    """Append how many cores this process, which is the callers, takes on average."""
+    started, spent_s = time.perf_counter(), time.process_time()
+    yield
+    taken.append((time.process_time() - spent_s) / (time.perf_counter() - started))
 
 
 async def _close(server: Regard, requests: Sequence[tuple[bytes, int]], seconds: float) -> Load:

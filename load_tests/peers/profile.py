@@ -60,10 +60,14 @@ def _profiled(decoding: Decoding, threads: int) -> list[dict[str, Any]]:
 
 
 def operators_ms(events: Iterable[Mapping[str, Any]], runs: int) -> dict[str, float]:
-    """Return the milliseconds that the kernels of each operator took of a run, the longest first."""
+    """Return the milliseconds that the kernels of each operator took of a run, the longest first.
+
+    An `If` is left out: the nodes of the branch that it takes have events of their own.
+    """
     spent: Counter[str] = Counter()
     for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+        own = event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+        if own and event["args"]["op_name"] != "If":
             spent[event["args"]["op_name"]] += event["dur"]
     return {operator: microseconds / 1000 / runs for operator, microseconds in spent.most_common()}
 

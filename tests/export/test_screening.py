@@ -11,9 +11,16 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from regard.engine.lane import MOST_OF_SCREENED
+from regard.manifest import GenerationDefaults
+from regard.testing import echo_package
 from regard_export import quantization
+from regard_export.package import Options, export
 from regard_export.quantization import quantize
-from regard_export.screening import BLOCK, MIDDLE, pack, screen
+from regard_export.screening import BLOCK, MIDDLE, may_screen, pack, screen
+from regard_export.stepping import session_options
+
+from .checkpoints import save_translator
 
 TOKENS, WIDE, WIDTH, NUM_CANDIDATES, NUM_SCREENED = 5000, 160, 96, 4, 32
 OUTPUTS = ["candidate_ids", "candidate_scores", "log_sum_exp", "logits", "hidden"]
@@ -112,6 +119,56 @@ def test_only_mixed_scales_screen(tmp_path: Path, scale: str) -> None:
 def test_a_layer_without_an_embedding_is_not_screened(tmp_path: Path) -> None:
     """There is nothing to score the best again by."""
     assert not Step(tmp_path, "mixed", tied=False).screens
+
+
+@pytest.mark.parametrize("model_class", ["MarianMTModel", "BartForConditionalGeneration"])
+def test_a_traced_step_screens(tmp_path: Path, model_class: str) -> None:
+    """A translator's step, as it is exported, finds in 4 bits what it finds in 8, but for what 8 bits lose."""
+    checkpoint = save_translator(tmp_path / "checkpoint", model_class)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantization, "screen", functools.partial(screen, least=0))
+        package = export(checkpoint, tmp_path / "models", Options(name="model", precision="int8"))
+    session = ort.InferenceSession(str(package / "step.onnx"), session_options(), providers=["CPUExecutionProvider"])
+    feeds = _one_row(session)
+    names = ["candidate_ids", "candidate_scores", "log_sum_exp", "logits"]
+    whole, screened = (
+        dict(zip(names, session.run(names, feeds | {"num_screened": np.array([count])}), strict=True))
+        for count in (0, NUM_SCREENED)
+    )
+    spread = float(whole["logits"].std())
+    assert screened["candidate_ids"][0, 0] == whole["candidate_ids"][0, 0]
+    assert np.allclose(screened["candidate_scores"], whole["candidate_scores"], atol=0.1 * spread)
+    assert np.allclose(screened["log_sum_exp"], whole["log_sum_exp"], atol=0.1 * spread)
+    assert not np.array_equal(screened["candidate_scores"], whole["candidate_scores"])
+    listed = np.take_along_axis(screened["logits"], screened["candidate_ids"], axis=1)
+    assert np.array_equal(listed, screened["candidate_scores"])
+
+
+def test_what_rows_never_screen_is_not_written() -> None:
+    """Models that suppress many tokens, or some at first, show too many candidates, or are asked for all logits."""
+    spec = echo_package().manifest.generation
+    assert spec is not None
+    assert may_screen(spec)
+    assert not may_screen(None)
+    assert not may_screen(spec.model_copy(update={"suppressed_token_ids": tuple(range(MOST_OF_SCREENED))}))
+    assert may_screen(spec.model_copy(update={"suppressed_token_ids": tuple(range(MOST_OF_SCREENED - 1))}))
+    assert not may_screen(spec.model_copy(update={"defaults": GenerationDefaults(begin_suppress_tokens=(3,))}))
+
+
+def _one_row(session: ort.InferenceSession) -> dict[str, npt.NDArray[np.generic]]:
+    """Return random inputs of a step of one row, with three positions in its cache, that asks for no weights."""
+    random = np.random.default_rng(1)
+    sizes = {"N": 1, "R": 1, "P": 8, "S": 5}
+    numbers = {"row_length": 3, "total_length": 4, "source_length": 5, "num_candidates": NUM_CANDIDATES, "token_ids": 7}
+    feeds: dict[str, npt.NDArray[np.generic]] = {}
+    for value in session.get_inputs():
+        shape = [size if isinstance(size, int) else sizes.get(size, 0) for size in value.shape]
+        if value.type == "tensor(float)":
+            feeds[value.name] = random.standard_normal(shape).astype(np.float32)
+        else:
+            dtype = np.int64 if value.type == "tensor(int64)" else np.int32
+            feeds[value.name] = np.full(shape, numbers.get(value.name, 0), dtype)
+    return feeds
 
 
 def _save(
