@@ -168,8 +168,8 @@ def test_products_alone_are_the_graphs_own(tmp_path):
 
 
 def test_a_profile_sums_kernels_by_operator():
-    """Only kernels count, each run has its part, and what takes little is told together."""
-    kernels = [("MatMul", 600), ("MatMul", 380), ("Gather", 8), ("Cast", 12)]
+    """Only kernels count, a branch's once, each run has its part, and what takes little is told together."""
+    kernels = [("MatMul", 600), ("If", 390), ("MatMul", 380), ("Gather", 8), ("Cast", 12)]
     events = [
         {"cat": "Node", "name": f"n{n}_kernel_time", "dur": duration, "args": {"op_name": operator}}
         for n, (operator, duration) in enumerate(kernels)

@@ -362,12 +362,12 @@ async def test_commands_print_what_the_server_says(
     for entity in expected.entities:
         assert f"{entity.label}\t{entity.score:.4f}\t{entity.start}-{entity.end}\t{entity.text}\n" in tagged.stdout
     assert "[CLS]'s attention" in tagged.stdout
-    answered = await run("answer", *QUESTIONS[1][:1], "--context", QUESTIONS[1][1], "--json")
+    answered = await run("answer", *QUESTIONS[1][:1], "--context", QUESTIONS[1][1], "--priority", "high", "--json")
     found = await client.answer(*QUESTIONS[1])
     assert found.best is not None
     (record,) = [line for line in answered.stdout.splitlines() if line.startswith("{")]  # the server's log is beside it
     assert json.loads(record)["answers"][0]["text"] == found.best.text
-    compared = await run("compare", str(picture), "-t", "cat", "-t", " ")
+    compared = await run("compare", str(picture), "-t", "cat", "-t", " ", "--priority", "low")
     assert compared.exit_code == 1
     assert "cat" in compared.stdout
     assert "nothing but white space" in compared.stderr

@@ -15,8 +15,9 @@ from load_tests.peers.sources import Source
 class CTranslate2:
     """CTranslate2, given all sources at once, to sort by length and cut into batches, `concurrency` in flight.
 
-    It multiplies with what it chooses itself, oneDNN on AMD's processors: made to take MKL there (CT2_USE_MKL=1), 4.8.5
-    gave 0.65 to 0.75 of its tokens per second in fp32, and in int8 6 in the place of 192 (AMD EPYC with AVX2, 2026-11-22).
+    It multiplies with what it chooses itself, which is oneDNN on AMD's processors. Made to take MKL there
+    (CT2_USE_MKL=1), 4.8.5 gave 0.65 to 0.75 of its tokens per second in fp32, and in int8 6 in the place of 192 (AMD
+    EPYC with AVX2, 2026-11-22).
 
     With `attention` it returns the cross-attention of every translation as well, of the one head that it can.
     """

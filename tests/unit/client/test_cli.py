@@ -13,7 +13,7 @@ from regard.cli import main
 from regard.cli.attention import ATTENTION
 from regard.cli.search import FLAGS
 from regard.client import AttentionOptions, GenerationOptions
-from regard.v1 import generation_pb2, intervention_pb2
+from regard.v1 import generation_pb2, intervention_pb2, priority_pb2
 
 
 @pytest.fixture
@@ -241,6 +241,13 @@ def test_lines_with_attention_have_requests_of_their_own(run, server, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert run(*arguments, stdin=b"one\ntwo\nthree\n")[0] == 0
     assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize("command", ["translate", "classify", "classify-tokens", "complete"])
+def test_commands_say_how_urgent_they_are(run, server, command):
+    """--priority goes with the request."""
+    assert run(command, "hello", "--priority", "high")[0] == 0
+    assert server.requests[-1].priority == priority_pb2.PRIORITY_HIGH
 
 
 def test_json_holds_axes_once_and_weights_by_map(run):
