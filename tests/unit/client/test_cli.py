@@ -243,7 +243,7 @@ def test_lines_with_attention_have_requests_of_their_own(run, server, monkeypatc
     assert len(server.requests) == requests
 
 
-@pytest.mark.parametrize("command", ["translate", "classify", "classify-tokens", "complete"])
+@pytest.mark.parametrize("command", ["translate", "classify", "classify-tokens"])
 def test_commands_say_how_urgent_they_are(run, server, command):
     """--priority goes with the request."""
     assert run(command, "hello", "--priority", "high")[0] == 0
