@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from transformers import GenerationMixin
+from transformers import GenerationMixin, MinPLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from regard.engine.request import FloatArray
 from regard.engine.search.sampling import uniform
@@ -29,7 +30,8 @@ class Expected:
     """The sequences [n] without the start token, padded; the scores of a beam search.
 
     `missed` has, for each sequence and position, by how much each token [V] was not the one taken: a
-    difference of scores, or of a draw from the border of the token's share. Beams are decided all
+    difference of scores, or of a draw from the border of the token's share, or of any token from the border
+    of what a warper keeps, which moves the shares of all. Beams are decided all
     together: `margin` is the least difference between two scores that mattered to them.
     """
 
@@ -186,16 +188,59 @@ def _gap(scores: torch.Tensor, count: int) -> float:
 def _drawn_like_ours(seed: int, first_position: int, missed: list[FloatArray]) -> Iterator[None]:
     """Let `generate()` draw with our numbers: from its own distribution, in the order of the tokens.
 
-    Each draw adds to `missed` how far its numbers were from every token's share, [n, V].
+    Each draw adds to `missed` how far its numbers were from every token's share, [n, V], or how far some token was
+    from being kept, or left out, by a warper, if that is less.
     """
+    borders: list[npt.NDArray[np.float64]] = []
 
     def multinomial(probabilities: torch.Tensor, num_samples: int) -> torch.Tensor:
         shares = probabilities.double().numpy()
         ends = np.cumsum(shares, axis=1)
         numbers = [uniform(seed, row, first_position + len(missed)) for row in range(len(shares))]
         at = np.array(numbers)[:, None] * ends[:, -1:]
-        missed.append(np.where(shares > 0, np.maximum(ends - shares - at, at - ends).clip(0), np.inf))
+        by = np.where(shares > 0, np.maximum(ends - shares - at, at - ends).clip(0), np.inf)
+        missed.append(np.minimum(by, np.min([*borders, np.full(len(by), np.inf)], axis=0)[:, None]))
+        borders.clear()
         return torch.from_numpy((ends <= at).sum(axis=1, keepdims=True))
 
-    with mock.patch.object(torch, "multinomial", multinomial):
+    with mock.patch.object(torch, "multinomial", multinomial), ExitStack() as patches:
+        for warper, border in _BORDERS.items():
+            patches.enter_context(mock.patch.object(warper, "__call__", _noting(warper.__call__, border, borders)))
         yield
+
+
+def _noting(
+    call: Callable[..., torch.Tensor],
+    border: Callable[[Any, torch.Tensor], torch.Tensor],
+    borders: list[npt.NDArray[np.float64]],
+) -> Callable[..., torch.Tensor]:
+    """Return what calls a warper, and notes how close some token of each row is to its border."""
+
+    def called(self: Any, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        borders.append(border(self, scores.double()).nan_to_num(nan=torch.inf, posinf=torch.inf).numpy())
+        return call(self, input_ids, scores)
+
+    return called
+
+
+def _border_of_top_k(warper: Any, scores: torch.Tensor) -> torch.Tensor:
+    best = scores.topk(min(warper.top_k + 1, scores.shape[1])).values
+    return best[:, -2] - best[:, -1] if best.shape[1] > warper.top_k else torch.full((len(scores),), torch.inf)
+
+
+def _border_of_top_p(warper: Any, scores: torch.Tensor) -> torch.Tensor:
+    sums = scores.sort().values.softmax(-1).cumsum(-1)
+    return (sums[:, :-1] - (1 - warper.top_p)).abs().min(dim=1).values
+
+
+def _border_of_min_p(warper: Any, scores: torch.Tensor) -> torch.Tensor:
+    below = scores.max(1, keepdim=True).values + np.log(warper.min_p) - scores
+    return below.abs().min(dim=1).values
+
+
+_BORDERS: Mapping[type, Callable[[Any, torch.Tensor], torch.Tensor]] = {
+    TopKLogitsWarper: _border_of_top_k,
+    TopPLogitsWarper: _border_of_top_p,
+    MinPLogitsWarper: _border_of_min_p,
+}
+"""How close some token of each row [n] is to being kept, or left out, by a warper that looks at scores [n, V]."""
