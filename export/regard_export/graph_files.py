@@ -97,17 +97,23 @@ class Writer:
         return files
 
     def _write(self, model: ir.Model, graph: TracedGraph, checkpoint: Checkpoint) -> dict[str, GraphSpec]:
-        """Save one graph, or two that share a file of weights, quantised if asked for."""
+        """Save one graph, quantised if asked for, or two that share a file of weights."""
         weights, tapped = f"{graph.name}.onnx.data", f"{graph.name}_with_taps"
         providers = self.target.providers_of(graph.name, self.precision)
         if not (self.target.separate_taps and graph.findings.taps):
             path = self._path(graph.name)
             ir.save(model, path, external_data=weights)
             _forget_weights(model)
-            if self.activation_scale is not None:
-                quantize(path, self.activation_scale, screens=may_screen(checkpoint.generation))
-                model = ir.load(path)
-            return {graph.name: describe(model, path, providers)}
+            if self.activation_scale is None:
+                return {graph.name: describe(model, path, providers)}
+            alone = f"{graph.name}_alone"
+            twin = self._path(alone) if may_screen(checkpoint.generation) else None
+            has_twin = quantize(path, self.activation_scale, twin)
+            spec = describe(ir.load(path), path, providers)
+            if twin is None or not has_twin:
+                return {graph.name: spec}
+            lone = describe(ir.load(twin), twin, providers)
+            return {graph.name: spec.model_copy(update={"lone_graph": alone}), alone: lone}
         ir.save(model, self._path(tapped), external_data=weights)
         _forget_weights(model)
         plain = ir.load(self._path(tapped))
@@ -131,7 +137,7 @@ class Writer:
         lower(model, self.target)
         if self.activation_scale is not None:
             ir.save(model, path, external_data=weights)
-            quantize(path, self.activation_scale, screens=may_screen(checkpoint.generation))
+            quantize(path, self.activation_scale)
             model = ir.load(path)
         share_weights(model, self._path(written[graph].tap_graph or graph))
         ir.save(model, path)
@@ -192,7 +198,7 @@ def _operators(path: Path) -> dict[str, int]:
 
 
 def _plain_nodes(graph: ir.Graph) -> Iterator[ir.Node]:
-    """Yield what runs where no condition holds: nobody asks for weights, and no row is alone and screens."""
+    """Yield what runs where no condition holds: nobody asks for weights."""
     for node in graph:
         yield node
         if node.op_type == "If":

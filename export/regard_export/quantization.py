@@ -8,8 +8,8 @@ that what an answer is depends on what is beside it. With a scale for each token
 
 Nearly all that is lost with one scale is lost before products that narrow: what they multiply comes from an
 activation function, is close to 0 for most tokens, and very large for some. So it is these that a "mixed" graph gives
-scales for tokens, which costs a third of what it costs everywhere. It is also the one whose large output layers a
-single row screens (`screening.py`): where every answer must be that of any batch, none can.
+scales for tokens, which costs a third of what it costs everywhere. It is also the one whose step can have a twin for a
+row that is alone (`alone.py`): where every answer must be that of any batch, none can.
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.onnx_model import ONNXModel
 
 from regard.manifest import ActivationScale
+from regard_export.alone import step_alone
 from regard_export.pairs import round_in_pairs
-from regard_export.screening import screen
 from regard_export.token_scales import scale_tokens
 
 
-def quantize(path: Path, scale: ActivationScale, *, screens: bool = True) -> None:
-    """Replace the graph at `path` (and its weights) by its int8 version, which `screens` if it is of use to it."""
+def quantize(path: Path, scale: ActivationScale, alone: Path | None = None) -> bool:
+    """Replace the graph at `path` (and its weights) by its int8 version.
+
+    Write a twin for a row that is `alone` beside it, which has the same weights, if one is asked for, and is of use.
+    Return whether there is one.
+    """
     model = onnx.load(path)
     path.with_name(f"{path.name}.data").write_bytes(b"")  # or the int8 weights are put behind the others
     _fold_transposed_weights(model.graph)
@@ -56,13 +60,16 @@ def quantize(path: Path, scale: ActivationScale, *, screens: bool = True) -> Non
     finally:
         logging.disable(logging.NOTSET)
     quantized = ir.load(path)
-    _keep_from_saturating(quantized, path, weights)
-    if scale == "token":
-        scale_tokens(quantized)
-    elif scale == "mixed":
-        scale_tokens(quantized, only_narrowing=True, alone=screen(quantized, path, weights) if screens else None)
     quantized.graph.sort()  # the quantiser leaves those that a branch reads from behind the branch
+    _keep_from_saturating(quantized, path, weights)
+    twin = step_alone(quantized, path, weights) if scale == "mixed" and alone is not None else None
+    if scale != "tensor":
+        scale_tokens(quantized, only_narrowing=scale == "mixed")
     ir.save(quantized, path)
+    if twin is None or alone is None:
+        return False
+    ir.save(twin, alone)
+    return True
 
 
 def _keep_from_saturating(model: ir.Model, path: Path, weights: Mapping[str, onnx.TensorProto]) -> None:

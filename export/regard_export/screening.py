@@ -6,14 +6,14 @@ the same matrix transposed; so whatever is chosen is chosen among exact logits. 
 view of the best, as in Shim et al. 2017, SVD-Softmax, section 3, but with fewer bits instead of fewer dimensions: of
 these a matrix may need all.
 
-Two rows are read at the cost of one, so that the more there are, the less there is to gain: the step is told how many
-tokens it may pick that way (`num_screened`), and none means that it multiplies by all 8 bits.
+Two rows are read at the cost of one, so that the more there are, the less there is to gain: it is for a row that is
+alone (`alone.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnx_ir.tape import Tape
 
 from regard.manifest import GenerationSpec
 from regard_export.attention import trimmed
-from regard_export.branches import Branch, branch_off
 from regard_export.lowering.operands import int64
 
 LEAST_WEIGHTS = 1 << 23
 """Output layers of fewer weights stay in the caches: nothing is gained there."""
 MOST_SUPPRESSED = 7
 """The service screens for 8 candidates at most (`regard.engine.lane`), and greedy search needs one that may come."""
-BITS, BLOCK = 4, 128
+BITS, BLOCK = 4, 256
 """So many weights of a token have a scale of their own."""
 MIDDLE = 1 << (BITS - 1)
 INT8_ACTIVATIONS = 4
@@ -47,49 +47,43 @@ OUTPUTS = ("candidate_ids", "candidate_scores", "log_sum_exp", "logits")
 
 @dataclass(frozen=True)
 class _OutputLayer:
-    """What makes logits of the last hidden states: all nodes from there on, in order, and the embedding."""
+    """What makes candidates of the last hidden states: products, logits of these, and the best of the logits."""
 
     hidden: ir.Value
     products: ir.Value
     """What the matrix gives, and the bias."""
     bias: npt.NDArray[np.float32] | None
     """The bias [V], if there is one."""
-    nodes: list[ir.Node]
+    scoring: list[ir.Node]
+    """What makes `logits` of the products, in order."""
+    logits: ir.Value
+    choosing: ir.Node
+    """What takes the best of the logits."""
     embedding: ir.Value
     weights: npt.NDArray[np.float32]
     """Those of the embedding, [V, H]."""
 
 
-def screen(
-    model: ir.Model, path: Path, weights: Mapping[str, onnx.TensorProto], least: int = LEAST_WEIGHTS
-) -> ir.Value | None:
+def screen(model: ir.Model, path: Path, weights: Mapping[str, onnx.TensorProto], least: int = LEAST_WEIGHTS) -> bool:
     """Let, in place, a quantised step screen the vocabulary, if its output layer is large, and tied to an embedding.
 
-    `weights` are those in fp32 by the names that they had; the new ones go to the file beside the graph. Return
-    whether the step screens, which it does for a row that is alone; None if it can't.
+    `weights` are those in fp32 by the names that they had; the new ones go to the file beside the graph at `path`. A
+    new input, `num_screened`, says how many tokens are scored again. Return False, and leave it, if it can't screen.
     """
     layer = _output_layer(model.graph, weights)
     if layer is None or layer.weights.size < least:
-        return None
+        return False
     num_screened = ir.Value(name="num_screened", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([1]))
     model.graph.inputs.append(num_screened)
-    tape = Tape()
-    screens = tape.op("Greater", [num_screened, int64(tape, [0])])
-    screens.type, screens.shape = ir.TensorType(ir.DataType.BOOL), ir.Shape([1])
-    model.graph.insert_before(model.graph[0], tape.nodes)
     packed, scales = pack(layer.weights)
     kept: dict[str, npt.NDArray[Any]] = {"weights": packed, "scales": scales}
     if layer.bias is not None:
         kept["bias"] = layer.bias
     given = {name: _append(model.graph, f"screening.{name}", array, path) for name, array in kept.items()}
-    places = {value.name: value for value in model.graph.outputs}
-    old = [places[name] for name in OUTPUTS]
-    plain = Branch("whole")
-    plain.copy(layer.nodes)
-    whole = plain.graph([plain.of(value) for value in old])
-    branch_off(model.graph, layer.nodes, old, screens, (_screening(layer, given, num_screened, old), whole))
+    _screen(model.graph, layer, given, num_screened)
     model.opset_imports["com.microsoft"] = 1
-    return screens
+    RemoveUnusedNodesPass()(model)
+    return True
 
 
 def may_screen(generation: GenerationSpec | None) -> bool:
@@ -112,23 +106,14 @@ def pack(weights: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.N
     return (rounded[..., 0::2] | rounded[..., 1::2] << BITS).astype(np.uint8), scales
 
 
-def _screening(
-    layer: _OutputLayer, weights: Mapping[str, ir.Value], num_screened: ir.Value, outputs: Sequence[ir.Value]
-) -> ir.Graph:
-    """Return the branch that scores all tokens in 4 bits, and the best of them again."""
-    branch, tape = Branch("screened"), Tape()
+def _screen(graph: ir.Graph, layer: _OutputLayer, weights: Mapping[str, ir.Value], num_screened: ir.Value) -> None:
+    """Score all tokens in 4 bits, and the best of them again, for all that is told of the next token."""
+    tape = Tape()
     tokens, width = layer.weights.shape
     attributes = {"K": width, "N": tokens, "bits": BITS, "block_size": BLOCK, "accuracy_level": INT8_ACTIVATIONS}
     operands = [layer.hidden, weights["weights"], weights["scales"], None, None, weights.get("bias")]
     narrow = tape.op("MatMulNBits", trimmed(operands), attributes, domain="com.microsoft")
-    branch.add(tape)
-    behind = _behind(layer.products)
-    after = [node for node in layer.nodes if node in behind]
-    logits = outputs[OUTPUTS.index("logits")]
-    before = [node for node in after if logits in _given_by(node)]
-    branch.copy(before, {layer.products: narrow})
-    tape = Tape()
-    _, best = tape.op_multi_out("TopK", [branch.of(logits), num_screened], {"axis": -1}, num_outputs=2)
+    _, best = tape.op_multi_out("TopK", [_logits_of(tape, layer, narrow), num_screened], {"axis": -1}, num_outputs=2)
     rows = tape.op("Gather", [layer.embedding, best], {"axis": 0})
     exact = tape.op("MatMul", [rows, tape.op("Reshape", [layer.hidden, int64(tape, [-1, width, 1])])])
     assert layer.products.shape is not None
@@ -141,17 +126,26 @@ def _screening(
     if "bias" in weights:
         exact = tape.op("Add", [exact, tape.op("Gather", [weights["bias"], places])])
     both = tape.op("ScatterElements", [narrow, places, exact], {"axis": -1})
-    branch.add(tape)
-    (choosing,) = (node for node in after if node.op_type == "TopK")
-    branch.copy(before, {layer.products: both})
-    tape = Tape()
-    listed = tape.op("GatherElements", [branch.of(logits), best], {"axis": 1})
-    scores, order = tape.op_multi_out("TopK", [listed, choosing.inputs[1]], {"axis": -1}, num_outputs=2)
-    ids = tape.op("GatherElements", [best, order], {"axis": 1})
-    branch.add(tape)
-    given = dict(zip(choosing.outputs, (scores, ids), strict=True))
-    branch.copy([node for node in after if node not in before and node is not choosing], given)
-    return branch.graph([branch.of(value) for value in outputs])
+    multiplying = layer.products.producer()
+    assert multiplying is not None
+    ir.convenience.replace_nodes_and_values(graph, multiplying, [], tape.nodes, [layer.products], [both])
+    listed = Tape()
+    choosing, logits = layer.choosing, layer.logits if layer.scoring else both
+    candidates = listed.op("GatherElements", [logits, best], {"axis": 1})
+    scores, order = listed.op_multi_out("TopK", [candidates, choosing.inputs[1]], {"axis": -1}, num_outputs=2)
+    ids = listed.op("GatherElements", [best, order], {"axis": 1})
+    ir.convenience.replace_nodes_and_values(graph, choosing, [choosing], listed.nodes, choosing.outputs, [scores, ids])
+
+
+def _logits_of(tape: Tape, layer: _OutputLayer, products: ir.Value) -> ir.Value:
+    """Do with products what the step does with those of the layer until they are logits."""
+    done = {layer.products: products}
+    for node in layer.scoring:
+        inputs = [done.get(one, one) if one is not None else None for one in node.inputs]
+        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        outputs = tape.op_multi_out(node.op_type, inputs, attributes, domain=node.domain, num_outputs=len(node.outputs))
+        done |= dict(zip(node.outputs, outputs, strict=True))
+    return done[layer.logits]
 
 
 def _output_layer(graph: ir.Graph, weights: Mapping[str, onnx.TensorProto]) -> _OutputLayer | None:
@@ -172,8 +166,12 @@ def _output_layer(graph: ir.Graph, weights: Mapping[str, onnx.TensorProto]) -> _
         hidden, products, bias = rounding.inputs[0], *_biased(scaled.outputs[0], array.shape[1], weights)
         embedding = _tied(graph, weights, array)
         if embedding is not None and hidden is not None and products.shape is not None:
-            ordered = [node for node in graph if node in nodes]
-            return _OutputLayer(hidden, products, bias, ordered, embedding, np.ascontiguousarray(array.T))
+            (logits,) = (value for value in graph.outputs if value.name == "logits")
+            behind = [node for node in graph if node in _behind(products)]
+            scoring = [node for node in behind if logits in _given_by(node)]
+            (choosing,) = (node for node in behind if node.op_type == "TopK")
+            layer = np.ascontiguousarray(array.T)
+            return _OutputLayer(hidden, products, bias, scoring, logits, choosing, embedding, layer)
     return None
 
 

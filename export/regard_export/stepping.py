@@ -90,7 +90,6 @@ class Stepper:
         self._fixed: Feeds = {
             "source_length": lengths,
             "num_candidates": np.array([4]),
-            "num_screened": np.array([0]),
             **cross,
         }
         sources = [state.shape[2] for name, state in cross.items() if name.startswith("cross_key.")]

@@ -7,7 +7,6 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnx_ir.tape import Tape
 
-from regard_export.branches import Branch, branch_off
 from regard_export.lowering.operands import constant, int64
 
 LARGEST = 127
@@ -18,21 +17,13 @@ SMALLEST = 1e-30
 """What stands for the largest magnitude where all of a token's activations are 0."""
 
 
-def scale_tokens(model: ir.Model, *, only_narrowing: bool = False, alone: ir.Value | None = None) -> None:
-    """Give the activations of every token, in place, a scale of their own where they are rounded, or are narrowed.
-
-    `alone` is whether there is but one token, where the graph knows: the scale of the batch is the token's own then,
-    and finding it takes one operator instead of eight.
-    """
+def scale_tokens(model: ir.Model, *, only_narrowing: bool = False) -> None:
+    """Give the activations of every token, in place, a scale of their own where they are rounded, or are narrowed."""
     for node in list(model.graph):
         if node.op_type != "DynamicQuantizeLinear":
             continue
-        products = [_Product(node, user) for user, _ in node.outputs[0].uses()]
+        products = [_Product(user) for user, _ in node.outputs[0].uses()]
         if only_narrowing and not all(product.narrows for product in products):
-            continue
-        if alone is not None:
-            for product in products:
-                product.branch_off(model.graph, alone)
             continue
         tape = Tape()
         rounded = _Rounded(tape, node.inputs[0], products[0].width)
@@ -64,12 +55,12 @@ class _Rounded:
 class _Product:
     """What the quantiser made of a product: activations rounded, multiplied, cast, and multiplied by both scales."""
 
-    def __init__(self, rounding: ir.Node, multiply: ir.Node) -> None:
-        self._rounding, self._multiply = rounding, multiply
-        (self._cast,) = multiply.outputs[0].consumers()
-        (self._scaled,) = self._cast.outputs[0].consumers()
+    def __init__(self, multiply: ir.Node) -> None:
+        self._multiply = multiply
+        (cast,) = multiply.outputs[0].consumers()
+        (self._scaled,) = cast.outputs[0].consumers()
         scales = (one.producer() for one in self._scaled.inputs if one is not None)
-        (self._scale,) = (node for node in scales if node is not None and node is not self._cast)
+        (self._scale,) = (node for node in scales if node is not None and node is not cast)
         weights = multiply.inputs[1]
         assert weights is not None and weights.shape is not None
         self.width, self._columns = weights.shape.numpy()
@@ -84,32 +75,6 @@ class _Product:
         tape, old = Tape(), self._scaled.outputs[0]
         new = self._of(tape, rounded)
         ir.convenience.replace_nodes_and_values(graph, self._scaled, [self._scaled], tape.nodes, [old], [new])
-
-    def branch_off(self, graph: ir.Graph, alone: ir.Value) -> None:
-        """Let it stay as it is for a token that is alone, and take a scale for each where there are more."""
-        nodes = [self._rounding, self._scale, self._multiply, self._cast, self._scaled]
-        result, bias = self._scaled.outputs[0], self._bias()
-        if bias is not None:
-            nodes.append(bias)
-            result = bias.outputs[0]
-        one = Branch(f"{result.name}.alone")
-        one.copy(nodes)
-        many, tape = Branch(f"{result.name}.each"), Tape()
-        new = self._of(tape, _Rounded(tape, self._rounding.inputs[0], self.width))
-        many.add(tape)
-        if bias is not None:
-            many.copy([bias], {self._scaled.outputs[0]: new})
-            new = many.of(result)
-        replaced = [node for node in nodes if node is not self._rounding]
-        branch_off(graph, replaced, [result], alone, (one.graph([one.of(result)]), many.graph([new])))
-
-    def _bias(self) -> ir.Node | None:
-        """Return what adds a bias, if anything does: ONNX Runtime fuses it with a product in the same branch."""
-        users = list(self._scaled.outputs[0].consumers())
-        if len(users) != 1 or users[0].op_type != "Add":
-            return None
-        biases = [one for one in users[0].inputs if one is not None and one.const_value is not None]
-        return users[0] if len(biases) == 1 else None
 
     def _of(self, tape: Tape, rounded: _Rounded) -> ir.Value:
         weights, weights_zero = self._multiply.inputs[1], self._multiply.inputs[3]

@@ -86,7 +86,10 @@ class Decoding:
             intra_op_threads=threads, max_rows=max(64, len(sources)), max_queue=max(64, len(sources))
         )
         opened = load_package(package)
-        self.graph = opened.path(opened.manifest.graphs["step"].file)
+        step = opened.manifest.graphs["step"]
+        graph = opened.manifest.graphs[step.lone_graph] if step.lone_graph and len(sources) == 1 else step
+        self.graph = opened.path(graph.file)
+        """The graph that these rows' steps run."""
         encoder = open_session(opened, opened.manifest.reader, settings)
         self.watched = Watched(open_session(opened, "step", settings))
         scheduler = Scheduler(settings)

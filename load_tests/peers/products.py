@@ -100,34 +100,9 @@ def optimised(graph: Path) -> onnx.ModelProto:
         options = session_options(1)
         options.optimized_model_filepath = str(Path(scratch) / "optimised.onnx")
         ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        for data in graph.parent.glob(f"{graph.name}*.data"):
+        for data in graph.parent.glob("*.data"):
             shutil.copy(data, scratch)
         return onnx.load(options.optimized_model_filepath)
-
-
-def _without_screening(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> onnx.ModelProto:
-    """Return a model with the branches that these inputs take in the place of the choice whether a row screens."""
-    screens = next(
-        (node.input[0] for node in model.graph.node if node.op_type == "If" and "logits" in node.output), None
-    )
-    taken = "then_branch" if screens is not None and inputs["num_screened"].any() else "else_branch"
-    plain = onnx.ModelProto()
-    plain.CopyFrom(model)
-    del plain.graph.node[:]
-    for node in model.graph.node:
-        if node.op_type != "If" or node.input[0] != screens:
-            plain.graph.node.append(node)
-            continue
-        branch = next(attribute.g for attribute in node.attribute if attribute.name == taken)
-        plain.graph.initializer.extend(branch.initializer)
-        own = dict(zip([value.name for value in branch.output], node.output, strict=True))
-        for one in branch.node:
-            new = plain.graph.node.add()
-            new.CopyFrom(one)
-            new.ClearField("name")  # which is its own only within the branch
-            new.input[:] = [own.get(name, name) for name in one.input]
-            new.output[:] = [own.get(name, name) for name in one.output]
-    return plain
 
 
 def products_of(
@@ -135,10 +110,8 @@ def products_of(
 ) -> Products:
     """Return the products of an optimised `model`, fed with what they are given when it runs on these buffers.
 
-    Products within a branch, such as those of taps that nobody asks for, are left out, but for those that these
-    `inputs` take where a row that is alone takes others.
+    Products within a branch, such as those of taps that nobody asks for, are left out.
     """
-    model = _without_screening(model, inputs)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in PRODUCTS]
     given = list(dict.fromkeys(name for node in nodes for name in node.input if name and name not in weights))

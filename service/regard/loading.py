@@ -13,7 +13,7 @@ from regard.engine.full_load import FullLoad
 from regard.engine.instances import Sessions, graphs_of
 from regard.engine.providers import ONNX_NAMES, Choice, choose, device_of
 from regard.engine.scheduler import Clock
-from regard.engine.session import OnnxSession, Session, TapsOnDemand, why_not
+from regard.engine.session import OnnxSession, Session, Twins, why_not
 from regard.engine.splits import Split, available_cores, settings_of, splits_of
 from regard.manifest import Manifest, Package
 
@@ -23,8 +23,8 @@ SessionFactory = Callable[[Package, str, EngineSettings], Session]
 ContenderFactory = Callable[[Manifest, Sessions, Split, EngineSettings, Clock], Contender]
 
 
-def open_session(package: Package, graph: str, settings: EngineSettings) -> OnnxSession | TapsOnDemand:
-    """Load a graph of a package with ONNX Runtime, and its twin that gives taps if it has one.
+def open_session(package: Package, graph: str, settings: EngineSettings) -> OnnxSession | Twins:
+    """Load a graph of a package with ONNX Runtime, and its twin that gives taps, or is for a lone row, if it has one.
 
     The log tells what each runs on, and warns of a better provider that can't be had. Raises
     `ConfigurationError` for a provider that is asked for and not there, `PackageError` for a graph
@@ -36,7 +36,11 @@ def open_session(package: Package, graph: str, settings: EngineSettings) -> Onnx
     for provider, reason in choice.passed_over.items():
         log.warning("provider passed over", model=label, graph=graph, provider=provider, why=reason)
     plain = _open(package, graph, settings, choice)
-    return TapsOnDemand(plain, _open(package, spec.tap_graph, settings, choice)) if spec.tap_graph else plain
+    if spec.tap_graph is not None:
+        return Twins.taps_on_demand(plain, _open(package, spec.tap_graph, settings, choice))
+    if spec.lone_graph is not None:
+        return Twins.alone_apart(plain, _open(package, spec.lone_graph, settings, choice))
+    return plain
 
 
 def _open(package: Package, graph: str, settings: EngineSettings, choice: Choice) -> OnnxSession:

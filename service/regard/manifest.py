@@ -13,13 +13,10 @@ P cache positions, K candidates, A asking rows):
 - step: `token_ids` [N, 1] int64, `row_length` [N] int32 (positions in the cache, before this
   step), `total_length` [] int32 (the largest `row_length` plus 1), `source_length` [R] int32,
   `past_key.i`, `past_value.i` [N, H, P, D] (bound in place as `present_*`), `cross_key.i`,
-  `cross_value.i`, `num_candidates` [1] int64, `num_screened` [1] int64, `cross_tap_rows`, `self_tap_rows`
-  [A] int64
+  `cross_value.i`, `num_candidates` [1] int64, `cross_tap_rows`, `self_tap_rows` [A] int64
   -> `candidate_ids` [N, K] int64, `candidate_scores` [N, K], `log_sum_exp` [N, 1],
   `logits` [N, V], `present_key.i`, `present_value.i`, taps [A, H, 1, S] (cross) and
   [A, H, 1, total_length] (self).
-  Where `num_screened` is more than 0, weights of fewer bits look for so many of the likeliest tokens, K at least, and
-  only their logits are those of the model; the others are about so.
 - a step without self-attention, as of a recurrent decoder: `past_state.i` [N, D] -> `present_state.i`
   in the place of the cache, and `first_state.i` [R, D] of the encoder.
 - prefill, in the place of the encoder of a model that has only a decoder, whose step has no
@@ -49,6 +46,10 @@ never leaves the device: `past_*`, `present_*` and `cross_*` are of the dtype th
 Targets that keep their fused kernels only while nobody looks have each graph twice, with one file
 of weights: the plain one, which has neither tap inputs nor taps, and the one that its `tap_graph`
 names, which does the same and gives the taps as well. `TapSpec.graph` names the plain one.
+
+A step whose `lone_graph` names another has it beside it, with the same weights: where there is but one row, it does the
+same in less time. It takes `num_screened` [1] int64 as well: weights of fewer bits look for so many of the likeliest
+tokens, K at least, and only their logits are those of the model; the others are about so.
 
 A graph whose `intervened_graph` names another has it beside it, with the same weights: it gives the
 taps, too, and takes what changes its attention, for the taps of a kind [L of them, H heads each]:
@@ -149,6 +150,8 @@ class GraphSpec(_Part):
     """The providers that can run the graph, best first; on any other it is refused or computes something else."""
     tap_graph: str | None = None
     """The name, in `Manifest.graphs`, of the graph that gives the taps; None if this one gives what taps there are."""
+    lone_graph: str | None = None
+    """The name, in `Manifest.graphs`, of the graph that steps a row which is alone; None if this one does."""
     intervened_graph: str | None = None
     """The name, in `Manifest.graphs`, of the graph that takes interventions; None if none was exported."""
     profiles: dict[str, ProfileSpec] = {}

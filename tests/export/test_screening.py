@@ -11,14 +11,15 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from regard.config import EngineSettings
 from regard.engine.lane import MOST_OF_SCREENED
-from regard.manifest import GenerationDefaults
+from regard.loading import open_session
+from regard.manifest import GenerationDefaults, Package, load_package
 from regard.testing import echo_package
-from regard_export import quantization
+from regard_export import alone as twins
 from regard_export.package import Options, export
 from regard_export.quantization import quantize
 from regard_export.screening import BLOCK, MIDDLE, may_screen, pack, screen
-from regard_export.stepping import session_options
 
 from .checkpoints import save_translator
 
@@ -47,20 +48,26 @@ class Step:
         narrowing = random.standard_normal((WIDE, WIDTH)).astype(np.float32) / WIDE**0.5
         _save(self.embedding, self.bias, narrowing, file, tied=tied, by_position=by_position)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(quantization, "screen", functools.partial(screen, least=least))
-            quantize(file, scale)
-        self._session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-        self.screens = "num_screened" in {value.name for value in self._session.get_inputs()}
+            patch.setattr(twins, "screen", functools.partial(screen, least=least))
+            alone = file.with_stem(f"{file.stem}_alone")
+            self.screens = quantize(file, scale, alone)
+        self._plain = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        if self.screens:
+            self._alone = ort.InferenceSession(str(alone), providers=["CPUExecutionProvider"])
 
     def run(self, rows: slice, num_screened: int = 0) -> dict[str, npt.NDArray[np.generic]]:
-        """Return what the graph gives."""
+        """Return what the graph gives, or, if tokens are screened, its twin for a row that is alone."""
         wide = self.wide[rows]
         feeds = {
             "wide": wide,
             "token_ids": np.zeros(len(wide), np.int64),
             "num_candidates": np.array([NUM_CANDIDATES]),
-        } | ({"num_screened": np.array([num_screened])} if self.screens else {})
-        return dict(zip(OUTPUTS, self._session.run(OUTPUTS, feeds), strict=True))
+        }
+        if not num_screened:
+            return dict(zip(OUTPUTS, self._plain.run(OUTPUTS, feeds), strict=True))
+        return dict(
+            zip(OUTPUTS, self._alone.run(OUTPUTS, feeds | {"num_screened": np.array([num_screened])}), strict=True)
+        )
 
 
 def test_weights_of_4_bits_are_packed_as_the_operator_takes_them() -> None:
@@ -91,8 +98,8 @@ def test_what_is_screened_is_exact(tmp_path: Path, biased: bool, by_position: bo
         assert NUM_SCREENED <= right.sum() < TOKENS / 10
 
 
-def test_without_screening_nothing_changes(tmp_path: Path) -> None:
-    """With none to screen, the graph gives bit for bit what one that can't screen does, for one row and for many."""
+def test_a_step_with_a_twin_stays_as_it_is(tmp_path: Path) -> None:
+    """The graph for any number of rows gives bit for bit what one without a twin does, for one row and for many."""
     step, plain = Step(tmp_path, "mixed"), Step(tmp_path, "mixed", least=1 << 30)
     assert step.screens
     assert not plain.screens
@@ -124,17 +131,7 @@ def test_a_layer_without_an_embedding_is_not_screened(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model_class", ["MarianMTModel", "BartForConditionalGeneration"])
 def test_a_traced_step_screens(tmp_path: Path, model_class: str) -> None:
     """A translator's step, as it is exported, finds in 4 bits what it finds in 8, but for what 8 bits lose."""
-    checkpoint = save_translator(tmp_path / "checkpoint", model_class)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantization, "screen", functools.partial(screen, least=0))
-        package = export(checkpoint, tmp_path / "models", Options(name="model", precision="int8"))
-    session = ort.InferenceSession(str(package / "step.onnx"), session_options(), providers=["CPUExecutionProvider"])
-    feeds = _one_row(session)
-    names = ["candidate_ids", "candidate_scores", "log_sum_exp", "logits"]
-    whole, screened = (
-        dict(zip(names, session.run(names, feeds | {"num_screened": np.array([count])}), strict=True))
-        for count in (0, NUM_SCREENED)
-    )
+    whole, screened = (_step_of_one_row(_exported(tmp_path, model_class), count) for count in (0, NUM_SCREENED))
     spread = float(whole["logits"].std())
     assert screened["candidate_ids"][0, 0] == whole["candidate_ids"][0, 0]
     assert np.allclose(screened["candidate_scores"], whole["candidate_scores"], atol=0.1 * spread)
@@ -142,6 +139,7 @@ def test_a_traced_step_screens(tmp_path: Path, model_class: str) -> None:
     assert not np.array_equal(screened["candidate_scores"], whole["candidate_scores"])
     listed = np.take_along_axis(screened["logits"], screened["candidate_ids"], axis=1)
     assert np.array_equal(listed, screened["candidate_scores"])
+    assert all(np.allclose(screened[name], whole[name], atol=0.1) for name in whole if name.startswith("present_"))
 
 
 def test_what_rows_never_screen_is_not_written() -> None:
@@ -155,20 +153,36 @@ def test_what_rows_never_screen_is_not_written() -> None:
     assert not may_screen(spec.model_copy(update={"defaults": GenerationDefaults(begin_suppress_tokens=(3,))}))
 
 
-def _one_row(session: ort.InferenceSession) -> dict[str, npt.NDArray[np.generic]]:
-    """Return random inputs of a step of one row, with three positions in its cache, that asks for no weights."""
+def _exported(directory: Path, model_class: str) -> Package:
+    """Export a small translator whose step has a twin for a row that is alone."""
+    package = directory / "models" / "model" / "1"
+    if not package.exists():
+        checkpoint = save_translator(directory / "checkpoint", model_class)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(twins, "screen", functools.partial(screen, least=0))
+            export(checkpoint, directory / "models", Options(name="model", precision="int8"))
+    return load_package(package)
+
+
+def _step_of_one_row(package: Package, num_screened: int) -> dict[str, npt.NDArray[np.generic]]:
+    """Return what the service's session gives of random numbers: one row, three positions in its cache, no weights."""
+    manifest = package.manifest
+    assert manifest.graphs["step"].lone_graph == "step_alone"
+    session = open_session(package, "step", EngineSettings(provider="cpu"))
     random = np.random.default_rng(1)
-    sizes = {"N": 1, "R": 1, "P": 8, "S": 5}
-    numbers = {"row_length": 3, "total_length": 4, "source_length": 5, "num_candidates": NUM_CANDIDATES, "token_ids": 7}
+    sizes = {"N": 1, "R": 1, "P": 8, "S": 5, "K": NUM_CANDIDATES}
+    numbers = {"row_length": 3, "total_length": 4, "source_length": 5, "token_ids": 7}
+    numbers |= {"num_candidates": NUM_CANDIDATES, "num_screened": num_screened}
     feeds: dict[str, npt.NDArray[np.generic]] = {}
-    for value in session.get_inputs():
-        shape = [size if isinstance(size, int) else sizes.get(size, 0) for size in value.shape]
-        if value.type == "tensor(float)":
-            feeds[value.name] = random.standard_normal(shape).astype(np.float32)
+    for spec in manifest.graphs["step_alone"].inputs:
+        shape = [size if isinstance(size, int) else sizes.get(size, 0) for size in spec.shape]
+        if spec.dtype == "float":
+            feeds[spec.name] = random.standard_normal(shape).astype(np.float32)
         else:
-            dtype = np.int64 if value.type == "tensor(int64)" else np.int32
-            feeds[value.name] = np.full(shape, numbers.get(value.name, 0), dtype)
-    return feeds
+            feeds[spec.name] = np.full(shape, numbers.get(spec.name, 0), spec.dtype)
+    caches = {state.output: feeds[state.input] for state in manifest.state}
+    names = OUTPUTS[:4]
+    return caches | dict(zip(names, session.bind(feeds, caches, names).run(), strict=True))
 
 
 def _save(

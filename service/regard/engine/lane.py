@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -173,25 +174,21 @@ class Lane:
 
     def _search(self, scores: StepScores) -> tuple[list[RegardError | None], list[int]]:
         """Let every search choose; return what went wrong for each request, and each row's next token."""
-        finite = np.logical_and.reduce(scores.finite.reshape(-1, self._width), axis=1).tolist()
-        tokens: list[int] = []
-        logs: list[float] = []
-        if any(isinstance(running.search, Greedy) for running in self.running):
-            ids, log_probabilities = greedy(
-                scores.candidate_ids, scores.candidate_scores, scores.log_sum_exp, self._spec
-            )
-            tokens, logs = ids.tolist(), log_probabilities.tolist()
+        width = self._width
+        searches_greedily = any(isinstance(running.search, Greedy) for running in self.running)
+        best = greedy(scores, self._spec) if searches_greedily else scores.best
+        finite = [math.isfinite(log_probability) for _, log_probability in best]
         outcomes: list[RegardError | None] = [None] * len(self.running)
         fed: list[int] = []
         for index, running in enumerate(self.running):
             search = running.search
             try:
-                if not finite[index]:
+                if not all(finite[index * width : (index + 1) * width]):
                     raise EngineError("the model produced numbers that are not finite")
                 if isinstance(search, Greedy):
-                    fed.append(search.take(tokens[index], logs[index]))
+                    fed.append(search.take(*best[index]))
                 else:
-                    search.advance(scores.of(index * self._width, self._width))
+                    search.advance(scores.of(index * width, width))
                     fed += [hypothesis.token_ids[-1] for hypothesis in search.hypotheses]
             except Exception as error:
                 outcomes[index] = failure_of(error)

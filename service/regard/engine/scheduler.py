@@ -117,6 +117,8 @@ class Scheduler:
         with self._lock:
             self._now = now
             ended: Ended = []
+            if not self._waiting:
+                return ended
             while self._deadlines and self._deadlines[0][0] <= now:
                 ticket = self._deadlines[0][2]
                 self._leave(ticket)
@@ -137,8 +139,10 @@ class Scheduler:
         request whose turn it is takes more rows than are free, nothing passes it.
         """
         with self._lock:
+            if not self._waiting or free < 1:
+                return []
             share = -(-(self._waiting_rows + self._running_rows) // self._instances)
-            if not self._waiting or free < 1 or share <= held:
+            if share <= held:
                 return []
             wanted = min(share - held, free)
             batch = _fill(self._next(wanted), wanted, free, max_tokens)

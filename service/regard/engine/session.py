@@ -72,6 +72,7 @@ class Session(Protocol):
         """Tie the graph to contiguous buffers; an output may be the buffer of an input."""
 
 
+NeedsTwin = Callable[[Mapping[str, Tensor], Sequence[str]], bool]
 NO_TWINS: Mapping[str, Session] = MappingProxyType({})
 """What an engine has of graphs that take interventions, by the plain ones' names, where none were exported."""
 
@@ -170,33 +171,52 @@ class OnnxSession:
         return _OnnxBinding(self._session, known, outputs, fetches, on_device=self._device is not None)
 
 
-class TapsOnDemand:
-    """A graph and its twin that gives taps as well, as one `Session`: whoever fetches a tap runs the twin."""
+class Twins:
+    """A graph and its twin, which does something else or more, as one `Session`: each run is of the one that it needs.
 
-    def __init__(self, plain: OnnxSession, tapped: OnnxSession) -> None:
+    `needs_twin` is told what a run feeds and fetches.
+    """
+
+    def __init__(self, plain: OnnxSession, twin: OnnxSession, needs_twin: NeedsTwin) -> None:
         self._plain = plain
-        self._tapped = tapped
-        self.inputs = plain.inputs | tapped.inputs
+        self._twin = twin
+        self._needs_twin = needs_twin
+        self.inputs = plain.inputs | twin.inputs
         self.provider = plain.provider
         self.memory = plain.memory
         self.operators = plain.operators
 
+    @classmethod
+    def taps_on_demand(cls, plain: OnnxSession, tapped: OnnxSession) -> Twins:
+        """Let whoever fetches a tap run the one that gives it."""
+        return cls(plain, tapped, lambda feeds, fetches: not plain.outputs.issuperset(fetches))
+
+    @classmethod
+    def alone_apart(cls, plain: OnnxSession, alone: OnnxSession) -> Twins:
+        """Let a step whose row is alone, and which so screens tokens, run the one for that."""
+
+        def screens(feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> bool:
+            count = feeds.get("num_screened")
+            return isinstance(count, np.ndarray) and bool(count.any())
+
+        return cls(plain, alone, screens)
+
     def run(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> list[Array]:
-        """Run the one that gives the `fetches`."""
-        return self._giving(fetches).run(feeds, fetches)
+        """Run the one that these need."""
+        return self._of(feeds, fetches).run(feeds, fetches)
 
     def run_keeping(
         self, feeds: Mapping[str, Tensor], kept: Sequence[str], fetches: Sequence[str]
     ) -> tuple[list[Tensor], list[Array]]:
-        """Run the one that gives the `fetches`."""
-        return self._giving(fetches).run_keeping(feeds, kept, fetches)
+        """Run the one that these need."""
+        return self._of(feeds, fetches).run_keeping(feeds, kept, fetches)
 
     def bind(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], fetches: Sequence[str]) -> Binding:
-        """Bind the one that gives the `fetches`."""
-        return self._giving(fetches).bind(inputs, outputs, fetches)
+        """Bind the one that these need."""
+        return self._of(inputs, fetches).bind(inputs, outputs, fetches)
 
-    def _giving(self, fetches: Sequence[str]) -> OnnxSession:
-        return self._plain if self._plain.outputs.issuperset(fetches) else self._tapped
+    def _of(self, feeds: Mapping[str, Tensor], fetches: Sequence[str]) -> OnnxSession:
+        return self._twin if self._needs_twin(feeds, fetches) else self._plain
 
 
 class OnFirstUse:

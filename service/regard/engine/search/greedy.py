@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
-from regard.engine.request import FloatArray
 from regard.engine.search.hypothesis import Hypothesis
-from regard.engine.search.processors import TokenArray
 from regard.engine.search.rules import Rules
+from regard.engine.search.shortlist import StepScores
 from regard.manifest import GenerationSpec
 
 
@@ -55,14 +52,15 @@ class Greedy:
         return token_id
 
 
-def greedy(
-    candidate_ids: TokenArray, candidate_scores: FloatArray, log_sum_exp: FloatArray, spec: GenerationSpec
-) -> tuple[TokenArray, FloatArray]:
-    """Return each row's likeliest token that is not suppressed [N], and its log-probability [N].
+def greedy(scores: StepScores, spec: GenerationSpec) -> list[tuple[int, float]]:
+    """Return each row's likeliest token that is not suppressed, and its log-probability.
 
-    `candidate_ids` and `candidate_scores` are [N, K], in descending order of score, `log_sum_exp`
-    is [N, 1]. The log-probability is the model's own, before any suppression.
+    The log-probability is the model's own, before any suppression. It is rare that the best is suppressed.
     """
-    suppressed = (candidate_ids[:, :, None] == np.array(spec.suppressed_token_ids, np.int64)).any(axis=2)
-    best = np.arange(len(candidate_ids)), suppressed.argmin(axis=1)
-    return candidate_ids[best], candidate_scores[best] - log_sum_exp[:, 0]
+    best = scores.best
+    for index, (token_id, _) in enumerate(best):
+        if token_id in spec.suppressed_token_ids:
+            row = scores.row(index)
+            listed = row.likeliest(len(row.candidate_ids))
+            best[index] = next(pair for pair in listed if pair[0] not in spec.suppressed_token_ids)
+    return best

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from regard.engine.request import FloatArray
 from regard.engine.search.processors import Processors, TokenArray
@@ -35,9 +34,10 @@ class StepScores:
     logits: FloatArray | None = None
 
     @property
-    def finite(self) -> npt.NDArray[np.bool_]:
-        """Whether the model gave numbers for each row, [k]."""
-        return np.asarray(np.isfinite(self.candidate_scores[:, 0] - self.log_sum_exp[:, 0]))
+    def best(self) -> list[tuple[int, float]]:
+        """The likeliest token of each row, and its log-probability, which is no number where the model gave none."""
+        logs = self.candidate_scores[:, 0] - self.log_sum_exp[:, 0]
+        return list(zip(self.candidate_ids[:, 0].tolist(), logs.tolist(), strict=True))
 
     @property
     def log_probabilities(self) -> FloatArray:
