@@ -1,4 +1,4 @@
-"""The memory of a process, as Linux tells it, and whether it grows."""
+"""The memory and the processor time of a process, as Linux tells them, and whether memory grows."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ def peak_bytes(pid: int | None = None) -> int:
 def resident_bytes(pid: int | None = None) -> int:
     """Return the memory that a process holds now."""
     return _field("VmRSS", pid)
+
+
+def processor_s(pid: int) -> float:
+    """Return the processor time that a process has taken since it started, its own and the system's for it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime: proc_pid_stat(5)
 
 
 def growth(resident: Sequence[float]) -> float:

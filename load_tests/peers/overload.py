@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ from itertools import cycle, islice
 
 from load_tests.peers.course import SMALL_SHAPE, WORKSPACE, Course
 from load_tests.peers.loads import OK, Load, closed, opened
-from load_tests.peers.memory import GROWTH_BAR, growth, resident_bytes
+from load_tests.peers.memory import GROWTH_BAR, growth, processor_s, resident_bytes
 from load_tests.peers.results import Figure
-from load_tests.peers.serving import Regard
+from load_tests.peers.serving import Refusing, Regard
 from load_tests.peers.setting import Setting
 from load_tests.peers.sources import random_sources, skewed_lengths
 
@@ -79,12 +80,22 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
         server.stop()
     yield Figure(f"{title}: saturation", "requests/s", peaks)
     yield Figure(f"{title}, saturation: cores that the callers took", "cores", taken[0])
+    setting.say(f"{title}: what a refusal costs at the least")
+    least_s = asyncio.run(_least_refusal_s(requests, TIMES[-1] * statistics.median(peaks), pace.seconds / 2))
+    yield Figure(f"{title}: processor time of a server that does nothing but refuse, each", "ms", [1000 * least_s])
     for times in TIMES:
         held = [load.held(peak, pace.unsteady_s) for load, peak in zip(loads[times], peaks, strict=True)]
         name = f"{title}, {times} times saturation"
         yield Figure(f"{name}: throughput held", "ratio", held, HELD_BAR)
         yield Figure(f"{name}: cores that the callers took", "cores", taken[times])
         yield Figure(f"{name}: share refused", "ratio", [_share(load, REFUSED) for load in loads[times]])
+        refusals_s = [load.outcomes[REFUSED] / load.seconds * least_s for load in loads[times]]
+        left = [setting.cores - callers - each for callers, each in zip(taken[times], refusals_s, strict=True)]
+        most = [min(1.0, mine / (setting.cores - callers)) for mine, callers in zip(left, taken[0], strict=True)]
+        yield Figure(f"{name}: what the callers and such a server would leave", "ratio", most)
+        yield Figure(
+            f"{name}: throughput held, of that", "ratio", [one / bound for one, bound in zip(held, most, strict=True)]
+        )
         if refusing := [load for load in loads[times] if load.outcomes[REFUSED]]:
             for quantile in (0.5, 0.99):
                 waits = [load.latency_ms(quantile, REFUSED) for load in refusing]
@@ -93,6 +104,19 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
     setting.say(f"{title}: requests ended with {', '.join(sorted({one.outcome for one in asked}))}")
     others = sum(one.outcome not in (OK, REFUSED) for one in asked)
     yield Figure(f"{title}: neither answered nor refused", "requests", [others], 0.0, limits=True)
+
+
+async def _least_refusal_s(requests: Sequence[tuple[bytes, int]], rate_per_s: float, seconds: float) -> float:
+    """Return the processor time that a server takes for a call if it does nothing but refuse."""
+    server = Refusing()
+    try:
+        async with server.line() as line:
+            await opened(line.ask, requests, rate_per_s, seconds / 4, SEED)
+            before_s = processor_s(server.pid)
+            load = await opened(line.ask, requests, rate_per_s, seconds, SEED)
+            return (processor_s(server.pid) - before_s) / len(load.asked)
+    finally:
+        server.stop()
 
 
 def _memory(setting: Setting, pace: Pace) -> Iterator[Figure]:

