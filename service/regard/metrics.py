@@ -39,10 +39,14 @@ Labels are bounded: a request for a model that is not there has empty `model` an
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import RestrictedRegistry
 
 from regard.attention.health import Health
 from regard.engine.request import Phases
@@ -51,6 +55,9 @@ _REQUEST_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 3
 _PHASE_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _RATIO_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 _ROW_BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256)
+
+_MOST_KEPT = 64
+"""Runs that an observer keeps to itself before it records them."""
 
 _BY_MODEL = ("model", "version")
 _BY_TASK = (*_BY_MODEL, "task")
@@ -67,11 +74,33 @@ class ModelLabels:
     task: str = ""
 
 
+class _Registry(CollectorRegistry):
+    """A registry whose observers record what they have kept to themselves before anybody reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observers: list[ModelObserver] = []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric, up to date."""
+        self._update()
+        yield from super().collect()
+
+    def restricted_registry(self, names: Iterable[str]) -> RestrictedRegistry:
+        """Return what some names are of, up to date."""
+        self._update()
+        return super().restricted_registry(names)
+
+    def _update(self) -> None:
+        for observer in self.observers:
+            observer.record()
+
+
 class Metrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = _Registry()
 
         def counter(name: str, what: str, labels: tuple[str, ...]) -> Counter:
             return Counter(f"regard_{name}", what, labels, registry=registry)
@@ -139,7 +168,9 @@ class Metrics:
 
     def observer(self, model: str, version: str) -> ModelObserver:
         """Return the observer that a worker of this model reports to."""
-        return ModelObserver(self, model, version)
+        observer = ModelObserver(self, model, version)
+        self.registry.observers.append(observer)
+        return observer
 
     def inputs_ended(self, labels: ModelLabels, code: str, count: int = 1) -> None:
         """Count inputs, served or not."""
@@ -175,6 +206,13 @@ class Metrics:
         self.attention_repeated_output.labels(*values).observe(health.repeated_ngrams)
 
 
+class _Run(NamedTuple):
+    graph: str
+    rows: int
+    tokens: int
+    seconds: float
+
+
 class _Runs(NamedTuple):
     """What is recorded of one graph's runs: to find it by its labels takes longer than to record it."""
 
@@ -192,6 +230,7 @@ class ModelObserver:
         self._queue_depth = metrics.queue_depth.labels(model, version)
         self._running_rows = metrics.running_rows.labels(model, version)
         self._runs: dict[str, _Runs] = {}
+        self._kept: deque[_Run] = deque()
 
     def loaded(self, instances: int, threads: int) -> None:
         """Record how many instances run the model, and the threads within a run of each."""
@@ -199,11 +238,25 @@ class ModelObserver:
         self._metrics.model_threads.labels(*self._model).set(threads)
 
     def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
-        """Record one run of a graph over `rows` rows and `tokens` padded tokens."""
-        runs = self._runs.get(graph) or self._runs.setdefault(graph, self._find(graph))
-        runs.rows.observe(rows)
-        runs.padded_tokens.inc(tokens)
-        runs.seconds.observe(seconds)
+        """Note one run of a graph over `rows` rows and `tokens` padded tokens.
+
+        Steps come every few milliseconds: many together are recorded in less time than each by itself.
+        """
+        self._kept.append(_Run(graph, rows, tokens, seconds))
+        if len(self._kept) >= _MOST_KEPT:
+            self.record()
+
+    def record(self) -> None:
+        """Record the runs that were noted since the last time; any thread may."""
+        while self._kept:
+            try:
+                run = self._kept.popleft()
+            except IndexError:  # another thread has recorded the last of them
+                return
+            runs = self._runs.get(run.graph) or self._runs.setdefault(run.graph, self._find(run.graph))
+            runs.rows.observe(run.rows)
+            runs.padded_tokens.inc(run.tokens)
+            runs.seconds.observe(run.seconds)
 
     def _find(self, graph: str) -> _Runs:
         metrics, labels = self._metrics, (*self._model, graph)
