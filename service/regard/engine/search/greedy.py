@@ -62,5 +62,5 @@ def greedy(scores: StepScores, spec: GenerationSpec) -> list[tuple[int, float]]:
         if token_id in spec.suppressed_token_ids:
             row = scores.row(index)
             listed = row.likeliest(len(row.candidate_ids))
-            best[index] = next(pair for pair in listed if pair[0] not in spec.suppressed_token_ids)
+            best[index] = next((pair for pair in listed if pair[0] not in spec.suppressed_token_ids), best[index])
     return best
