@@ -13,8 +13,9 @@ from itertools import cycle, islice
 from load_tests.peers.course import SMALL_SHAPE, WORKSPACE, Course
 from load_tests.peers.loads import OK, Load, closed, opened
 from load_tests.peers.memory import GROWTH_BAR, growth, processor_s, resident_bytes
+from load_tests.peers.refusing import Refusing
 from load_tests.peers.results import Figure
-from load_tests.peers.serving import Refusing, Regard
+from load_tests.peers.serving import Regard
 from load_tests.peers.setting import Setting
 from load_tests.peers.sources import random_sources, skewed_lengths
 

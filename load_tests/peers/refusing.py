@@ -6,11 +6,36 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import grpc
 
+from load_tests.peers.loads import OK, Line
+from load_tests.peers.server import started
+
 SERVICE = "peer.Refusing"
 METHOD = f"/{SERVICE}/Translate"
+
+
+class Refusing:
+    """Such a server, in a process of its own."""
+
+    def __init__(self) -> None:
+        self._process, self._target = started([sys.executable, "-m", "load_tests.peers.refusing"])
+
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        return self._process.pid
+
+    def line(self) -> Line[int]:
+        """Return a connection to it."""
+        return Line(self._target, METHOD, lambda expected, answer: OK)
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
 
 
 async def refuse(message: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""A Regard server in a process of its own."""
+"""Servers in processes of their own: Regard's, and others."""
 
 from __future__ import annotations
 
@@ -52,3 +52,16 @@ class Server:
         self._process.terminate()
         if self._process.wait(STOP_TIMEOUT_S) != 0:
             raise RuntimeError(f"the server ended with {self._process.returncode}:\n{''.join(self._last_lines)}")
+
+
+def started(command: Sequence[str]) -> tuple[subprocess.Popen[str], str]:
+    """Start a server that says its port on its output; return its process and its address.
+
+    Raise `RuntimeError` if it ends before it serves.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    port = process.stdout.readline().strip()
+    if not port:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.wait()}")
+    return process, f"127.0.0.1:{port}"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 
 import grpc
 
-from load_tests.peers import refusing
 from load_tests.peers.course import QUANTIZATIONS
 from load_tests.peers.loads import OK, Line
-from load_tests.peers.server import Server
+from load_tests.peers.server import Server, started
 from load_tests.peers.setting import Setting
 from load_tests.peers.sources import Source
 from load_tests.peers.static import METHOD
@@ -77,7 +75,7 @@ class Peer:
         }
         command = [sys.executable, "-m", "load_tests.peers.static"]
         command += [word for flag, value in flags.items() for word in (f"--{flag}", str(value))]
-        self._process, self._target = _start(command)
+        self._process, self._target = started(command)
 
     @property
     def pid(self) -> int:
@@ -100,37 +98,6 @@ class Peer:
         """End it."""
         self._process.terminate()
         self._process.wait()
-
-
-class Refusing:
-    """A server that does nothing but refuse."""
-
-    def __init__(self) -> None:
-        self._process, self._target = _start([sys.executable, "-m", "load_tests.peers.refusing"])
-
-    @property
-    def pid(self) -> int:
-        """The number of its process."""
-        return self._process.pid
-
-    def line(self) -> Line[int]:
-        """Return a connection to it."""
-        return Line(self._target, refusing.METHOD, _peers_outcome)
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait()
-
-
-def _start(command: Sequence[str]) -> tuple[subprocess.Popen[str], str]:
-    """Start a server that says its port on its output; return its process and its address."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    port = process.stdout.readline().strip()
-    if not port:
-        raise RuntimeError(f"{command[2]} ended with {process.wait()}")
-    return process, f"127.0.0.1:{port}"
 
 
 def _regards_outcome(expected: int, answer: bytes) -> str:

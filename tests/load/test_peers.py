@@ -22,8 +22,8 @@ from load_tests.peers.memory import GROWTH_BAR, growth, processor_s
 from load_tests.peers.products import Run, optimised, products_of, session_options
 from load_tests.peers.profile import gathered, operators_ms
 from load_tests.peers.rates import best, ratios, rotated, tokens_per_second
+from load_tests.peers.refusing import Refusing
 from load_tests.peers.results import Figure
-from load_tests.peers.serving import Refusing
 from load_tests.peers.sources import Source, longest_first, random_sources, skewed_lengths, uniform_lengths
 
 
