@@ -139,14 +139,15 @@ SAVERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-@pytest.mark.parametrize("save", SAVERS.values(), ids=SAVERS)
-def test_a_traced_step_screens(tmp_path: Path, save: Callable[[Path], Path]) -> None:
+@pytest.mark.parametrize("family", SAVERS)
+def test_a_traced_step_screens(tmp_path: Path, family: str) -> None:
     """A step, as it is exported, finds in 4 bits what it finds in 8, but for what 8 bits lose."""
-    package = _exported(tmp_path, save)
+    package = _exported(tmp_path, SAVERS[family])
     whole, screened = (_step_of_one_row(package, count) for count in (0, NUM_SCREENED))
     spread = float(whole["logits"].std())
     assert screened["candidate_ids"][0, 0] == whole["candidate_ids"][0, 0]
-    assert np.allclose(screened["candidate_scores"], whole["candidate_scores"], atol=0.2 * spread)  # int8 strays by 0.3
+    lost = 0.2 if family == "ViT and GPT-2" else 0.1  # whose int8 is 0.3 off fp32 on these random states
+    assert np.allclose(screened["candidate_scores"], whole["candidate_scores"], atol=lost * spread)
     assert np.allclose(screened["log_sum_exp"], whole["log_sum_exp"], atol=0.1 * spread)
     assert not np.array_equal(screened["candidate_scores"], whole["candidate_scores"])
     listed = np.take_along_axis(screened["logits"], screened["candidate_ids"], axis=1)
