@@ -13,7 +13,7 @@ alone (`alone.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,8 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#comm
 """
 ALIGNMENT = 4096
 """Where weights may begin in their file, so that the file can be mapped."""
-OUTPUTS = ("candidate_ids", "candidate_scores", "log_sum_exp", "logits")
+CANDIDATES = ("candidate_scores", "candidate_ids")
+OUTPUTS = (*CANDIDATES, "log_sum_exp", "logits")
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class _OutputLayer:
     scoring: list[ir.Node]
     """What makes `logits` of the products, in order."""
     logits: ir.Value
-    choosing: ir.Node
-    """What takes the best of the logits."""
+    num_candidates: ir.Value
+    scores: ir.Value
+    ids: ir.Value
+    """Those of the best of the logits, which come last of what takes so many of them."""
     embedding: ir.Value
     weights: npt.NDArray[np.float32]
     """Those of the embedding, [V, H]."""
@@ -130,11 +133,13 @@ def _screen(graph: ir.Graph, layer: _OutputLayer, weights: Mapping[str, ir.Value
     assert multiplying is not None
     ir.convenience.replace_nodes_and_values(graph, multiplying, [], tape.nodes, [layer.products], [both])
     listed = Tape()
-    choosing, logits = layer.choosing, layer.logits if layer.scoring else both
+    logits = layer.logits if layer.scoring else both
     candidates = listed.op("GatherElements", [logits, best], {"axis": 1})
-    scores, order = listed.op_multi_out("TopK", [candidates, choosing.inputs[1]], {"axis": -1}, num_outputs=2)
+    scores, order = listed.op_multi_out("TopK", [candidates, layer.num_candidates], {"axis": -1}, num_outputs=2)
     ids = listed.op("GatherElements", [best, order], {"axis": 1})
-    ir.convenience.replace_nodes_and_values(graph, choosing, [choosing], listed.nodes, choosing.outputs, [scores, ids])
+    choosing = layer.ids.producer()
+    assert choosing is not None
+    ir.convenience.replace_nodes_and_values(graph, choosing, [], listed.nodes, [layer.scores, layer.ids], [scores, ids])
 
 
 def _logits_of(tape: Tape, layer: _OutputLayer, products: ir.Value) -> ir.Value:
@@ -166,12 +171,14 @@ def _output_layer(graph: ir.Graph, weights: Mapping[str, onnx.TensorProto]) -> _
         hidden, products, bias = rounding.inputs[0], *_biased(scaled.outputs[0], array.shape[1], weights)
         embedding = _tied(graph, weights, array)
         if embedding is not None and hidden is not None and products.shape is not None:
-            (logits,) = (value for value in graph.outputs if value.name == "logits")
+            logits, scores, ids = (_named(graph.outputs, name) for name in ("logits", *CANDIDATES))
+            num_candidates = _named(graph.inputs, "num_candidates")
             behind = [node for node in graph if node in _behind(products)]
             scoring = [node for node in behind if logits in _given_by(node)]
-            (choosing,) = (node for node in behind if node.op_type == "TopK")
-            layer = np.ascontiguousarray(array.T)
-            return _OutputLayer(hidden, products, bias, scoring, logits, choosing, embedding, layer)
+            told = (num_candidates, scores, ids)
+            return _OutputLayer(
+                hidden, products, bias, scoring, logits, *told, embedding, np.ascontiguousarray(array.T)
+            )
     return None
 
 
@@ -212,6 +219,11 @@ def _behind(value: ir.Value) -> set[ir.Node]:
 def _given_by(node: ir.Node) -> set[ir.Value]:
     """Return all values that a node, or what depends on it, gives."""
     return {value for one in {node}.union(*map(_behind, node.outputs)) for value in one.outputs}
+
+
+def _named(values: Iterable[ir.Value], name: str) -> ir.Value:
+    (named,) = (value for value in values if value.name == name)
+    return named
 
 
 def _append(graph: ir.Graph, name: str, array: npt.NDArray[Any], path: Path) -> ir.Value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,10 @@ class Reference:
         logits: torch.Tensor = self.answer(source, token_ids[:-1]).logits[0]
         return logits[-len(token_ids) :].log_softmax(-1)
 
+    def in_float64(self) -> Reference:
+        """Return the same model with what rounding takes from it left in."""
+        return Reference(copy.deepcopy(self._model).double(), self._spec, self._tokenizer)
+
     def attentions(self, source: Arguments, token_ids: Sequence[int]) -> list[torch.Tensor]:
         """Return a decoder's self-attention [H, S, S] of every layer, over its source, prompt and the tokens behind."""
         return [weights[0] for weights in self.answer(source, token_ids, output_attentions=True).attentions]
@@ -83,7 +88,13 @@ class Reference:
     @torch.no_grad()
     def answer(self, source: Arguments, token_ids: Sequence[int], **options: Any) -> Any:
         """Run the model on a source, and on what is read before and of `token_ids`."""
-        return self._model(**self._arguments(source, token_ids), **options)
+        arguments = self._arguments(source, token_ids)
+        given = {name: self._as_exact(value) for name, value in arguments.items()}
+        return self._model(**given, **options)
+
+    def _as_exact(self, value: torch.Tensor) -> torch.Tensor:
+        """Return pixels in the model's precision, and ids as they are."""
+        return value.to(self._model.dtype) if value.is_floating_point() else value
 
     def prompt(self, source: Arguments) -> list[int]:
         """Return what the decoder reads before its first token: what it is to complete, or the start token."""

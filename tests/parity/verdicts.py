@@ -45,7 +45,9 @@ class Verdicts:
         elif not same_tokens(ours, expected.sequences, family.spec.pad_token_id):
             self._tie_or_differ(ask, expected.excuse(ours), f"{ours} instead of {expected.sequences}")
         elif (difference := _scores_differ(ask, answer, family, expected)) > TOLERANCE:
-            self._differ(ask, f"scores differ by {difference:.1e}")
+            ours_off, theirs_off = _rounding(ask, answer, family)
+            rounding = f"the float64 model is {ours_off:.1e} from ours, {theirs_off:.1e} from the eager model's own"
+            self._differ(ask, f"scores differ by {difference:.1e}; {rounding}")
         else:
             self.worst_score = max(self.worst_score, difference)
 
@@ -66,6 +68,27 @@ class Verdicts:
     def _differ(self, ask: Ask, problem: str) -> None:
         self.differences[ask.name] += 1
         self.explanations.append(f"{ask.name}: {problem}; asked for {dict(ask.given)}")
+
+
+def _rounding(ask: Ask, answer: Generation, family: Family) -> tuple[float, float]:
+    """Return how far scores are at most from those of the model in float64: ours, and those of its own float32.
+
+    They are told of the tokens' log-probabilities, as far as a score has multiplied their sum.
+    """
+    rules = Rules.of(ask.options, family.spec, family.reference.prompt(ask.arguments))
+    exact, farthest = family.reference.in_float64(), np.zeros(2)
+    for sequence in answer.sequences:
+        free = torch.tensor([rules.forced(at) is None for at in range(len(sequence.token_ids))])
+        taken = torch.tensor(sequence.token_ids)[:, None]
+        ours = torch.tensor(sequence.log_probabilities).double()
+        own, truth = (
+            reference.log_probabilities(ask.arguments, sequence.token_ids).double().gather(1, taken)[:, 0]
+            for reference in (family.reference, exact)
+        )
+        multiplied = sequence.score / float(ours.sum()) if ours.any() else 1.0
+        off = [float((found - truth)[free].sum()) for found in (ours, own)]
+        farthest = np.maximum(farthest, np.abs(multiplied * np.array(off)))
+    return float(farthest[0]), float(farthest[1])
 
 
 def log_probabilities_differ(sequence: GeneratedSequence, eager: torch.Tensor, forced: Sequence[bool]) -> float:

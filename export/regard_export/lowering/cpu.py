@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import trimmed
-from regard_export.lowering.candidates import candidates, log_sum_exp
+from regard_export.lowering.candidates import candidates_by_block, log_sum_exp
 from regard_export.lowering.operands import BY_HEAD, int64, is_whole, join_heads, split_heads, unsplit
 from regard_export.lowering.weights import attention_weights, first_keys
 
@@ -197,6 +197,6 @@ RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     "CachedAttention": cached_attention_with_weights,
     "AttentionWeights": attention_weights,
     "RMSNormalization": rms_normalization,
-    "Candidates": candidates,
+    "Candidates": candidates_by_block,
     "LogSumExp": log_sum_exp,
 }
