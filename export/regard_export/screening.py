@@ -43,6 +43,7 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#comm
 ALIGNMENT = 4096
 """Where weights may begin in their file, so that the file can be mapped."""
 CANDIDATES = ("candidate_scores", "candidate_ids")
+"""In the order in which a step finds them: the ids come last."""
 OUTPUTS = (*CANDIDATES, "log_sum_exp", "logits")
 
 
@@ -58,10 +59,6 @@ class _OutputLayer:
     scoring: list[ir.Node]
     """What makes `logits` of the products, in order."""
     logits: ir.Value
-    num_candidates: ir.Value
-    scores: ir.Value
-    ids: ir.Value
-    """Those of the best of the logits, which come last of what takes so many of them."""
     embedding: ir.Value
     weights: npt.NDArray[np.float32]
     """Those of the embedding, [V, H]."""
@@ -135,11 +132,13 @@ def _screen(graph: ir.Graph, layer: _OutputLayer, weights: Mapping[str, ir.Value
     listed = Tape()
     logits = layer.logits if layer.scoring else both
     candidates = listed.op("GatherElements", [logits, best], {"axis": 1})
-    scores, order = listed.op_multi_out("TopK", [candidates, layer.num_candidates], {"axis": -1}, num_outputs=2)
+    num_candidates = _named(graph.inputs, "num_candidates")
+    scores, order = listed.op_multi_out("TopK", [candidates, num_candidates], {"axis": -1}, num_outputs=2)
     ids = listed.op("GatherElements", [best, order], {"axis": 1})
-    choosing = layer.ids.producer()
+    told = [_named(graph.outputs, name) for name in CANDIDATES]
+    choosing = told[-1].producer()
     assert choosing is not None
-    ir.convenience.replace_nodes_and_values(graph, choosing, [], listed.nodes, [layer.scores, layer.ids], [scores, ids])
+    ir.convenience.replace_nodes_and_values(graph, choosing, [], listed.nodes, told, [scores, ids])
 
 
 def _logits_of(tape: Tape, layer: _OutputLayer, products: ir.Value) -> ir.Value:
@@ -171,14 +170,11 @@ def _output_layer(graph: ir.Graph, weights: Mapping[str, onnx.TensorProto]) -> _
         hidden, products, bias = rounding.inputs[0], *_biased(scaled.outputs[0], array.shape[1], weights)
         embedding = _tied(graph, weights, array)
         if embedding is not None and hidden is not None and products.shape is not None:
-            logits, scores, ids = (_named(graph.outputs, name) for name in ("logits", *CANDIDATES))
-            num_candidates = _named(graph.inputs, "num_candidates")
+            logits = _named(graph.outputs, "logits")
             behind = [node for node in graph if node in _behind(products)]
             scoring = [node for node in behind if logits in _given_by(node)]
-            told = (num_candidates, scores, ids)
-            return _OutputLayer(
-                hidden, products, bias, scoring, logits, *told, embedding, np.ascontiguousarray(array.T)
-            )
+            layer = np.ascontiguousarray(array.T)
+            return _OutputLayer(hidden, products, bias, scoring, logits, embedding, layer)
     return None
 
 

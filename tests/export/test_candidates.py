@@ -1,4 +1,4 @@
-"""The best logits, found block by block: bit for bit what ONNX' own operator finds, and those of a family's step."""
+"""The best logits, found block by block: bit for bit what ONNX' own operator finds."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_vocabulary_is_cut_into_equal_blocks_or_not_at_all() -> None:
 def test_a_step_takes_its_candidates_by_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[[Path], Path], precision: str
 ) -> None:
-    """Where a vocabulary can be cut, the step's graph does so; the export's proof holds it to eager PyTorch."""
+    """Where a vocabulary can be cut, the step's graph does so."""
     monkeypatch.setattr(rules, "LEAST_VOCABULARY", 0)
     monkeypatch.setattr(rules, "SMALLEST_BLOCK", 2)
     checkpoint = save(tmp_path / "checkpoint")

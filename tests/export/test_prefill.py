@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,20 @@ def test_the_engine_answers_as_generate_does(name: str, bench: Callable[[str], B
         verdicts.judge(ask, answer, family)
     assert verdicts.explanations == []
     assert sum(verdicts.asked.values()) == len(OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["GPT-2", "GIT"])
+def test_a_score_that_differs_is_told_beside_float64(name: str, bench: Callable[[str], Bench]) -> None:
+    """A score that is off by 1e-3 differs, however close float64 finds both sides' log-probabilities."""
+    family, verdicts = bench(name).family, Verdicts()
+    ask = family.ask("beams", np.random.default_rng(0))
+    answer = asyncio.run(family.answer(ask.source, ask.options))
+    best = replace(answer.best, score=answer.best.score + 1e-3)
+    verdicts.judge(ask, replace(answer, sequences=[best, *answer.sequences[1:]]), family)
+    assert verdicts.totals == (1, 0, 1)
+    told = re.search(r"float64 model is (\S+) from ours, (\S+) from the eager", verdicts.explanations[0])
+    assert told is not None
+    assert all(0 < float(distance) < 1e-4 for distance in told.groups())
 
 
 @pytest.mark.parametrize("name", SAVES)

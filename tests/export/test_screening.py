@@ -18,6 +18,7 @@ from regard.loading import open_session
 from regard.manifest import GenerationDefaults, Package, load_package
 from regard.testing import echo_package
 from regard_export import alone as twins
+from regard_export.lowering import candidates as rules
 from regard_export.package import Options, export
 from regard_export.quantization import quantize
 from regard_export.screening import BLOCK, MIDDLE, may_screen, pack, screen
@@ -139,11 +140,15 @@ SAVERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
-@pytest.mark.parametrize("family", SAVERS)
-def test_a_traced_step_screens(tmp_path: Path, family: str) -> None:
+@pytest.mark.parametrize(("family", "by_block"), [*((family, False) for family in SAVERS), ("Marian", True)])
+def test_a_traced_step_screens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, by_block: bool) -> None:
     """A step, as it is exported, finds in 4 bits what it finds in 8, but for what 8 bits lose."""
+    if by_block:
+        monkeypatch.setattr(rules, "LEAST_VOCABULARY", 0)
+        monkeypatch.setattr(rules, "SMALLEST_BLOCK", 2)
     package = _exported(tmp_path, SAVERS[family])
     whole, screened = (_step_of_one_row(package, count) for count in (0, NUM_SCREENED))
+    assert np.array_equal(whole["candidate_scores"], -np.sort(-whole["logits"])[:, :NUM_CANDIDATES])
     spread = float(whole["logits"].std())
     assert screened["candidate_ids"][0, 0] == whole["candidate_ids"][0, 0]
     lost = 0.2 if family == "ViT and GPT-2" else 0.1  # whose int8 is 0.3 off fp32 on these random states

@@ -78,7 +78,7 @@ class Reference:
         return logits[-len(token_ids) :].log_softmax(-1)
 
     def in_float64(self) -> Reference:
-        """Return the same model with what rounding takes from it left in."""
+        """Return the same model in float64, beside which float32's rounding shows."""
         return Reference(copy.deepcopy(self._model).double(), self._spec, self._tokenizer)
 
     def attentions(self, source: Arguments, token_ids: Sequence[int]) -> list[torch.Tensor]:
@@ -89,11 +89,11 @@ class Reference:
     def answer(self, source: Arguments, token_ids: Sequence[int], **options: Any) -> Any:
         """Run the model on a source, and on what is read before and of `token_ids`."""
         arguments = self._arguments(source, token_ids)
-        given = {name: self._as_exact(value) for name, value in arguments.items()}
+        given = {name: self._as_precise(value) for name, value in arguments.items()}
         return self._model(**given, **options)
 
-    def _as_exact(self, value: torch.Tensor) -> torch.Tensor:
-        """Return pixels in the model's precision, and ids as they are."""
+    def _as_precise(self, value: torch.Tensor) -> torch.Tensor:
+        """Return pixels and sound in the model's precision, and ids as they are."""
         return value.to(self._model.dtype) if value.is_floating_point() else value
 
     def prompt(self, source: Arguments) -> list[int]:
