@@ -156,13 +156,14 @@ def _output_layer(graph: ir.Graph, weights: Mapping[str, onnx.TensorProto]) -> _
     """Return the matrix whose products lead to all that is told of the next token, and to nothing else."""
     if not set(OUTPUTS) <= {value.name for value in graph.outputs}:
         return None
+    owners = _owners(graph)
     for multiply in (node for node in graph if node.op_type == "MatMulInteger"):
         rounding, matrix = multiply.inputs[0].producer() if multiply.inputs[0] else None, multiply.inputs[1]
         if rounding is None or rounding.op_type != "DynamicQuantizeLinear" or matrix is None or matrix.name is None:
             continue
-        nodes = _behind(rounding.outputs[0]) | _behind(rounding.outputs[1]) | {rounding}
-        made = {value.name for node in nodes for value in node.outputs if value.is_graph_output()}
-        if made != set(OUTPUTS) or any(isinstance(a.value, ir.Graph) for n in nodes for a in n.attributes.values()):
+        nodes = _behind(rounding.outputs[0], owners) | _behind(rounding.outputs[1], owners) | {rounding}
+        made = {value for node in nodes for value in node.outputs} & set(graph.outputs)
+        if {value.name for value in made} != set(OUTPUTS):
             continue
         (cast,) = multiply.outputs[0].consumers()
         (scaled,) = cast.outputs[0].consumers()
@@ -171,8 +172,10 @@ def _output_layer(graph: ir.Graph, weights: Mapping[str, onnx.TensorProto]) -> _
         embedding = _tied(graph, weights, array)
         if embedding is not None and hidden is not None and products.shape is not None:
             logits = _named(graph.outputs, "logits")
-            behind = [node for node in graph if node in _behind(products)]
-            scoring = [node for node in behind if logits in _given_by(node)]
+            behind = _behind(products, owners)
+            scoring = [node for node in graph if node in behind and logits in _given_by(node, owners)]
+            if any(node in owners.values() for node in scoring):
+                continue
             layer = np.ascontiguousarray(array.T)
             return _OutputLayer(hidden, products, bias, scoring, logits, embedding, layer)
     return None
@@ -200,8 +203,15 @@ def _tied(graph: ir.Graph, weights: Mapping[str, onnx.TensorProto], matrix: npt.
     return None
 
 
-def _behind(value: ir.Value) -> set[ir.Node]:
-    """Return all nodes that depend on a value."""
+def _owners(graph: ir.Graph) -> dict[ir.Graph, ir.Node]:
+    """Return the node of each branch within a graph, which gives what the branch does."""
+    nodes = ir.traversal.RecursiveGraphIterator(graph)
+    attributes = ((node, attribute) for node in nodes for attribute in node.attributes.values())
+    return {attribute.as_graph(): node for node, attribute in attributes if attribute.type == ir.AttributeType.GRAPH}
+
+
+def _behind(value: ir.Value, owners: Mapping[ir.Graph, ir.Node]) -> set[ir.Node]:
+    """Return all nodes that depend on a value, those of branches and those that have such branches among them."""
     found: set[ir.Node] = set()
     waiting = list(value.consumers())
     while waiting:
@@ -209,12 +219,15 @@ def _behind(value: ir.Value) -> set[ir.Node]:
         if node not in found:
             found.add(node)
             waiting += [user for output in node.outputs for user in output.consumers()]
+            if isinstance(node.graph, ir.Graph) and node.graph in owners:
+                waiting.append(owners[node.graph])
     return found
 
 
-def _given_by(node: ir.Node) -> set[ir.Value]:
+def _given_by(node: ir.Node, owners: Mapping[ir.Graph, ir.Node]) -> set[ir.Value]:
     """Return all values that a node, or what depends on it, gives."""
-    return {value for one in {node}.union(*map(_behind, node.outputs)) for value in one.outputs}
+    behind = (_behind(output, owners) for output in node.outputs)
+    return {value for one in {node}.union(*behind) for value in one.outputs}
 
 
 def _named(values: Iterable[ir.Value], name: str) -> ir.Value:

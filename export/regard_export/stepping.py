@@ -90,6 +90,7 @@ class Stepper:
         self._fixed: Feeds = {
             "source_length": lengths,
             "num_candidates": np.array([4]),
+            "scored": np.array([True]),
             **cross,
         }
         sources = [state.shape[2] for name, state in cross.items() if name.startswith("cross_key.")]

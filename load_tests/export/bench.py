@@ -343,6 +343,7 @@ def _step(bench: Bench, packages: Mapping[str, Package], models: Mapping[str, An
         "total_length": np.array(CACHED + 1, np.int32),
         "source_length": np.full(STEP_ROWS, source, np.int32),
         "num_candidates": np.array([1]),
+        "scored": np.array([True]),
         **dict(zip([spec.input for spec in manifest.state], blocks(manifest.state, 2 * CACHED), strict=True)),
         **dict(zip([spec.step_input for spec in manifest.cross_state], cross, strict=True)),
     }

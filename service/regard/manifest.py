@@ -13,7 +13,7 @@ P cache positions, K candidates, A asking rows):
 - step: `token_ids` [N, 1] int64, `row_length` [N] int32 (positions in the cache, before this
   step), `total_length` [] int32 (the largest `row_length` plus 1), `source_length` [R] int32,
   `past_key.i`, `past_value.i` [N, H, P, D] (bound in place as `present_*`), `cross_key.i`,
-  `cross_value.i`, `num_candidates` [1] int64, `cross_tap_rows`, `self_tap_rows` [A] int64
+  `cross_value.i`, `num_candidates` [1] int64, `scored` [1] bool, `cross_tap_rows`, `self_tap_rows` [A] int64
   -> `candidate_ids` [N, K] int64, `candidate_scores` [N, K], `log_sum_exp` [N, 1],
   `logits` [N, V], `present_key.i`, `present_value.i`, taps [A, H, 1, S] (cross) and
   [A, H, 1, total_length] (self).
@@ -37,7 +37,8 @@ the encoder makes of a whole window.
 Padding is on the right. `*_tap_rows` lists the rows whose weights are wanted, `*_mean_rows` and
 `*_max_rows` those of which the heads' mean or maximum is enough, each ascending and without repetition: where
 a list is empty, nothing of it is computed. `*_norm_rows` lists those that want weights times norms, in taps of
-the same shapes, of a package that has them. A graph that lacks an input does not need it.
+the same shapes, of a package that has them. `scored` says whether anybody is told scores: where it is false,
+`log_sum_exp` is 0 and is not computed. A graph that lacks an input does not need it.
 
 Whatever the precision, a graph takes and gives floating point in float32, but for the state that
 never leaves the device: `past_*`, `present_*` and `cross_*` are of the dtype that `state` and

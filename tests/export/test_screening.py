@@ -187,7 +187,7 @@ def _step_of_one_row(package: Package, num_screened: int) -> dict[str, npt.NDArr
     random = np.random.default_rng(1)
     sizes = {"N": 1, "R": 1, "P": 8, "S": 5, "K": NUM_CANDIDATES}
     numbers = {"row_length": 3, "total_length": 4, "source_length": 5, "token_ids": 7}
-    numbers |= {"num_candidates": NUM_CANDIDATES, "num_screened": num_screened}
+    numbers |= {"num_candidates": NUM_CANDIDATES, "num_screened": num_screened, "scored": True}
     feeds: dict[str, npt.NDArray[np.generic]] = {}
     for spec in manifest.graphs["step_alone"].inputs:
         shape = [size if isinstance(size, int) else sizes.get(size, 0) for size in spec.shape]

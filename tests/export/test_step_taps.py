@@ -47,6 +47,7 @@ class Step:
             "total_length": np.array(LENGTHS.max() + 1, np.int32),
             "source_length": SOURCES[: self._requests],
             "num_candidates": np.array([2]),
+            "scored": np.array([True]),
             "self_tap_rows": np.array(self_rows, np.int64),
             "cross_tap_rows": np.array(cross_rows, np.int64),
         }

@@ -62,6 +62,7 @@ async def test_a_given_output_is_scored_and_not_searched_for(serve: Serve) -> No
         ({"generation": {"num_return_sequences": 2, "num_beams": 2}}, "generation.num_return_sequences"),
         ({"generation": {"stop_strings": ["cat"]}}, "generation.stop_strings"),
         ({"generation": {"top_logprobs": 2}}, "generation.top_logprobs"),
+        ({"generation": {"return_scores": False}}, "generation.return_scores"),
         ({"generation": {"num_beams": 1000}}, "generation.num_beams"),
         ({"attribution": {"methods": [9]}}, "attribution.methods[0]"),
         ({"model_name": "sorter"}, "ClassificationService"),

@@ -77,7 +77,7 @@ def test_every_field_has_its_option(model: Asked) -> None:
         suppress_tokens=[7],
         forced_bos_token_id=0,
         forced_eos_token_id=3,
-        top_logprobs=4,
+        return_scores=False,
     )
     assert asked == GenerationOptions(
         max_new_tokens=9,
@@ -92,8 +92,16 @@ def test_every_field_has_its_option(model: Asked) -> None:
         suppress_tokens=(7,),
         forced_bos_token_id=0,
         forced_eos_token_id=3,
-        top_logprobs=4,
+        return_scores=False,
     )
+    assert options(model, top_logprobs=4, return_scores=True).top_logprobs == 4
+
+
+def test_listed_tokens_come_with_their_scores(model: Asked) -> None:
+    """To list them without is refused."""
+    with pytest.raises(InvalidInputError, match="return_scores can't be false with token_logprobs") as caught:
+        options(model, token_logprobs=True, return_scores=False)
+    assert caught.value.field == "generation.return_scores"
 
 
 def test_texts_become_tokens(model: Asked) -> None:

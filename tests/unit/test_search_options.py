@@ -118,6 +118,7 @@ def test_a_value_out_of_range_is_refused(given: dict[str, Any], message: str) ->
         ({"seed": 5}, "seed has no effect without do_sample"),
         ({"length_penalty": 0.5}, "length_penalty has no effect with num_beams 1"),
         ({"early_stopping": True}, "early_stopping has no effect with num_beams 1"),
+        ({"return_scores": False, "top_logprobs": 2}, "return_scores can't be false with top_logprobs 2"),
         ({"forced_bos_token_id": 5, "prefix_token_ids": (6,)}, "forced_bos_token_id can't be set with target_prefix"),
     ],
 )

@@ -18,6 +18,7 @@ from regard.manifest import Provider
 from regard_export.attention import DOMAIN
 from regard_export.errors import ExportError
 from regard_export.lowering import cpu, cuda, hypotheses, joined, portable, steps, tensorrt
+from regard_export.lowering.candidates import ask_whether_scored
 from regard_export.lowering.residuals import fuse_residuals
 from regard_export.lowering.scales import scale_queries
 
@@ -41,6 +42,8 @@ class Target:
     """Whether operators outside ONNX are allowed."""
     weighing_attention: bool = False
     """Whether operators of attention give their weights as well."""
+    scored_on_demand: bool = False
+    """Whether a step leaves out what only scores need while nobody is told any."""
     fused_residuals: bool = False
     """Whether a residual connection and its norm become one operator; that of CPUs is far slower than the two."""
     separate_taps: bool = False
@@ -60,6 +63,7 @@ TARGETS: Mapping[str, Target] = {
         ("fp32", "int8"),
         fused=True,
         weighing_attention=True,
+        scored_on_demand=True,
     ),
     "portable": Target(portable.RULES, ("cuda", "cpu"), ("fp32", "fp16", "int8")),
     "cuda": Target(cuda.RULES, ("cuda",), ("fp16", "fp32"), fused=True, fused_residuals=True, separate_taps=True),
@@ -91,6 +95,8 @@ def lower(model: ir.Model, target: Target) -> None:
         hypotheses.share_lengths(model)
         joined.join_taps(model)
         steps.pick_together(model)
+    if target.scored_on_demand:
+        ask_whether_scored(model)
     steps.weigh_together(model)
     for node in list(model.graph):
         if node.domain != DOMAIN:

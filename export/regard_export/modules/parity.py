@@ -64,7 +64,12 @@ class _Generator:
         encoded = run(self.encoder, sample)
         state = _first_state(encoded, hypotheses)
         memory = {name: array for name, array in encoded.items() if name.startswith("cross_")}
-        fixed = memory | {"source_length": lengths, "num_candidates": np.array([4]), "cross_tap_rows": np.arange(rows)}
+        fixed = memory | {
+            "source_length": lengths,
+            "num_candidates": np.array([4]),
+            "scored": np.array([True]),
+            "cross_tap_rows": np.arange(rows),
+        }
         eager = [
             _Eager(self.blueprint, sample, row // hypotheses, int(lengths[row // hypotheses])) for row in range(rows)
         ]

@@ -14,7 +14,7 @@ from regard.client import AsyncClient
 
 
 class Service:
-    """A Regard server in a process of its own, and its client in this one, on the same cores."""
+    """A Regard server in a process of its own, and its client in this one, on the same cores. It asks for no scores."""
 
     def __init__(self, models: Path, *, instances: int, threads: int) -> None:
         self.name = f"service {instances}x{threads}"
@@ -29,7 +29,9 @@ class Service:
         """Send every source in a request of its own."""
 
         async def translate_one(source: Source) -> int:
-            told = await self._client.translate(source.text, max_new_tokens=source.target_tokens, num_beams=beams)
+            told = await self._client.translate(
+                source.text, max_new_tokens=source.target_tokens, num_beams=beams, return_scores=False
+            )
             return told.target_tokens
 
         return self._runner.run(side_by_side(sources, concurrency, translate_one))

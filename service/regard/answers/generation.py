@@ -54,9 +54,9 @@ class Translation(Shown):
     """The translation of one text.
 
     `log_probability` is the natural logarithm of the probability of all generated tokens, `score`
-    what sequences are ranked by; `attention`, `alignment`, `quality` and `tokens` are present if they were asked
-    for; `glossary` has a match for each occurrence of a source term that was given;
-    `further_sequences` come after this one, the best.
+    what sequences are ranked by, and both are NaN if `return_scores` was False; `attention`, `alignment`,
+    `quality` and `tokens` are present if they were asked for; `glossary` has a match for each
+    occurrence of a source term that was given; `further_sequences` come after this one, the best.
     """
 
     text: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,8 @@ def failure_record(failure: Failure) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """Return a result as dictionaries, lists and numbers.
 
-    Files are in Base64. Weights keep 7 decimal places, as many as float32 has below 1. Axes stand beside the maps that
-    they label, once; places on them stay whole numbers.
+    Files are in Base64, and what is not a number is None, as JSON has no word for it. Weights keep 7 decimal places,
+    as many as float32 has below 1. Axes stand beside the maps that they label, once; places on them stay whole numbers.
     """
     if isinstance(value, Attention):
         return _attention(value)
@@ -42,6 +43,8 @@ def plain(value: Any) -> Any:
         return value.tolist() if value.dtype.kind == "u" else np.round(value.astype(np.float64), 7).tolist()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
+    if isinstance(value, float) and math.isnan(value):
+        return None
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [plain(one) for one in value] if isinstance(value, tuple) else value

@@ -34,6 +34,7 @@ FLAGS: dict[str, tuple[Any, str]] = {
     "stop_strings": (list[str], "A text before which the output ends; may be repeated."),
     "alternatives_position": (int, "Where several sequences part, each with another of the likeliest tokens."),
     "top_logprobs": (int, "List so many of the likeliest tokens at each position (with --json)."),
+    "return_scores": (bool, "Tell log-probabilities and scores (with --json), which costs a few percent; the default."),
 }
 """Each option, by the name that the client has for it: its type and its help."""
 _SINGULAR = {"bad_words": "--bad-word", "stop_strings": "--stop"}

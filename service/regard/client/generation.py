@@ -66,6 +66,8 @@ class GenerationOptions(TypedDict, total=False):
     """Whether the results list their tokens, each with its log-probability."""
     top_logprobs: int
     """How many of the likeliest tokens the results list at each position."""
+    return_scores: bool
+    """Whether log-probabilities and scores are told; False leaves them at NaN, and may save their computation."""
 
 
 _EARLY_STOPPING = {

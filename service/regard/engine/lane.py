@@ -55,10 +55,12 @@ class Running:
 
     def tell(self, hypothesis: Hypothesis, settled: int) -> None:
         """Send the tokens that are there to stay and were not sent before."""
+        scored = self.request.options.return_scores
         for at in range(self.sent, settled):
             last = hypothesis.finish_reason is not None and at == len(hypothesis.token_ids) - 1
             taps = {name: queries[at] for name, queries in hypothesis.step_taps.items()}
-            self.ticket.emit(TokenEvent(hypothesis.token_ids[at], hypothesis.log_probabilities[at], last, taps))
+            log_probability = hypothesis.log_probabilities[at] if scored else math.nan
+            self.ticket.emit(TokenEvent(hypothesis.token_ids[at], log_probability, last, taps))
         self.sent = max(self.sent, settled)
 
 
@@ -79,6 +81,7 @@ class _Plain(NamedTuple):
     rows: int
     candidates: int
     logits: bool
+    scored: bool
 
 
 class Lane:
@@ -214,18 +217,19 @@ class Lane:
         needed = max(max(running.search.best_needed, running.request.options.top_logprobs) for running in self.running)
         candidates = min(needed, self._spec.vocabulary_size)
         logits = any(running.search.needs_logits for running in self.running)
-        plain = _Plain(self.rows.allocation, self.rows.count, candidates, logits)
+        scored = any(running.request.options.needs_probabilities for running in self.running)
+        plain = _Plain(self.rows.allocation, self.rows.count, candidates, logits, scored)
         if next(iter(self._shared), plain).allocation != plain.allocation:
             self._shared.clear()  # bindings hold their buffers
         if self._intervened or any(not self._taps.keys().isdisjoint(one.request.taps) for one in self.running):
-            return self._make_bound(candidates, logits=logits)
-        bound = self._shared.pop(plain, None) or self._make_bound(candidates, logits=logits)
+            return self._make_bound(candidates, logits=logits, scored=scored)
+        bound = self._shared.pop(plain, None) or self._make_bound(candidates, logits=logits, scored=scored)
         self._shared[plain] = bound  # last, as the latest that was needed
         if len(self._shared) > MOST_SHARED:
             del self._shared[next(iter(self._shared))]
         return bound
 
-    def _make_bound(self, candidates: int, *, logits: bool) -> _Bound:
+    def _make_bound(self, candidates: int, *, logits: bool, scored: bool) -> _Bound:
         count = self.rows.count
         asking: dict[str, list[int]] = {}
         tapped: list[TapSpec] = []
@@ -234,7 +238,7 @@ class Lane:
             asking[rows_input] = [row for row in range(count) if names & self._of(row).request.taps]
             wanted = set().union(*(names & self._of(row).request.taps for row in asking[rows_input]))
             tapped += [self._taps[name] for name in sorted(wanted)]
-        inputs = self.rows.inputs() | {"num_candidates": np.array([candidates])}
+        inputs = self.rows.inputs() | {"num_candidates": np.array([candidates]), "scored": np.array([scored])}
         if "num_screened" in self._step.inputs:
             alone = count == 1 and candidates <= MOST_OF_SCREENED and not logits
             inputs["num_screened"] = np.array([SCREENED if alone else 0])
@@ -308,7 +312,9 @@ class Lane:
             running.tell(results[0], len(results[0].token_ids))
         phases = Phases(running.queue_s, running.encode_s, now - running.decoding_since)
         try:
-            return Generation([hypothesis.sequence(running.encoder_taps) for hypothesis in results], phases)
+            scored = running.request.options.return_scores
+            sequences = [hypothesis.sequence(running.encoder_taps, scored=scored) for hypothesis in results]
+            return Generation(sequences, phases)
         except Exception as error:
             return failure_of(error)
 

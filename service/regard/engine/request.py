@@ -91,7 +91,8 @@ class Phases:
 class TokenEvent:
     """One token of the output and the natural logarithm of its probability; `last` is the last one.
 
-    `taps` has what the step that made it gave of the taps asked for, by name: [H, keys].
+    The logarithm is not a number if the request wants no scores. `taps` has what the step that made it gave of the
+    taps asked for, by name: [H, keys].
     """
 
     token_id: int
@@ -113,11 +114,12 @@ class GeneratedSequence:
 
     `token_ids` holds the prefix and every generated token, the end of the sentence included;
     `log_probabilities` is 0 for a token that was forced. `score` is what beam search ranks by, and
-    otherwise the sum of the log-probabilities. `taps` maps a tap's name to its weights: [H, S, S]
-    for the encoder's and the prompt's, [H, T, S] for cross and [H, T, C + T] for the decoder's
-    self-attention, where query t is the step that produced token t and key C + t of the last is that
-    step's input; later keys are 0. The C keys before are the positions that a prefill gave, if there was
-    one. `top_logprobs` holds the likeliest tokens of each of the T positions, if they were asked for.
+    otherwise the sum of the log-probabilities. Neither is a number if the request wants no scores.
+    `taps` maps a tap's name to its weights: [H, S, S] for the encoder's and the prompt's, [H, T, S] for
+    cross and [H, T, C + T] for the decoder's self-attention, where query t is the step that produced
+    token t and key C + t of the last is that step's input; later keys are 0. The C keys before are the
+    positions that a prefill gave, if there was one. `top_logprobs` holds the likeliest tokens of each of
+    the T positions, if they were asked for.
     """
 
     token_ids: list[int]

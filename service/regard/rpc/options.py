@@ -37,6 +37,7 @@ _BY_THE_SAME_NAME = {
     "alternatives_position",
     "num_return_sequences",
     "top_logprobs",
+    "return_scores",
 }
 """The fields that mean the same to the engine."""
 _LONGEST: Sequence[tuple[str, str, int, Callable[[Any], int]]] = (
@@ -82,6 +83,11 @@ class Search:
         return options
 
 
+def tells_scores(message: generation_pb2.GenerationOptions) -> bool:
+    """Tell whether results have log-probabilities and scores, as they do unless the request does without."""
+    return message.return_scores or not message.HasField("return_scores")
+
+
 def has_texts(message: generation_pb2.GenerationOptions) -> bool:
     """Tell whether `search_of` has texts to tokenize, which takes more than a moment."""
     return bool(message.bad_words or message.target_prefix)
@@ -103,6 +109,8 @@ def search_of(
     fields = {field.name: value for field, value in message.ListFields()}
     _check_lengths(fields)
     stops = _stops(message)
+    if message.token_logprobs and not tells_scores(message):
+        raise _refused("return_scores", "can't be false with token_logprobs, which lists some")
     given: dict[str, Any] = {name: value for name, value in fields.items() if name in _BY_THE_SAME_NAME} | dict(fixed)
     if message.early_stopping:
         if message.early_stopping not in _EARLY_STOPPING:

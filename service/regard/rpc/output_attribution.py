@@ -23,6 +23,7 @@ from regard.rpc.attribution_messages import attributions, wish_of
 from regard.rpc.erasing import eraser_of
 from regard.rpc.explaining import Explainer, Floats, Subject, explainer_of
 from regard.rpc.generation import GenerateOrder, Generations
+from regard.rpc.options import tells_scores
 from regard.rpc.overlays import Overlays
 from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.resources import Resources
@@ -160,6 +161,7 @@ def _check_options(asked: generation_pb2.GenerationOptions) -> None:
         ("num_return_sequences", asked.num_return_sequences > 1, "explains one output"),
         ("stop_strings", asked.stop_strings, "explains an output to its end, and cuts none"),
         ("top_logprobs", asked.top_logprobs, "tells of no other tokens than those that it explains"),
+        ("return_scores", not tells_scores(asked), "tells how likely its tokens are"),
     ):
         if refused:
             raise InvalidInputError(

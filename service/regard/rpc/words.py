@@ -18,6 +18,7 @@ from regard.engine.request import GeneratedSequence
 from regard.errors import InvalidInputError
 from regard.manifest import AlignmentSpec, Manifest
 from regard.rpc import convert
+from regard.rpc.options import tells_scores
 from regard.text.codec import TextCodec
 from regard.text.terms import Term, read_term
 from regard.v1 import glossary_pb2, quality_pb2, translation_pb2
@@ -84,7 +85,7 @@ def words_order(
     """Return what a request asks of its translations' words; None if it asks for nothing.
 
     Markup needs the alignment, too. Raises `InvalidInputError`, naming the field, for a package that was
-    not calibrated and for a glossary that can't be checked.
+    not calibrated, for a glossary that can't be checked, and for what tells of scores that the request does without.
     """
     marked = replace_unknowns = False
     if isinstance(request, translation_pb2.TranslateRequest):  # a stream has no field for what needs its end
@@ -99,6 +100,12 @@ def words_order(
     field = next((name for name, wanted in asked.items() if wanted), None)
     if field is None:
         return None
+    sure = next((name for name in ("alignment", "quality") if asked[name]), None)
+    if sure is not None and not tells_scores(request.generation):
+        raise InvalidInputError(
+            f"generation.return_scores can't be false with {sure}, which tells how sure the model was of each word",
+            field="generation.return_scores",
+        )
     return WordsOrder(
         field=field,
         spec=alignment_of(manifest, field),

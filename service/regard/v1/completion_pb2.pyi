@@ -155,11 +155,11 @@ class Completion(_message.Message):
     target_tokens: _builtins.int
     """The number of tokens of the output: its prefix, if any, and those generated, the end included."""
     log_probability: _builtins.float
-    """The natural logarithm of the probability of all generated tokens."""
+    """The natural logarithm of the probability of all generated tokens; NaN without return_scores."""
     score: _builtins.float
     """What sequences are ranked by. Of a beam search, the sum of the tokens' log-probabilities, after
     penalties and bans, divided by the length to the power of length_penalty; otherwise
-    log_probability.
+    log_probability. NaN without return_scores.
     """
     @_builtins.property
     def attention(self) -> _attention_pb2.Attention:

@@ -324,11 +324,11 @@ class TranscriptionWindow(_message.Message):
     generated, times and the end included.
     """
     log_probability: _builtins.float
-    """The natural logarithm of the probability of all generated tokens."""
+    """The natural logarithm of the probability of all generated tokens; NaN without return_scores."""
     score: _builtins.float
     """What sequences are ranked by. Of a beam search, the sum of the tokens' log-probabilities, after
     penalties and bans, divided by the length to the power of length_penalty; otherwise
-    log_probability.
+    log_probability. NaN without return_scores.
     """
     @_builtins.property
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.GeneratedToken]:

@@ -153,6 +153,7 @@ def test_a_change_that_means_nothing_is_refused(run, arguments, problem):
         (["--stop", ".", "--stop", "!"], "stop_strings", [".", "!"]),
         (["--alternatives-position", "0"], "alternatives_position", 0),
         (["--top-logprobs", "3"], "top_logprobs", 3),
+        (["--no-return-scores"], "return_scores", False),
     ],
 )
 def test_search_options_travel(run, server, arguments, name, value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -41,15 +42,18 @@ class Hypothesis:
             list(self.top_logprobs),
         )
 
-    def sequence(self, encoder_taps: Mapping[str, FloatArray]) -> GeneratedSequence:
-        """Return what has come of it, once it has ended; what was kept of steps beyond its end is left out."""
+    def sequence(self, encoder_taps: Mapping[str, FloatArray], *, scored: bool = True) -> GeneratedSequence:
+        """Return what has come of it, once it has ended; what was kept of steps beyond its end is left out.
+
+        Unless it is `scored`, its scores are no numbers: what it has for them need not be any.
+        """
         assert self.finish_reason is not None
         length = len(self.token_ids)
         taps = {name: _stack(queries[:length]) for name, queries in self.step_taps.items()}
         return GeneratedSequence(
             self.token_ids,
-            self.log_probabilities,
-            self.score,
+            self.log_probabilities if scored else [math.nan] * length,
+            self.score if scored else math.nan,
             self.finish_reason,
             {**encoder_taps, **taps},
             self.top_logprobs[:length],

@@ -30,6 +30,7 @@ class GenerationOptions:
     rule puts into the text; it begins with one up to `max_initial_timestamp_index`.
     `alternatives_position` is where `num_return_sequences` sequences part, each with another of the
     likeliest tokens, and `top_logprobs` how many of the likeliest tokens are told at every position.
+    Without `return_scores` no log-probability and no score is told, nor computed where the search needs none.
     Where there are `target_token_ids`, nothing is searched for: they are the output, and are scored.
     """
 
@@ -58,6 +59,7 @@ class GenerationOptions:
     max_initial_timestamp_index: int | None = None
     alternatives_position: int | None = None
     top_logprobs: int = 0
+    return_scores: bool = True
     ends_at_stop: EndsAtStop | None = None
     target_token_ids: tuple[int, ...] = ()
 
@@ -65,6 +67,11 @@ class GenerationOptions:
     def width(self) -> int:
         """The number of rows that the request takes."""
         return max(self.num_beams, self.num_return_sequences)
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Whether a step must say how likely its tokens are, for the search if not for whoever asked."""
+        return self.return_scores or self.num_beams > 1
 
 
 def options_of(
@@ -210,6 +217,8 @@ def _check_combination(options: GenerationOptions, given: Mapping[str, Any]) -> 
     for name in ("length_penalty", "early_stopping"):
         if name in given and not beams:
             raise _refused(name, "has no effect with num_beams 1")
+    if options.top_logprobs and not options.return_scores:
+        raise _refused("return_scores", f"can't be false with top_logprobs {options.top_logprobs}, which lists some")
     if "forced_bos_token_id" in given and options.prefix_token_ids:
         raise _refused("forced_bos_token_id", "can't be set with target_prefix: both say how the text begins")
 

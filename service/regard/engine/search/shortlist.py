@@ -25,7 +25,7 @@ class StepScores:
     """What one step says of k rows.
 
     `candidate_ids` and `candidate_scores` are [k, K], in descending order of score; `log_sum_exp`
-    is [k, 1]; `logits` is [k, V], absent if nothing asked for it.
+    is [k, 1], and 0 if nobody is told how likely a token is; `logits` is [k, V], absent if nothing asked for it.
     """
 
     candidate_ids: TokenArray
