@@ -78,7 +78,10 @@ class _Timed:
 
 
 class Decoding:
-    """Greedy rows that end in `steps` steps. `step` is one of the engine, `graph_s` its runs of the step graph."""
+    """Greedy rows that end in `steps` steps and tell scores.
+
+    `step` is one of the engine, `graph_s` its runs of the step graph.
+    """
 
     def __init__(self, package: Path, sources: Sequence[Source], threads: int, steps: int) -> None:
         """Load the package and let the sources be read; each becomes a row."""

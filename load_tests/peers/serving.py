@@ -39,7 +39,7 @@ class Regard:
 
     @staticmethod
     def requests(sources: Sequence[Source]) -> list[tuple[bytes, int]]:
-        """Return a message for each source, and the length of its answer."""
+        """Return a message for each source, and the length of its answer. They ask for scores, as most callers will."""
         return [
             (
                 translation_pb2.TranslateRequest(

@@ -64,7 +64,7 @@ def test_nothing_is_exponentiated_outside_the_branch(package: Package) -> None:
 
 
 def test_a_step_of_another_target_is_not_told(tmp_path: Path) -> None:
-    """Operators of ONNX alone, and those of GPUs, find it always."""
+    """One of operators of ONNX alone finds it always."""
     package = _export(save_translator, tmp_path, Options(name="model", target="portable"))
     assert "scored" not in [spec.name for spec in package.manifest.graphs["step"].inputs]
 

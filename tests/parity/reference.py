@@ -234,24 +234,31 @@ def _noting(
     return called
 
 
-def _border_of_top_k(warper: Any, scores: torch.Tensor) -> torch.Tensor:
+def border_of_top_k(warper: Any, scores: torch.Tensor) -> torch.Tensor:
+    """The worst token that is kept may be close to the best that isn't."""
     best = scores.topk(min(warper.top_k + 1, scores.shape[1])).values
     return best[:, -2] - best[:, -1] if best.shape[1] > warper.top_k else torch.full((len(scores),), torch.inf)
 
 
-def _border_of_top_p(warper: Any, scores: torch.Tensor) -> torch.Tensor:
-    sums = scores.sort().values.softmax(-1).cumsum(-1)
-    return (sums[:, :-1] - (1 - warper.top_p)).abs().min(dim=1).values
+def border_of_top_p(warper: Any, scores: torch.Tensor) -> torch.Tensor:
+    """The sum may be close to `top_p`, or the worst token that is kept to the best that isn't: either could be kept."""
+    ascending = scores.sort().values
+    sums = ascending.softmax(-1).cumsum(-1)[:, :-1]
+    left_out = sums <= 1 - warper.top_p
+    last_left_out = left_out & ~torch.nn.functional.pad(left_out[:, 1:], (0, 1))
+    gaps = torch.where(last_left_out, ascending.diff(), torch.inf)
+    return torch.minimum((sums - (1 - warper.top_p)).abs(), gaps).min(dim=1).values
 
 
-def _border_of_min_p(warper: Any, scores: torch.Tensor) -> torch.Tensor:
+def border_of_min_p(warper: Any, scores: torch.Tensor) -> torch.Tensor:
+    """Some token may be close to the least share of the best."""
     below = scores.max(1, keepdim=True).values + np.log(warper.min_p) - scores
     return below.abs().min(dim=1).values
 
 
 _BORDERS: Mapping[type, Callable[[Any, torch.Tensor], torch.Tensor]] = {
-    TopKLogitsWarper: _border_of_top_k,
-    TopPLogitsWarper: _border_of_top_p,
-    MinPLogitsWarper: _border_of_min_p,
+    TopKLogitsWarper: border_of_top_k,
+    TopPLogitsWarper: border_of_top_p,
+    MinPLogitsWarper: border_of_min_p,
 }
 """How close some token of each row [n] is to being kept, or left out, by a warper that looks at scores [n, V]."""

@@ -13,6 +13,7 @@ from transformers import (
     LogitsProcessorList,
     PretrainedConfig,
     PreTrainedModel,
+    TopPLogitsWarper,
     WhisperTimeStampLogitsProcessor,
 )
 from transformers.modeling_outputs import CausalLMOutput
@@ -22,6 +23,8 @@ from regard.engine.search.options import options_of
 from regard.engine.search.shortlist import StepScores
 from regard.engine.search.strategy import search_of
 from regard.manifest import GenerationSpec
+
+from .reference import border_of_top_p
 
 VOCABULARY = 30
 START, END = 2, 0
@@ -211,3 +214,19 @@ def test_the_likeliest_choice_begins_a_prefix(given: dict[str, Any]) -> None:
         (ours,) = searched(table, given | {"prefix_token_ids": (7, 5), "prefix_choices": choices})
         assert [START, *ours.token_ids] == expected[0].tolist()[: 1 + len(ours.token_ids)]
         assert ours.log_probabilities[:2] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("shares", "border"),
+    [
+        ([0.5, 0.3, 0.2], 0.1),  # the last one is left out, and by far
+        ([0.4, 0.3, 0.3], 0.0),  # one of two that tie
+        ([0.5, 0.26, 0.24], np.log(0.26 / 0.24)),  # one of two that nearly do
+        ([0.61, 0.29, 0.1], 0.01),  # the best alone is nearly enough
+        ([0.98, 0.01, 0.01], 0.38),  # the best is kept alone, and by far
+    ],
+)
+def test_a_nucleus_has_two_borders(shares: list[float], border: float) -> None:
+    """What its tokens come to may be close to 0.6, or the worst of them to the best that isn't one."""
+    scores = torch.tensor([shares, shares], dtype=torch.float64).log()
+    torch.testing.assert_close(border_of_top_p(TopPLogitsWarper(0.6), scores), torch.full_like(scores[:, 0], border))

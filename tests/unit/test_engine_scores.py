@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 
+from regard.engine.memory import Array
 from regard.engine.request import GeneratedSequence, Generation, TokenEvent
 from regard.errors import EngineError
 from regard.testing import END
@@ -17,24 +20,67 @@ SOURCE = [5, 6, 7]
 SILENT = {"return_scores": False}
 
 
-def run(*requests: dict[str, Any], can_leave_them: bool = True) -> tuple[list[bool], list[list[GeneratedSequence]]]:
-    """Return whether each step of these requests was scored, and what came of each request."""
+def bench_of_scores() -> Bench:
+    """Return an engine whose step is told whether it is scored; where it isn't, its denominators mean nothing."""
     bench = Bench()
-    if can_leave_them:
-        bench.steps.inputs |= {"scored"}
+    bench.steps.inputs |= {"scored"}
+    compute = bench.steps._compute
+
+    def told(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        outputs = compute(feeds)
+        if not feeds["scored"].item():
+            outputs["log_sum_exp"] = 5 + 3 * np.arange(len(feeds["token_ids"]), dtype=np.float32)[:, None]
+        return outputs
+
+    bench.steps._compute = told
+    return bench
+
+
+def scored_of(bench: Bench) -> list[bool]:
+    """Return whether each step so far was scored."""
+    return [bool(call["scored"].item()) for call in bench.steps.calls]
+
+
+def run(*requests: dict[str, Any]) -> tuple[list[bool], list[list[GeneratedSequence]]]:
+    """Return whether each step of these requests was scored, and what came of each request."""
+    bench = bench_of_scores()
     heard = [bench.submit(SOURCE, **options)[1] for options in requests]
     bench.run()
     results = [one[-1] for one in heard]
     assert all(isinstance(result, Generation) for result in results)
-    scored = [bool(call["scored"].item()) for call in bench.steps.calls if "scored" in call]
-    return scored, [result.sequences for result in results if isinstance(result, Generation)]
+    return scored_of(bench), [result.sequences for result in results if isinstance(result, Generation)]
 
 
 def test_scores_are_found_unless_nobody_wants_them() -> None:
     """The three tokens and the end."""
     assert run({})[0] == [True] * 4
     assert run(SILENT)[0] == [False] * 4
-    assert run(SILENT, can_leave_them=False)[0] == []
+
+
+def test_a_batch_of_the_same_size_is_bound_anew_where_that_changes() -> None:
+    """Who comes after those that want none is told what is true, and the other way round."""
+    bench = bench_of_scores()
+    for options, scored in ((SILENT, False), ({}, True), (SILENT, False)):
+        before = len(bench.steps.calls)
+        _, heard = bench.submit(SOURCE, **options)
+        bench.run()
+        (result,) = heard
+        assert isinstance(result, Generation)
+        assert set(scored_of(bench)[before:]) == {scored}
+        assert (result.best.score == 0) is scored
+
+
+def test_whoever_joins_those_that_want_none_is_told_all() -> None:
+    """From the first step that both take."""
+    bench = bench_of_scores()
+    bench.submit([*SOURCE, *SOURCE], **SILENT)
+    bench.engine.step()
+    _, heard = bench.submit(SOURCE)
+    bench.run()
+    (result,) = heard
+    assert isinstance(result, Generation)
+    assert result.best.log_probabilities == [0.0] * 4
+    assert scored_of(bench) == [False, *[True] * 4, False, False]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +125,7 @@ def test_whoever_wants_none_gets_the_same_tokens_without(options: dict[str, Any]
 
 def test_a_stream_tells_none_either() -> None:
     """Each of its tokens comes without."""
-    bench = Bench()
-    bench.steps.inputs |= {"scored"}
+    bench = bench_of_scores()
     _, heard = bench.submit(SOURCE, streaming=True, return_scores=False)
     bench.run()
     tokens = [event for event in heard if isinstance(event, TokenEvent)]

@@ -178,9 +178,10 @@ class Transcription:
 class TokenDelta:
     """One more token of an output, and what it adds to the text.
 
-    `attention` has the rows that it settles, if attention was asked for: its own, or of alignment heads
-    that tell later the one before. `safe_to_emit` is None unless `align_att_frames` was given; `source`, the
-    elements that attention over the source runs over, comes with the first token.
+    `log_probability` is 0 if the token was forced, and NaN if `return_scores` was False. `attention` has the
+    rows that it settles, if attention was asked for: its own, or of alignment heads that tell later the one
+    before. `safe_to_emit` is None unless `align_att_frames` was given; `source`, the elements that attention
+    over the source runs over, comes with the first token.
     """
 
     token_id: int

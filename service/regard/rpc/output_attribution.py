@@ -161,13 +161,17 @@ def _check_options(asked: generation_pb2.GenerationOptions) -> None:
         ("num_return_sequences", asked.num_return_sequences > 1, "explains one output"),
         ("stop_strings", asked.stop_strings, "explains an output to its end, and cuts none"),
         ("top_logprobs", asked.top_logprobs, "tells of no other tokens than those that it explains"),
-        ("return_scores", not tells_scores(asked), "tells how likely its tokens are"),
     ):
         if refused:
             raise InvalidInputError(
                 f"generation.{name} can't be had of an attribution, which {reason}; leave it out",
                 field=f"generation.{name}",
             )
+    if not tells_scores(asked):
+        raise InvalidInputError(
+            "generation.return_scores can't be false in an attribution, which tells how likely the output's tokens are",
+            field="generation.return_scores",
+        )
 
 
 def _output_of(order: OutputOrder, token_ids: Sequence[int]) -> _Output:

@@ -378,9 +378,9 @@ class AttributeTranslationRequest(_message.Message):
     @_builtins.property
     def generation(self) -> _generation_pb2.GenerationOptions:
         """How to search for the translations that are not given. Default, if absent: as the model's checkpoint asks,
-        and otherwise greedily. num_return_sequences above 1, stop_strings and top_logprobs are refused
-        (INVALID_ARGUMENT), and so is a target_prefix with a given translation; target_language is heeded for those
-        as well.
+        and otherwise greedily. num_return_sequences above 1, stop_strings, top_logprobs and return_scores of false
+        are refused (INVALID_ARGUMENT), and so is a target_prefix with a given translation; target_language is heeded
+        for those as well.
         """
 
     @_builtins.property

@@ -72,7 +72,8 @@ class AttributeClassOptions(AttributionOptions, total=False):
 class AttributeOutputOptions(AttributionOptions, GenerationOptions, total=False):
     """The options of the attribution of a translation or a caption, all optional, and those of its search.
 
-    num_return_sequences, stop_strings and top_logprobs are refused: one output is explained, to its end.
+    num_return_sequences, stop_strings and top_logprobs are refused, as one output is explained, to its end; and so is
+    return_scores of False, as its tokens' log-probabilities are told.
     """
 
 
