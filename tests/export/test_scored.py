@@ -9,19 +9,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime as ort
 import pytest
 
+from regard.config import EngineSettings
+from regard.loading import open_session
 from regard.manifest import Package, load_package
 from regard_export import alone as twins
 from regard_export.package import Options, export
 from regard_export.screening import screen
-from regard_export.stepping import session_options
 
 from .checkpoints import save_completer, save_translator
 
 SIZES = {"N": 3, "R": 3, "P": 8, "S": 5, "K": 4}
 NUMBERS = {"row_length": 3, "total_length": 4, "source_length": 5, "token_ids": 7, "num_candidates": 4}
+OUTPUTS = ["candidate_ids", "candidate_scores", "log_sum_exp", "logits"]
 
 Array = npt.NDArray[np.generic]
 
@@ -73,27 +74,16 @@ def _export(save: Callable[[Path], Path], directory: Path, options: Options) -> 
     return load_package(export(save(directory / "checkpoint"), directory / "models", options))
 
 
-def _run(package: Package, graph: str, sizes: dict[str, int], *, scored: bool) -> dict[str, npt.NDArray[np.float32]]:
-    """Return every output of a step of random numbers, for which nobody asks for weights."""
-    spec, random = package.manifest.graphs[graph], np.random.default_rng(0)
-    feeds: dict[str, Array] = {"scored": np.array([scored]), "num_screened": np.array([8])}
-    for one in spec.inputs:
-        shape = [size if isinstance(size, int) else sizes.get(size, 0) for size in one.shape]
-        if one.dtype == "float":
-            feeds[one.name] = random.standard_normal(shape).astype(np.float32)
-        else:
-            feeds.setdefault(one.name, np.full(shape, NUMBERS.get(one.name, 0), one.dtype))
-    session = ort.InferenceSession(str(package.path(spec.file)), session_options())
-    binding, caches = session.io_binding(), {state.input: state.output for state in package.manifest.state}
-    values = {one.name: ort.OrtValue.ortvalue_from_numpy(feeds[one.name]) for one in spec.inputs}
-    for name, value in values.items():
-        binding.bind_ortvalue_input(name, value)
-        if name in caches:
-            binding.bind_ortvalue_output(caches[name], value)
-    names = [one.name for one in spec.outputs if one.name not in caches.values()]
-    for name in names:
-        binding.bind_output(name)
-    session.run_with_iobinding(binding)
-    found = dict(zip(names, binding.get_outputs()[-len(names) :], strict=True))
-    written = {output: values[name] for name, output in caches.items()}
-    return {name: value.numpy().copy() for name, value in (found | written).items()}
+def _run(package: Package, graph: str, sizes: dict[str, int], *, scored: bool) -> dict[str, Array]:
+    """Return what the service's session gives of a step of random numbers, for which nobody asks for weights."""
+    manifest, random = package.manifest, np.random.default_rng(0)
+    numbers = NUMBERS | {"scored": scored, "num_screened": 8 if graph == "step_alone" else 0}
+    feeds: dict[str, Array] = {}
+    for spec in manifest.graphs[graph].inputs:
+        shape = [size if isinstance(size, int) else sizes.get(size, 0) for size in spec.shape]
+        drawn = spec.dtype == "float"
+        values = random.standard_normal(shape) if drawn else np.full(shape, numbers.get(spec.name, 0))
+        feeds[spec.name] = values.astype(np.float32 if drawn else spec.dtype)
+    caches = {state.output: feeds[state.input] for state in manifest.state}
+    session = open_session(package, "step", EngineSettings(provider="cpu"))
+    return caches | dict(zip(OUTPUTS, session.bind(feeds, caches, OUTPUTS).run(), strict=True))
