@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regard.engine.request import FinishReason
-from regard.engine.search.beams import BeamSearch
+from regard.engine.search.beams import BeamSearch, rank
 from regard.engine.search.greedy import Greedy, greedy
 from regard.engine.search.options import GenerationOptions
 from regard.engine.search.rules import Rules, processors_of
@@ -92,3 +92,37 @@ def test_beams_ranked_by_candidates_are_those_ranked_by_all_scores(suppressed: t
         for mine, its in zip(one.hypotheses, other.hypotheses, strict=True):
             assert (mine.token_ids, mine.log_probabilities) == (its.token_ids, its.log_probabilities)
     assert [(r.token_ids, r.score) for r in one.results] == [(r.token_ids, r.score) for r in other.results]
+
+
+def test_beams_ranked_side_by_side_are_those_ranked_alone() -> None:
+    """Searches of other bans and ends, at places with others between them, find what each finds by itself."""
+    rng = np.random.default_rng(6)
+    asked = [
+        GenerationOptions(12, num_beams=3),
+        GenerationOptions(12, num_beams=3, suppress_tokens=(3, 11, 12), prefix_token_ids=(9, 8)),
+        GenerationOptions(12, num_beams=3, suppress_tokens=tuple(range(2, 48))),  # leaves two or three
+    ]
+    alone, together = (
+        [BeamSearch(one, Rules.of(one, SPEC, [0]), processors_of(one, SPEC, 1)) for one in asked] for _ in range(2)
+    )
+    assert not any(search.needs_logits for search in together)
+    places = (0, 2, 3)
+    for _ in range(8):
+        logits = rng.integers(-6, 6, (3 * 4, 50)).astype(np.float32)
+        total = np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        best = np.argsort(-logits, axis=1, kind="stable")[:, : max(search.best_needed for search in together)]
+        step = StepScores(best, np.take_along_axis(logits, best, axis=1), total)
+        for place, search in zip(places, alone, strict=True):
+            search.advance(step.of(3 * place, 3))
+        ranked = rank(dict(zip(places, together, strict=True)), step)
+        for place, search in zip(places, together, strict=True):
+            search.take(ranked[place])
+        for one, other in zip(alone, together, strict=True):
+            assert one.copies == other.copies
+            assert [found.token_ids for found in one.hypotheses] == [found.token_ids for found in other.hypotheses]
+            assert [found.log_probabilities for found in one.hypotheses] == [
+                found.log_probabilities for found in other.hypotheses
+            ]
+            assert [(found.token_ids, found.score) for found in one.results] == [
+                (found.token_ids, found.score) for found in other.results
+            ]

@@ -23,6 +23,7 @@ from regard.engine.request import (
 )
 from regard.engine.rows import Rows
 from regard.engine.scheduler import Clock, Scheduler
+from regard.engine.search.beams import BeamSearch, rank
 from regard.engine.search.greedy import Greedy, greedy
 from regard.engine.search.hypothesis import Hypothesis
 from regard.engine.search.shortlist import StepScores
@@ -178,8 +179,10 @@ class Lane:
     def _search(self, scores: StepScores) -> tuple[list[RegardError | None], list[int]]:
         """Let every search choose; return what went wrong for each request, and each row's next token."""
         width = self._width
-        searches_greedily = any(isinstance(running.search, Greedy) for running in self.running)
-        best = greedy(scores, self._spec) if searches_greedily else scores.best
+        searches = [running.search for running in self.running]
+        best = greedy(scores, self._spec) if any(isinstance(one, Greedy) for one in searches) else scores.best
+        beams = {at: one for at, one in enumerate(searches) if isinstance(one, BeamSearch) and not one.needs_logits}
+        ranked = rank(beams, scores) if beams else {}
         finite = [math.isfinite(log_probability) for _, log_probability in best]
         outcomes: list[RegardError | None] = [None] * len(self.running)
         fed: list[int] = []
@@ -189,10 +192,12 @@ class Lane:
                 if not all(finite[index * width : (index + 1) * width]):
                     raise EngineError("the model produced numbers that are not finite")
                 if isinstance(search, Greedy):
-                    fed.append(search.take(*best[index]))
+                    search.take(*best[index])
+                elif isinstance(search, BeamSearch) and index in ranked:
+                    search.take(ranked[index])
                 else:
                     search.advance(scores.of(index * width, width))
-                    fed += [hypothesis.token_ids[-1] for hypothesis in search.hypotheses]
+                fed += [hypothesis.token_ids[-1] for hypothesis in search.hypotheses]
             except Exception as error:
                 outcomes[index] = failure_of(error)
                 fed += [self._spec.pad_token_id] * self._width

@@ -7,7 +7,7 @@ finished can't be bettered any more, by the rule that `early_stopping` names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +21,10 @@ from regard.engine.search.shortlist import MOST_CANDIDATES, StepScores, shortlis
 
 _NEVER = np.float32(-1e9)
 """Added to the score of what must not be chosen while there is anything else, as in Transformers."""
+_NO_TOKEN = -1
 
 
-class _Continuation(NamedTuple):
+class Continuation(NamedTuple):
     """A beam and one more token: the beam's row, the score of the whole sequence."""
 
     row: int
@@ -49,7 +50,7 @@ class BeamSearch:
         """How many of its best tokens each row must show in every step."""
         self.needs_logits = not processors.constant or bool(rules.prefix_choices) or self.best_needed < needed
         """Whether a step must give the scores of the whole vocabulary, in case that its best tokens are banned."""
-        self._banned = processors.banned(()) if processors.constant else np.zeros(0, np.int64)
+        self._banned = processors.banned(()).tolist() if processors.constant else []
         self.hypotheses = [Hypothesis() for _ in range(options.num_beams)]
         self.copies: list[tuple[int, int]] = []
         self.done = False
@@ -73,13 +74,30 @@ class BeamSearch:
 
     def advance(self, step: StepScores) -> None:
         """Give every beam its next token, and keep what has ended."""
-        position = len(self.hypotheses[0].token_ids)
-        forced = self._rules.forced(position, step.row(0))
-        ranked = self._rank(step) if forced is None else self._force(forced)
+        if not self.needs_logits:
+            self.take(rank({0: self}, step)[0])
+            return
+        forced = self._rules.forced(self._position, step.row(0))
+        self._take(self._rank_processed(step) if forced is None else self._force(forced))
+
+    def take(self, ranked: list[Continuation]) -> None:
+        """Do what `advance` does, given what `rank` says of this search."""
+        forced = self._rules.forced(self._position)
+        self._take(ranked if forced is None else self._force(forced))
+
+    @property
+    def _position(self) -> int:
+        return len(self.hypotheses[0].token_ids)
+
+    def _take(self, ranked: list[Continuation]) -> None:
+        """Choose among continuations, the best first."""
+        if not ranked:
+            raise no_token_left()
+        position = self._position
         if position < len(self._rules.prefix):
             self._go_on(ranked)
             return
-        reasons = [self._rules.finish_reason([*self.hypotheses[one.row].token_ids, one.token_id]) for one in ranked]
+        reasons = [self._ends(one, position) for one in ranked]
         length = position + 1 - len(self._rules.prefix)
         for one, reason in zip(ranked[: self._options.num_beams], reasons, strict=False):
             if reason is not None:
@@ -89,28 +107,16 @@ class BeamSearch:
         if self.done and not self._finished:
             raise no_token_left()
 
-    def _force(self, token_id: int) -> list[_Continuation]:
+    def _ends(self, one: Continuation, position: int) -> FinishReason | None:
+        if not self._rules.may_end(position, one.token_id):
+            return None
+        return self._rules.finish_reason([*self.hypotheses[one.row].token_ids, one.token_id])
+
+    def _force(self, token_id: int) -> list[Continuation]:
         pairs = zip(self._ranking, self._scores, strict=True)
-        return [_Continuation(row, token_id, 0.0, score) for row, score in pairs]
+        return [Continuation(row, token_id, 0.0, score) for row, score in pairs]
 
-    def _rank(self, step: StepScores) -> list[_Continuation]:
-        """Return the best continuations of all beams, the best first."""
-        ranked = self._rank_processed(step) if self.needs_logits else self._rank_candidates(step)
-        if not ranked:
-            raise no_token_left()
-        return ranked
-
-    def _rank_candidates(self, step: StepScores) -> list[_Continuation]:
-        """Rank the candidates of all beams at once, which are enough where the same tokens are banned in every step."""
-        token_ids, logs = step.candidate_ids[self._ranking], step.log_probabilities[self._ranking]
-        scores = logs + self._scores[:, None]
-        scores[(token_ids[:, :, None] == self._banned).any(axis=2)] = -np.inf
-        best = np.argsort(-scores, axis=None, kind="stable")[: self._kept]
-        rows = [self._ranking[rank] for rank in (best // scores.shape[1]).tolist()]
-        chosen = zip(rows, token_ids.take(best).tolist(), logs.take(best).tolist(), scores.take(best), strict=True)
-        return [_Continuation(*one) for one in chosen if one[-1] > -np.inf]
-
-    def _rank_processed(self, step: StepScores) -> list[_Continuation]:
+    def _rank_processed(self, step: StepScores) -> list[Continuation]:
         """Rank the best tokens of each beam, once its processors have been there."""
         rows = [step.row(row) for row in self._ranking]
         lists = [
@@ -124,23 +130,26 @@ class BeamSearch:
         ranks = np.repeat(np.arange(len(lists)), [len(listed.token_ids) for listed in lists])
         best = [at for at in np.argsort(-scores, kind="stable")[: self._kept] if scores[at] > -np.inf]
         return [
-            _Continuation(
+            Continuation(
                 self._ranking[ranks[at]], int(ids[at]), rows[ranks[at]].log_probability(int(ids[at])), scores[at]
             )
             for at in best
         ]
 
-    def _running(self, ranked: Sequence[_Continuation], reasons: Sequence[FinishReason | None]) -> list[_Continuation]:
+    def _running(self, ranked: Sequence[Continuation], reasons: Sequence[FinishReason | None]) -> list[Continuation]:
         """Return `num_beams` continuations to go on with: those that have not ended, as long as there are any."""
+        if not any(reasons) and len(ranked) >= self._options.num_beams:  # as in most steps
+            return list(ranked[: self._options.num_beams])
         going = [one for one, reason in zip(ranked, reasons, strict=True) if reason is None]
         ended = [one for one, reason in zip(ranked, reasons, strict=True) if reason is not None]
         filled = [*going, *(one._replace(score=one.score + _NEVER) for one in ended)]
         lacking = self._options.num_beams - len(filled)
         return [*filled, *[filled[0]._replace(score=np.float32(-np.inf))] * lacking][: self._options.num_beams]
 
-    def _go_on(self, continuations: Sequence[_Continuation]) -> None:
+    def _go_on(self, continuations: Sequence[Continuation]) -> None:
         """Make `continuations` the beams: a beam's first child stays in its row, others take dead rows."""
-        dead = [row for row in self._ranking if all(one.row != row for one in continuations)]
+        parents = {one.row for one in continuations}
+        dead = [row for row in self._ranking if row not in parents]
         self.copies, self._ranking, children = [], [], []
         for one in continuations:
             if one.row in self._ranking:
@@ -156,7 +165,7 @@ class BeamSearch:
             self.hypotheses[row] = hypothesis
         self._scores = np.array([one.score for one in continuations], np.float32)
 
-    def _finish(self, one: _Continuation, length: int, reason: FinishReason) -> None:
+    def _finish(self, one: Continuation, length: int, reason: FinishReason) -> None:
         """Keep a sequence that has ended, if it is among the best so far."""
         hypothesis = self.hypotheses[one.row].fork()
         hypothesis.extend(one.token_id, one.log_probability)
@@ -175,3 +184,33 @@ class BeamSearch:
         if options.early_stopping == "never" and options.length_penalty > 0:
             length = options.max_new_tokens
         return not self._scores[0] / np.float32(length**options.length_penalty) > self._finished[-1].score
+
+
+def rank(searches: Mapping[int, BeamSearch], step: StepScores) -> dict[int, list[Continuation]]:
+    """Return the best continuations of each search that needs no logits, the best first, all by their places.
+
+    The search at place n has the n-th rows of its width. The same tokens are banned in every step of such a search,
+    so that its candidates are enough; and those of all are ranked at once, which takes little longer than for one.
+    """
+    several, needed = list(searches.values()), step.candidate_ids.shape[1]
+    width = len(several[0].hypotheses)
+    rows = np.array([[place * width + row for row in search._ranking] for place, search in searches.items()])
+    most_banned = max(len(search._banned) for search in several)
+    banned = np.array([search._banned + [_NO_TOKEN] * (most_banned - len(search._banned)) for search in several])
+    token_ids, logs = step.candidate_ids[rows], step.log_probabilities[rows]
+    scores = logs + np.array([search._scores for search in several])[:, :, None]
+    scores[(token_ids[:, :, :, None] == banned[:, None, None, :]).any(axis=3)] = -np.inf
+    best = np.argsort(-scores.reshape(len(several), -1), axis=1, kind="stable")
+    best = best[:, : max(search._kept for search in several)]
+    at = best + np.arange(len(several))[:, None] * width * needed
+    ranks, chosen_ids, chosen_logs = (best // needed).tolist(), token_ids.take(at).tolist(), logs.take(at).tolist()
+    return {
+        place: [
+            Continuation(search._ranking[ranked], token_id, log_probability, score)
+            for ranked, token_id, log_probability, score in zip(*chosen, strict=True)
+            if score > -np.inf
+        ][: search._kept]
+        for (place, search), *chosen in zip(
+            searches.items(), ranks, chosen_ids, chosen_logs, scores.take(at), strict=True
+        )
+    }

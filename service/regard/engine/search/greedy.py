@@ -34,8 +34,8 @@ class Greedy:
         """How many tokens are there to stay: all."""
         return len(self._hypothesis.token_ids)
 
-    def take(self, token_id: int, log_probability: float) -> int:
-        """Append the chosen token, or the one that is forced in its place; return it.
+    def take(self, token_id: int, log_probability: float) -> None:
+        """Append the chosen token, or the one that is forced in its place.
 
         It is called for every row of every step, so it asks the rules only where they may have a say.
         """
@@ -45,11 +45,10 @@ class Greedy:
         if (at < rules.first_free or last) and (forced := rules.forced(at)) is not None:
             token_id, log_probability = forced, 0.0
         hypothesis.extend(token_id, log_probability)
-        if last or token_id in rules.eos_token_ids or rules.ends_at_stop is not None:
+        if rules.may_end(at, token_id):
             hypothesis.finish_reason = rules.finish_reason(hypothesis.token_ids)
             if hypothesis.finish_reason is not None:
                 hypothesis.score = math.fsum(hypothesis.log_probabilities)
-        return token_id
 
 
 def greedy(scores: StepScores, spec: GenerationSpec) -> list[tuple[int, float]]:

@@ -76,6 +76,10 @@ class Rules:
             return self.forced_eos_token_id
         return None
 
+    def may_end(self, position: int, token_id: int) -> bool:
+        """Whether a sequence may end with a token at a position, which `finish_reason` then says of the whole."""
+        return position >= self.limit - 1 or token_id in self.eos_token_ids or self.ends_at_stop is not None
+
     def finish_reason(self, token_ids: Sequence[int]) -> FinishReason | None:
         """Return why a sequence that has just got its last token ends, or None if it goes on."""
         if len(token_ids) <= len(self.prefix):
