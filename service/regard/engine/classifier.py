@@ -91,14 +91,13 @@ class Classifier:
         return "image_encoder" if isinstance(source, Pixels) else "text_encoder"
 
     def _answer(self, graph: str, batch: Sequence[Ticket]) -> None:
-        if not batch:
-            return
-        try:
-            self._run(graph, batch)
-        except Exception as error:
-            self._struck, failure = True, failure_of(error)
-            for ticket in batch:
-                ticket.finish(failure)
+        for part in self._scheduler.parts(batch):
+            try:
+                self._run(graph, part)
+            except Exception as error:
+                self._struck, failure = True, failure_of(error)
+                for ticket in part:
+                    ticket.finish(failure)
 
     def _run(self, graph: str, batch: Sequence[Ticket]) -> None:
         started = self._clock()

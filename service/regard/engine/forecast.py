@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from regard.config import EngineSettings
 from regard.engine.request import GenerateRequest, Request
 
@@ -43,12 +45,37 @@ class Pace:
         """Return the time that a run is expected to take."""
         if not self.measured:
             return self._guess_s * amount
-        mean, seconds = self._amount / self._runs, self._seconds / self._runs
+        mean, seconds = self._means
+        slope = self._slope
+        if slope is None:
+            return seconds * min(amount / mean, 1.0)
+        return seconds + slope * (amount - mean)
+
+    @property
+    def overhead(self) -> float:
+        """The amount that takes as long as a run does beside its amount; infinite as long as that isn't known."""
+        slope = self._slope
+        if not slope:
+            return math.inf
+        mean, seconds = self._means
+        return seconds / slope - mean
+
+    @property
+    def _means(self) -> tuple[float, float]:
+        """The amount and the seconds of a run, on average."""
+        return self._amount / self._runs, self._seconds / self._runs
+
+    @property
+    def _slope(self) -> float | None:
+        """What one more costs, in seconds; None where runs were all of one amount."""
+        if not self.measured:
+            return None
+        mean, seconds = self._means
         spread = self._square / self._runs - mean * mean
         if spread < 1e-6 * mean * mean:
-            return seconds * min(amount / mean, 1.0)
+            return None
         slope = (self._product / self._runs - mean * seconds) / spread
-        return seconds + min(max(slope, 0.0), seconds / mean) * (amount - mean)
+        return min(max(slope, 0.0), seconds / mean)
 
 
 class Forecast:
@@ -74,6 +101,11 @@ class Forecast:
             return
         self._source_tokens = FADING * self._source_tokens + request.source.length
         self._steps = FADING * self._steps + steps
+
+    @property
+    def read_overhead(self) -> float:
+        """How many padded tokens take as long as a run of the encoder, or of a classifier, does beside its tokens."""
+        return self._read.overhead
 
     def measured(self, request: Request) -> bool:
         """Whether there is anything but guesses to say of such a request."""

@@ -133,21 +133,20 @@ class Generator:
         )
 
     def _encode(self, batch: Sequence[Ticket], intervened: bool) -> None:
-        """Run the encoder, or its twin, on a batch, longest first, and turn each request into rows."""
-        if not batch:
-            return
-        try:
-            newcomers = self._read(batch, intervened)
-        except Exception as error:
-            self._struck = True
-            for ticket in batch:
-                self._refuse(ticket, error)
-            return
-        for running, state in newcomers:
+        """Run the encoder, or its twin, on the parts of a batch, longest first, and turn each request into rows."""
+        for part in self._scheduler.parts(batch):
             try:
-                self._lane(running.request, running.ticket.width).admit(running, state)
+                newcomers = self._read(part, intervened)
             except Exception as error:
-                self._refuse(running.ticket, error)
+                self._struck = True
+                for ticket in part:
+                    self._refuse(ticket, error)
+                continue
+            for running, state in newcomers:
+                try:
+                    self._lane(running.request, running.ticket.width).admit(running, state)
+                except Exception as error:
+                    self._refuse(running.ticket, error)
 
     def _refuse(self, ticket: Ticket, error: Exception) -> None:
         """End a request that was taken and got no rows."""

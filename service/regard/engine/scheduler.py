@@ -16,12 +16,13 @@ from __future__ import annotations
 import math
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count, islice, pairwise
 
 from regard.config import EngineSettings
 from regard.engine.fair_queue import FairQueue
 from regard.engine.forecast import Forecast
+from regard.engine.parts import part_ends
 from regard.engine.request import Priority
 from regard.engine.ticket import Ticket
 from regard.errors import InvalidInputError, QueueFullError, RegardError
@@ -152,6 +153,13 @@ class Scheduler:
             self._running += len(batch)
             self._running_rows += sum(ticket.width for ticket in batch)
         return sorted(batch, key=lambda ticket: -ticket.length)
+
+    def parts(self, batch: Sequence[Ticket]) -> list[Sequence[Ticket]]:
+        """Cut a batch, longest first, into those that are read one after the other, if that takes less time."""
+        with self._lock:
+            overhead = self._forecast.read_overhead
+        ends = part_ends([ticket.length for ticket in batch], overhead)
+        return [batch[begin:end] for begin, end in pairwise([0, *ends])]
 
     def ended(self, ticket: Ticket, steps: int | None = None) -> None:
         """Count a request that was taken as ended; `steps` is how many it took, if it came to its end."""
