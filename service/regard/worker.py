@@ -32,6 +32,13 @@ from regard.outbox import Outbox
 
 log = structlog.get_logger(__name__)
 
+GATHER_S = 5e-5
+"""For so long an instance that was idle lets other threads run before it takes a batch, where callers are many.
+
+One that comes with others, as after a batch that was answered, would otherwise be taken alone, and the others wait
+until it is read.
+"""
+
 
 class Worker:
     """A model and its instances. `start` loads it, `stop` ends it."""
@@ -59,6 +66,8 @@ class Worker:
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
         self._outstanding: set[Ticket] = set()
+        self._most_at_once = 0
+        """The most that were outstanding at any time since an instance last began a step."""
         self._outbox = Outbox()
         self._provider = ""
         self._accepting = False
@@ -206,6 +215,7 @@ class Worker:
             self._check_accepting()
             leaving = self._scheduler.submit(ticket)
             self._outstanding.add(ticket)
+            self._most_at_once = max(self._most_at_once, len(self._outstanding))
             self._changed.notify()
         for displaced, error in leaving:
             displaced.finish(error)
@@ -260,6 +270,10 @@ class Worker:
                 self._changed.wait_for(lambda: self._stopping or engine.busy or self._scheduler.waiting > 0)
                 if self._stopping:
                     break
+                alone = self._most_at_once < 2
+                self._most_at_once = len(self._outstanding)
+            if not (engine.busy or alone):
+                time.sleep(GATHER_S)
             try:
                 engine.step()
             except Exception:

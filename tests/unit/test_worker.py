@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,48 @@ async def test_a_step_wakes_the_event_loop_once(monkeypatch: pytest.MonkeyPatch)
     assert heard == 8 * 6
     assert set(wakes) == {"echo-0"}
     assert len(wakes) <= len(steps.calls) < heard
+
+
+async def test_who_comes_together_is_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle instance that had several callers holds no lock for a moment, so that the next batch has them all.
+
+    One that had a single caller begins at once.
+    """
+    gathering, gathered, batches = ThreadEvent(), ThreadEvent(), list[int]()
+
+    def gather(_: float) -> None:
+        gathering.set()
+        assert gathered.wait(10)
+
+    class Counts(SilentObserver):
+        def ran(self, graph: str, rows: int, tokens: int, seconds: float) -> None:
+            if graph == "encoder":
+                batches.append(rows)
+
+    monkeypatch.setattr(time, "sleep", gather)
+    sessions = {"encoder": echo_encoder(), "step": echo_step()}
+    worker = Worker(echo_package(), EngineSettings(), Counts(), open_session=lambda _, graph, __: sessions[graph])
+    worker.start()
+    try:
+        await worker.run(request(5))
+        await worker.run(request(5))
+        assert not gathering.is_set()
+        gathered.set()
+        await asyncio.gather(worker.run(request(5)), worker.run(request(6)))
+        for event in (gathering, gathered):
+            event.clear()
+        batches.clear()
+        first = asyncio.create_task(worker.run(request(5, 6)))
+        assert await asyncio.to_thread(gathering.wait, 10)
+        second = asyncio.create_task(worker.run(request(7)))
+        while worker.waiting < 2:
+            await asyncio.sleep(0)
+        gathered.set()
+        await asyncio.gather(first, second)
+    finally:
+        gathered.set()
+        worker.stop()
+    assert batches == [2]
 
 
 async def test_a_cancelled_run_leaves_the_batch(worker: Worker, gate: Gate) -> None:
