@@ -67,7 +67,7 @@ class Worker:
         self._changed = threading.Condition()
         self._outstanding: set[Ticket] = set()
         self._most_at_once = 0
-        """The most that were outstanding at any time since an instance last began a step."""
+        """The most that were outstanding at any time since an instance was last found idle."""
         self._outbox = Outbox()
         self._provider = ""
         self._accepting = False
@@ -264,15 +264,19 @@ class Worker:
             log.critical("an instance has failed for good: its model takes no more requests", model=name, exc_info=True)
             self._end(UnavailableError(f"model {name!r} has failed; try again elsewhere"))
 
+    def _had_company(self) -> bool:
+        """Whether callers were several at any time since an instance was last found idle, as this one is now."""
+        most, self._most_at_once = self._most_at_once, len(self._outstanding)
+        return most > 1
+
     def _drive(self, engine: Engine) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or engine.busy or self._scheduler.waiting > 0)
                 if self._stopping:
                     break
-                alone = self._most_at_once < 2
-                self._most_at_once = len(self._outstanding)
-            if not (engine.busy or alone):
+                gathers = not engine.busy and self._had_company()
+            if gathers:
                 time.sleep(GATHER_S)
             try:
                 engine.step()

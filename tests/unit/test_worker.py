@@ -140,7 +140,7 @@ async def test_a_step_wakes_the_event_loop_once(monkeypatch: pytest.MonkeyPatch)
     assert len(wakes) <= len(steps.calls) < heard
 
 
-async def test_who_comes_together_is_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_comes_together_is_taken_together(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle instance that had several callers holds no lock for a moment, so that the next batch has them all.
 
     One that had a single caller begins at once.
@@ -157,15 +157,20 @@ async def test_who_comes_together_is_taken_together(monkeypatch: pytest.MonkeyPa
                 batches.append(rows)
 
     monkeypatch.setattr(time, "sleep", gather)
-    sessions = {"encoder": echo_encoder(), "step": echo_step()}
+    sessions: dict[str, Session] = {"encoder": echo_encoder(), "step": gate}
     worker = Worker(echo_package(), EngineSettings(), Counts(), open_session=lambda _, graph, __: sessions[graph])
     worker.start()
     try:
         await worker.run(request(5))
         await worker.run(request(5))
         assert not gathering.is_set()
+        gate.open.clear()
+        several = [asyncio.create_task(worker.run(request(5))) for _ in range(2)]
+        while worker.waiting + worker.running < 2:
+            await asyncio.sleep(0)
         gathered.set()
-        await asyncio.gather(worker.run(request(5)), worker.run(request(6)))
+        gate.open.set()
+        await asyncio.gather(*several)
         for event in (gathering, gathered):
             event.clear()
         batches.clear()

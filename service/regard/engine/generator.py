@@ -91,13 +91,15 @@ class Generator:
         prove(self._step.memory)
 
     def _decode(self, place: tuple[int, bool], lane: Lane) -> None:
-        started, rows = self._clock(), lane.rows.count
+        started = self._clock()
         try:
-            lane.step()
+            rows = lane.step()
         except Exception as error:
             self._struck = True
             lane.fail_all(failure_of(error))
             del self.lanes[place]
+            return
+        if not rows:
             return
         seconds = self._clock() - started
         self._observer.ran("step", rows, rows, seconds)

@@ -80,7 +80,7 @@ class Memory(Protocol):
         """Make `count` entries from `first` on zero."""
 
     def copy(self, tensors: Sequence[Tensor], moves: Sequence[Move]) -> None:
-        """Copy entries within each tensor; none that is copied from is copied to."""
+        """Copy entries within each tensor, one move after the other; none is copied from once it was copied to."""
 
     def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int) -> None:
         """Write the first `positions` of each value [H, P', D] to entry `index` of its tensor, and zeros behind."""

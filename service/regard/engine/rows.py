@@ -50,6 +50,8 @@ class Rows:
         self._fixed_sources = manifest.fixed_positions
         self._sources = self._fixed_sources or SOURCE_BLOCK
         self.requests = 0
+        self.folded = False
+        """Whether one row stands for all of a request."""
         self.layout = self.allocation = 0
         self._token_ids = np.zeros((self._max_requests * width, 1), np.int64)
         self._row_length = np.zeros(self._max_requests * width, np.int32)
@@ -64,7 +66,12 @@ class Rows:
     @property
     def count(self) -> int:
         """How many rows are active."""
-        return self.requests * self._width
+        return self.requests * self.per_request
+
+    @property
+    def per_request(self) -> int:
+        """How many active rows a request has."""
+        return 1 if self.folded else self._width
 
     @property
     def token_ids(self) -> Array:
@@ -147,6 +154,32 @@ class Rows:
             for vectors in self._recurrent.values():
                 vectors[first + target] = vectors[first + source]
         self._memory.copy(list(self._state.values()), moves)
+
+    def fold(self) -> bool:
+        """Let one row stand for all of a request until `unfold`, if nothing was read so far: they are alike.
+
+        Return whether that is so. Until then nothing else may be done to the rows.
+        """
+        self.folded = self._width > 1 and not self.row_length.any()
+        if self.folded:
+            for vectors in (self._token_ids, *self._recurrent.values()):
+                vectors[: self.requests] = vectors[: self.requests * self._width : self._width].copy()
+            self.layout += 1
+        return self.folded
+
+    def unfold(self) -> None:
+        """Give every row of a request what the one that stood for it has read and written."""
+        moves = [
+            Move(request, row, 1, 1)
+            for request in reversed(range(self.requests))  # so that none is overwritten before it is copied
+            for row in reversed(range(request * self._width, (request + 1) * self._width))
+            if row != request
+        ]
+        self._memory.copy(list(self._state.values()), moves)
+        for vectors in self._written.values():
+            vectors[: self.requests * self._width] = np.repeat(vectors[: self.requests], self._width, axis=0)
+        self.folded = False
+        self.layout += 1
 
     def prepare(self) -> None:
         """Make room for one more position in every active row's cache.

@@ -50,6 +50,15 @@ class StepScores:
         logits = None if self.logits is None else self.logits[rows]
         return StepScores(self.candidate_ids[rows], self.candidate_scores[rows], self.log_sum_exp[rows], logits)
 
+    def repeated(self, times: int) -> StepScores:
+        """Return the scores of so many rows in the place of each, all alike."""
+        return StepScores(
+            np.repeat(self.candidate_ids, times, axis=0),
+            np.repeat(self.candidate_scores, times, axis=0),
+            np.repeat(self.log_sum_exp, times, axis=0),
+            None if self.logits is None else np.repeat(self.logits, times, axis=0),
+        )
+
     def row(self, index: int) -> RowScores:
         """Return one row's share."""
         logits = None if self.logits is None else self.logits[index]
