@@ -151,7 +151,7 @@ def test_rows_that_begin_with_a_prefill_are_alike_on_both(memory: DeviceMemory) 
         rows.advance(np.arange(rows.count))
         assert rows.release(0) == 8
         assert rows.row_length[:4].tolist() == [7, 7, 40, 40]
-        rows.fork([(1, 0, 1)])
+        rows.fork([(1, 0, 1, 40)])
         held.append(content(rows.inputs()["past_key.0"])[2:4, :, :39].copy())
     assert np.array_equal(*held)
     assert np.all(held[0] == 40)

@@ -101,8 +101,20 @@ def test_a_fork_copies_one_rows_state_and_leaves_the_rest() -> None:
     rows.inputs()["past_key.0"][:, 0, 0, 0] = range(6)
     rows.prepare()
     rows.advance(np.zeros(6, np.int64))
-    rows.fork([(1, 0, 2)])
+    rows.fork([(1, 0, 2, 1)])
     assert rows.inputs()["past_key.0"][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 3]
+
+
+def test_a_fork_copies_only_where_the_two_are_unlike() -> None:
+    """Of four positions the last two: those before stay what they were, and what is behind them too."""
+    rows = Rows(echo_package().manifest, max_rows=2, width=2)
+    admit(rows, 1, 2)
+    for _ in range(4):
+        rows.prepare()
+        rows.advance(np.zeros(2, np.int64))
+    rows.inputs()["past_key.0"][0] = 5
+    rows.fork([(0, 0, 1, 2)])
+    assert rows.inputs()["past_key.0"][1, 0, :6, 0].tolist() == [0, 0, 5, 5, 0, 0]
 
 
 def test_active_rows_are_views() -> None:

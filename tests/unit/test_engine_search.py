@@ -126,3 +126,27 @@ def test_beams_ranked_side_by_side_are_those_ranked_alone() -> None:
             assert [(found.token_ids, found.score) for found in one.results] == [
                 (found.token_ids, found.score) for found in other.results
             ]
+
+
+@pytest.mark.parametrize("banned", [0, 46], ids=["many tokens", "so few tokens that beams are lacking"])
+def test_what_a_beam_takes_over_is_what_it_has_not_got(banned: int) -> None:
+    """Rows that copy only what is said to be unlike have read their own sequences in every step."""
+    rng = np.random.default_rng(7)
+    options = GenerationOptions(40, num_beams=4, suppress_tokens=tuple(range(2, 2 + banned)))
+    search = BeamSearch(options, Rules.of(options, SPEC, [0]), processors_of(options, SPEC, 1))
+    read: list[list[int]] = [[] for _ in range(4)]
+    copied = whole = 0
+    for _ in range(30):
+        logits = rng.standard_normal((4, 50)).astype(np.float32)
+        logits[:, END] = -50
+        total = np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        best = np.argsort(-logits, axis=1, kind="stable")[:, : search.best_needed]
+        search.advance(StepScores(best, np.take_along_axis(logits, best, axis=1), total))
+        for source, target, unlike in search.copies:
+            kept = len(read[source]) - unlike
+            read[target][kept:] = read[source][kept:]
+            copied, whole = copied + unlike, whole + len(read[source])
+        assert read == [hypothesis.token_ids[:-1] for hypothesis in search.hypotheses]
+        for row, hypothesis in zip(read, search.hypotheses, strict=True):
+            row.append(hypothesis.token_ids[-1])
+    assert copied < whole / 2

@@ -46,7 +46,7 @@ class DeviceMemory:
         """Copy entries within each tensor, whole ones, all of them in one run."""
         if not tensors:
             return
-        pairs = [(source + each, target + each) for source, target, entries, _ in moved for each in range(entries)]
+        pairs = [(source + each, target + each) for source, target, entries, *_ in moved for each in range(entries)]
         sources = np.array([source for source, _ in pairs], np.int64)
         self._change(moves.copy, tensors, {"sources": sources, "targets": _column([target for _, target in pairs])})
 

@@ -59,12 +59,13 @@ Tensor = Array | DeviceTensor
 
 
 class Move(NamedTuple):
-    """Some `entries` from `source` on are copied to `target` and on: their first `positions`, at least."""
+    """Some `entries` from `source` on are copied to `target` and on: their positions [first, last), at least."""
 
     source: int
     target: int
     entries: int
-    positions: int
+    last: int
+    first: int = 0
 
 
 class Memory(Protocol):
@@ -109,12 +110,12 @@ class HostMemory:
 
     def copy(self, tensors: Sequence[Tensor], moves: Sequence[Move]) -> None:
         """Copy entries within each array, one move after the other."""
-        for source, target, entries, positions in moves:
+        for source, target, entries, last, first in moves:
             for array in _arrays(tensors):
                 if entries == 1:  # as forks are: an index is quicker than a slice
-                    array[target, :, :positions] = array[source, :, :positions]
+                    array[target, :, first:last] = array[source, :, first:last]
                 else:
-                    array[target : target + entries, :, :positions] = array[source : source + entries, :, :positions]
+                    array[target : target + entries, :, first:last] = array[source : source + entries, :, first:last]
 
     def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int) -> None:
         """Write the first `positions` of each value, and zeros behind them."""

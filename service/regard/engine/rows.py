@@ -144,16 +144,21 @@ class Rows:
         self.layout += 1
         return last if request != last else None
 
-    def fork(self, copies: Sequence[tuple[int, int, int]]) -> None:
-        """Let rows go on from where others are: for each (request, source, target), its row `target` from `source`."""
+    def fork(self, copies: Sequence[tuple[int, int, int, int]]) -> None:
+        """Let rows go on from where others are: for each (request, source, target, unlike), `target` from `source`.
+
+        Only the last `unlike` positions of the two are unlike.
+        """
         moves, lengths = [], self._row_length.tolist()
-        for request, source, target in copies:
+        for request, source, target, unlike in copies:
             first = request * self._width
             length = self._row_length[first + target] = lengths[first + source]
-            moves.append(Move(first + source, first + target, 1, length))
+            if unlike:
+                moves.append(Move(first + source, first + target, 1, length, length - unlike))
             for vectors in self._recurrent.values():
                 vectors[first + target] = vectors[first + source]
-        self._memory.copy(list(self._state.values()), moves)
+        if moves:
+            self._memory.copy(list(self._state.values()), moves)
 
     def fold(self) -> bool:
         """Let one row stand for all of a request until `unfold`, if nothing was read so far: they are alike.

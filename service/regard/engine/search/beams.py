@@ -36,8 +36,9 @@ class Continuation(NamedTuple):
 class BeamSearch:
     """One request's beams: `hypotheses[row]` is what the request's row `row` holds.
 
-    After `advance`, `copies` lists (from, to) for the rows that must take over another row's state;
-    the others go on where they are.
+    After `advance`, `copies` lists (from, to, unlike) for the rows that must take over another row's state;
+    the others go on where they are. Beams whose tokens begin alike were one beam until then: only the last
+    `unlike` tokens that were read are others.
     """
 
     def __init__(self, options: GenerationOptions, rules: Rules, processors: Processors) -> None:
@@ -52,7 +53,7 @@ class BeamSearch:
         """Whether a step must give the scores of the whole vocabulary, in case that its best tokens are banned."""
         self._banned = processors.banned(()).tolist() if processors.constant else []
         self.hypotheses = [Hypothesis() for _ in range(options.num_beams)]
-        self.copies: list[tuple[int, int]] = []
+        self.copies: list[tuple[int, int, int]] = []
         self.done = False
         self._finished: list[Hypothesis] = []  # at most num_beams, the best first
         self._ranking = list(range(options.num_beams))  # rows, the best first
@@ -154,7 +155,7 @@ class BeamSearch:
         for one in continuations:
             if one.row in self._ranking:
                 row = dead.pop()
-                self.copies.append((one.row, row))
+                self.copies.append((one.row, row, self._unlike(one.row, row)))
                 children.append((row, self.hypotheses[one.row].fork(), one))
             else:
                 row = one.row
@@ -164,6 +165,11 @@ class BeamSearch:
             hypothesis.extend(one.token_id, one.log_probability)
             self.hypotheses[row] = hypothesis
         self._scores = np.array([one.score for one in continuations], np.float32)
+
+    def _unlike(self, row: int, other: int) -> int:
+        """Return how many tokens follow those that two beams have in common."""
+        pairs = zip(self.hypotheses[row].token_ids, self.hypotheses[other].token_ids, strict=True)
+        return self._position - next((at for at, (one, its) in enumerate(pairs) if one != its), self._position)
 
     def _finish(self, one: Continuation, length: int, reason: FinishReason) -> None:
         """Keep a sequence that has ended, if it is among the best so far."""
