@@ -43,8 +43,8 @@ class Race:
 
 
 RACES = (
-    Race("one stream", 1, 10),
-    Race("8 at a time", 8, 40),
+    Race("one stream", 1, 30),
+    Race("8 at a time", 8, 96),
     Race("32 at a time", 32, 128),
     Race("64 at a time", 64, 192),
     Race("beam 4, 16 at a time", 16, 32, beams=4),
