@@ -10,17 +10,20 @@ from threading import Event
 import grpc
 import pytest
 
+from regard.rpc.resources import BRIEF_CHARACTERS
 from regard.v1 import translation_pb2
 
 from .conftest import Running, Serve
 
 PATIENCE_S = 20.0
+LONG = "hello " * BRIEF_CHARACTERS
+"""Is read in the threads."""
 """How long a test waits for what should come at once, before it fails."""
 
 
 def request_of(*texts: str) -> translation_pb2.TranslateRequest:
     """Return a request for translations."""
-    return translation_pb2.TranslateRequest(model_name="echo", texts=texts)
+    return translation_pb2.TranslateRequest(model_name="echo", texts=texts, truncate=True)
 
 
 @contextmanager
@@ -41,11 +44,11 @@ async def test_what_there_is_no_room_for_is_refused_before_it_is_read(serve: Ser
         worker = running.worker()
         worker.capacity = 2
         with nothing_is_read(running):
-            calls = [asyncio.ensure_future(running.translation.Translate(request_of("hello"))) for _ in range(2)]
+            calls = [asyncio.ensure_future(running.translation.Translate(request_of(LONG))) for _ in range(2)]
             while worker.expected < 2:
                 await asyncio.sleep(0)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await running.translation.Translate(request_of("hello"))
+                await running.translation.Translate(request_of(LONG))
             assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert worker.seen == []
         answers = await asyncio.gather(*calls)
@@ -69,7 +72,7 @@ async def test_a_caller_who_leaves_before_the_text_is_read_gives_its_room_back(s
         worker = running.worker()
         worker.capacity = 1
         with nothing_is_read(running):
-            call = running.translation.Translate(request_of("hello"))
+            call = running.translation.Translate(request_of(LONG))
             while worker.expected < 1:
                 await asyncio.sleep(0)
             call.cancel()
