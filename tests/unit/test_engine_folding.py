@@ -67,7 +67,7 @@ def test_who_joins_others_brings_all_rows() -> None:
 
 
 def test_every_row_has_what_the_one_was_asked_for() -> None:
-    """Weights and likeliest tokens of the first step are in all sequences; they count in the budget for each."""
+    """Weights and likeliest tokens of the first step are in all sequences."""
     bench = Bench(max_rows=9)
     _, heard = bench.submit(
         [5, 6],
