@@ -16,9 +16,9 @@ from regard.v1 import translation_pb2
 from .conftest import Running, Serve
 
 PATIENCE_S = 20.0
+"""How long a test waits for what should come at once, before it fails."""
 LONG = "hello " * BRIEF_CHARACTERS
 """Is read in the threads."""
-"""How long a test waits for what should come at once, before it fails."""
 
 
 def request_of(*texts: str) -> translation_pb2.TranslateRequest:
