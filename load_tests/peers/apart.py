@@ -30,6 +30,11 @@ class Apart:
         counts: list[int] = self._ask(("translate", sources, concurrency, beams))
         return counts
 
+    def translate_within(self, sources: Sequence[Source], concurrency: int, beams: int = 1) -> list[int]:
+        """Let the engine of a service translate, in the process of its server."""
+        counts: list[int] = self._ask(("translate_within", sources, concurrency, beams))
+        return counts
+
     def peak_bytes(self) -> int:
         """Return the most memory that whoever runs the model has held."""
         return int(self._ask(("peak_bytes",)))

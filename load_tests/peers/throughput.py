@@ -1,4 +1,7 @@
-"""Tokens per second, everything due at once: Regard, CTranslate2 and Transformers, each in a process of its own."""
+"""Tokens per second, everything due at once: Regard, CTranslate2 and Transformers, each in a process of its own.
+
+Regard's engine is asked in the process of its server, as the service is, but without a call (`hosting.py`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,6 @@ from load_tests.peers.apart import Apart
 from load_tests.peers.contestants import Contestant
 from load_tests.peers.contestants.ctranslate import CTranslate2
 from load_tests.peers.contestants.eager import Transformers
-from load_tests.peers.contestants.engine import Engine
 from load_tests.peers.contestants.service import Service
 from load_tests.peers.course import QUANTIZATIONS
 from load_tests.peers.rates import Rates, best, ratios, rotated, tokens_per_second
@@ -64,6 +66,29 @@ BARS = {
 SERVICE_BAR = 0.93
 
 
+@dataclass(frozen=True)
+class Within:
+    """The engine of a service, asked without a call."""
+
+    service: Apart
+
+    @property
+    def name(self) -> str:
+        """What it is, and how it shares the cores."""
+        return self.service.name.replace("service", "engine")
+
+    def translate(self, sources: Sequence[Source], concurrency: int, beams: int = 1) -> list[int]:
+        """Let it translate."""
+        return self.service.translate_within(sources, concurrency, beams)
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that the server has held."""
+        return self.service.peak_bytes()
+
+    def close(self) -> None:
+        """Leave it to the service."""
+
+
 def measure(setting: Setting) -> list[Figure]:
     """Return every contestant's rate and peak memory, and the ratios between them, for each precision."""
     return [figure for precision in setting.precisions for figure in _measure(setting, precision)]
@@ -87,7 +112,7 @@ def _measure(setting: Setting, precision: str) -> Iterator[Figure]:
                     time.sleep(SETTLE_S)
                     rate = tokens_per_second(contestant, sources[race.name], race.concurrency, race.beams)
                     rates[race.name].setdefault(contestant.name, []).append(rate)
-        memory = {contestant.name: contestant.peak_bytes() for contestant in contestants}
+        memory = {each.name: each.peak_bytes() for each in contestants if not isinstance(each, Within)}
     for race in races:
         title = f"throughput, {precision}, {race.name}"
         yield from (Figure(f"{title}: {name}", "tokens/s", told) for name, told in rates[race.name].items())
@@ -102,7 +127,6 @@ def _makers(setting: Setting, precision: str) -> list[Callable[[], Contestant]]:
     makers: list[Callable[[], Contestant]] = []
     for instances, threads in setting.splits:
         makers += [
-            partial(Engine, course.package(precision), instances=instances, threads=threads),
             partial(Service, course.models(precision), instances=instances, threads=threads),
             partial(
                 CTranslate2,
@@ -125,6 +149,8 @@ def _enter(
         contestant = Apart(make)
         stack.callback(contestant.close)
         contestant.translate(sources, len(sources))
+        if contestant.name.startswith("service"):
+            yield Within(contestant)
         yield contestant
 
 

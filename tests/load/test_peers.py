@@ -16,7 +16,9 @@ from tokenizers import Tokenizer
 from load_tests.peers import results
 from load_tests.peers.apart import Apart
 from load_tests.peers.checkpoints import dummy_tokenizer
+from load_tests.peers.contestants.service import Service
 from load_tests.peers.curves import Curve, Point, draw
+from load_tests.peers.hosting import Host
 from load_tests.peers.loads import OK, Asked, Load, closed, opened
 from load_tests.peers.memory import GROWTH_BAR, growth, processor_s
 from load_tests.peers.products import Run, optimised, products_of, session_options
@@ -25,6 +27,7 @@ from load_tests.peers.rates import best, ratios, rotated, tokens_per_second
 from load_tests.peers.refusing import Refusing
 from load_tests.peers.results import Figure
 from load_tests.peers.sources import Source, longest_first, random_sources, skewed_lengths, uniform_lengths
+from load_tests.peers.throughput import Within
 
 
 class Echo:
@@ -113,6 +116,23 @@ def test_a_contestant_apart_answers_as_if_it_were_here(tokenizer_file):
     with pytest.raises(RuntimeError, match="TypeError"):
         contestant.translate(5, 1)
     contestant.close()
+
+
+def test_a_service_s_engine_is_asked_in_its_server(packages, tmp_path):
+    """With or without a call the same engine gives what was asked for; the server ends when nothing more is asked."""
+    (tmp_path / "demo-en-fr").symlink_to(packages / "demo-en-fr")
+    service = Apart(partial(Service, tmp_path, instances=2, threads=1))
+    engine, sources = Within(service), random_sources(packages / "demo-en-fr/1/tokenizer.json", uniform_lengths(6), 5)
+    assert (service.name, engine.name) == ("service 2x1", "engine 2x1")
+    assert service.translate(sources, 3) == engine.translate(sources, 3) == [32] * 6
+    assert engine.peak_bytes() == service.peak_bytes() > 2**24
+    service.close()
+
+
+def test_a_server_that_cant_host_is_told(tmp_path):
+    """A directory without a model ends the process before it serves."""
+    with pytest.raises(RuntimeError, match="the server ended with 1"):
+        Host(tmp_path, instances=1, threads=1)
 
 
 def test_memory_that_every_request_keeps_shows_as_growth():

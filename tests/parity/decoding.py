@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from regard_export.package import Options, export
 
 from .family import Family, served
 from .option_sets import OPTION_SETS
+from .rounding import MULTIPLIED, own_differences
 from .verdicts import TOLERANCE, Verdicts
 
 DEMONSTRATION = Path(__file__).parents[2] / "export" / "checkpoints" / "demo-en-fr"
@@ -101,6 +102,7 @@ def main() -> int:
     console.print(f"seed {seed} (make parity-decoding PARITY='--seed {seed}' repeats it)")
     found: dict[str, Verdicts] = {}
     deviations: dict[str, float] = {}
+    own: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for number, (name, save) in enumerate(FAMILIES.items()):
             console.print(f"==> {name}")
@@ -111,11 +113,13 @@ def main() -> int:
             with served(checkpoint, export(checkpoint, at / "models", Options(name="model"))) as family:
                 found[name] = asyncio.run(compare(family, arguments.requests, random))
                 deviations[name] = asyncio.run(deviation(family, random))
+                own[name] = own_differences(family, arguments.requests, random)
             console.print(f"    {_summary(found[name])}; {time.perf_counter() - started:.0f} s")
             for explanation in found[name].explanations:
                 console.print(f"    {explanation}", markup=False)
     console.print(_table(found, deviations, seed))
-    figures = [figure for name in FAMILIES for figure in _figures(name, found[name], deviations[name])]
+    console.print(_own_table(own))
+    figures = [figure for name in FAMILIES for figure in _figures(name, found[name], deviations[name], own[name])]
     console.print(f"written to {write('parity-decoding', figures)}")
     return 0 if all(figure.holds is not False for figure in figures) else 1
 
@@ -141,6 +145,21 @@ def _table(found: dict[str, Verdicts], deviations: dict[str, float], seed: int) 
     return table
 
 
+def _own_table(own: dict[str, dict[str, list[float]]]) -> Table:
+    """Return how far `generate()` is from itself, beside which our differences are to be read."""
+    title = f'"{MULTIPLIED}": scores of generate() more than {TOLERANCE:g} from its own, and the farthest'
+    table = Table("", *own, title=title)
+    for way in dict.fromkeys(way for ways in own.values() for way in ways):
+        table.add_row(way, *(_own_cell(ways.get(way, [])) for ways in own.values()))
+    return table
+
+
+def _own_cell(differences: Sequence[float]) -> str:
+    if not differences:
+        return "-"
+    return f"{sum(one > TOLERANCE for one in differences)} of {len(differences)}, {max(differences):.1e}"
+
+
 def _summary(verdicts: Verdicts) -> str:
     asked, ties, differences = verdicts.totals
     return f"{asked - ties - differences} of {asked} requests equal, {ties} tied, {differences} differ"
@@ -154,9 +173,14 @@ def _cell(verdicts: Verdicts, name: str) -> str:
     return ", ".join(parts)
 
 
-def _figures(name: str, verdicts: Verdicts, deviation: float) -> list[Figure]:
+def _figures(name: str, verdicts: Verdicts, deviation: float, own: Mapping[str, Sequence[float]]) -> list[Figure]:
     asked, ties, differences = verdicts.totals
     return [
+        *(
+            Figure(f"{name}: generate() from itself {way}, {MULTIPLIED}", "nats", list(found))
+            for way, found in own.items()
+            if found
+        ),
         Figure(f"{name}: requests that are equal or tie", "share", [(asked - differences) / asked], 1.0),
         Figure(f"{name}: requests that tie", "requests", [ties]),
         Figure(f"{name}: greatest difference of a score", "nats", [verdicts.worst_score], TOLERANCE, limits=True),

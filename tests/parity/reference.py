@@ -81,6 +81,15 @@ class Reference:
         """Return the same model in float64, beside which float32's rounding shows."""
         return Reference(copy.deepcopy(self._model).double(), self._spec, self._tokenizer)
 
+    def with_sdpa(self) -> Reference | None:
+        """Return the same model with PyTorch's fused attention, Transformers' default; None if it has none for it."""
+        model = copy.deepcopy(self._model)
+        try:
+            model.set_attn_implementation("sdpa")
+        except ValueError:
+            return None
+        return Reference(model, self._spec, self._tokenizer)
+
     def attentions(self, source: Arguments, token_ids: Sequence[int]) -> list[torch.Tensor]:
         """Return a decoder's self-attention [H, S, S] of every layer, over its source, prompt and the tokens behind."""
         return [weights[0] for weights in self.answer(source, token_ids, output_attentions=True).attentions]

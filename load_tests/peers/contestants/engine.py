@@ -32,13 +32,7 @@ class Engine:
 
     def translate(self, sources: Sequence[Source], concurrency: int, beams: int = 1) -> list[int]:
         """Run every source through the worker."""
-        requests = [_request(source, beams) for source in sources]
-        return self._runner.run(side_by_side(requests, concurrency, self._translate_one))
-
-    async def _translate_one(self, request: GenerateRequest) -> int:
-        generation = await self._worker.run(request)
-        assert isinstance(generation, Generation)
-        return len(generation.best.token_ids)
+        return self._runner.run(translate(self._worker, sources, concurrency, beams))
 
     def peak_bytes(self) -> int:
         """Return the most memory that this process has held."""
@@ -48,6 +42,17 @@ class Engine:
         """Stop the worker."""
         self._worker.stop()
         self._runner.close()
+
+
+async def translate(worker: Worker, sources: Sequence[Source], concurrency: int, beams: int) -> list[int]:
+    """Run every source through a worker, and return how many tokens each gave."""
+
+    async def translate_one(request: GenerateRequest) -> int:
+        generation = await worker.run(request)
+        assert isinstance(generation, Generation)
+        return len(generation.best.token_ids)
+
+    return await side_by_side([_request(source, beams) for source in sources], concurrency, translate_one)
 
 
 def _request(source: Source, beams: int) -> GenerateRequest:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from load_tests.peers.contestants import side_by_side
+from load_tests.peers.hosting import Host
 from load_tests.peers.memory import peak_bytes
-from load_tests.peers.server import Server
 from load_tests.peers.sources import Source
 from regard.client import AsyncClient
 
@@ -18,7 +18,7 @@ class Service:
 
     def __init__(self, models: Path, *, instances: int, threads: int) -> None:
         self.name = f"service {instances}x{threads}"
-        self._server = Server(models, instances=instances, threads=threads)
+        self._server = Host(models, instances=instances, threads=threads)
         self._runner = asyncio.Runner()
         self._client = self._runner.run(self._connect())
 
@@ -35,6 +35,10 @@ class Service:
             return told.target_tokens
 
         return self._runner.run(side_by_side(sources, concurrency, translate_one))
+
+    def translate_within(self, sources: Sequence[Source], concurrency: int, beams: int = 1) -> list[int]:
+        """Let the server's own engine translate, without a call."""
+        return self._server.translate(sources, concurrency, beams)
 
     def peak_bytes(self) -> int:
         """Return the most memory that the server has held."""
