@@ -61,6 +61,25 @@ class Apart:
         return answer
 
 
+class Within:
+    """The engine of a service, asked without a call."""
+
+    def __init__(self, service: Apart) -> None:
+        self.name = service.name.replace("service", "engine")
+        self._service = service
+
+    def translate(self, sources: Sequence[Source], concurrency: int, beams: int = 1) -> list[int]:
+        """Let it translate."""
+        return self._service.translate_within(sources, concurrency, beams)
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that the server has held."""
+        return self._service.peak_bytes()
+
+    def close(self) -> None:
+        """Leave it to the service."""
+
+
 def main() -> None:
     """Make the contestant that the first message brings, then call its methods."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

@@ -1,8 +1,8 @@
 """A server whose engine can also be asked without a call, in the same process: the call is all that differs then.
 
-Two processes of the same engine differ lastingly by up to 5 % (Marian's base shape in int8, five at once), which is as
-much as what a call costs. `python -m load_tests.peers.hosting MODELS INSTANCES THREADS` is that process: it writes its
-port, and then takes from its input what its engine is to translate.
+Medians of ten turns of five processes of one engine were up to 5 % apart (Marian's base shape in int8), which is as
+much as a call costs. `python -m load_tests.peers.hosting MODELS INSTANCES THREADS` is that process: it writes its port,
+and then takes from its input what its engine is to translate.
 """
 
 from __future__ import annotations

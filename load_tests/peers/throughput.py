@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
-from load_tests.peers.apart import Apart
+from load_tests.peers.apart import Apart, Within
 from load_tests.peers.contestants import Contestant
 from load_tests.peers.contestants.ctranslate import CTranslate2
 from load_tests.peers.contestants.eager import Transformers
@@ -64,29 +64,6 @@ BARS = {
 }
 """The least that the engine's rate may be over that of CTranslate2's best setting."""
 SERVICE_BAR = 0.93
-
-
-@dataclass(frozen=True)
-class Within:
-    """The engine of a service, asked without a call."""
-
-    service: Apart
-
-    @property
-    def name(self) -> str:
-        """What it is, and how it shares the cores."""
-        return self.service.name.replace("service", "engine")
-
-    def translate(self, sources: Sequence[Source], concurrency: int, beams: int = 1) -> list[int]:
-        """Let it translate."""
-        return self.service.translate_within(sources, concurrency, beams)
-
-    def peak_bytes(self) -> int:
-        """Return the most memory that the server has held."""
-        return self.service.peak_bytes()
-
-    def close(self) -> None:
-        """Leave it to the service."""
 
 
 def measure(setting: Setting) -> list[Figure]:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from load_tests.peers import results
-from load_tests.peers.apart import Apart
+from load_tests.peers.apart import Apart, Within
 from load_tests.peers.checkpoints import dummy_tokenizer
 from load_tests.peers.contestants.service import Service
 from load_tests.peers.curves import Curve, Point, draw
@@ -27,7 +27,6 @@ from load_tests.peers.rates import best, ratios, rotated, tokens_per_second
 from load_tests.peers.refusing import Refusing
 from load_tests.peers.results import Figure
 from load_tests.peers.sources import Source, longest_first, random_sources, skewed_lengths, uniform_lengths
-from load_tests.peers.throughput import Within
 
 
 class Echo:
