@@ -11,6 +11,7 @@ import numpy as np
 from load_tests.peers.contestants import side_by_side
 from load_tests.peers.memory import peak_bytes
 from load_tests.peers.sources import Source
+from regard.catalog import ModelWorker
 from regard.config import EngineSettings
 from regard.engine.observer import SilentObserver
 from regard.engine.request import GenerateRequest, Generation
@@ -44,7 +45,7 @@ class Engine:
         self._runner.close()
 
 
-async def translate(worker: Worker, sources: Sequence[Source], concurrency: int, beams: int) -> list[int]:
+async def translate(worker: ModelWorker, sources: Sequence[Source], concurrency: int, beams: int) -> list[int]:
     """Run every source through a worker, and return how many tokens each gave."""
 
     async def translate_one(request: GenerateRequest) -> int:
