@@ -102,7 +102,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     models, instances, threads = sys.argv[1:]
     engine = EngineSettings(instances=int(instances), intra_op_threads=int(threads))
-    settings = ServerSettings(models=(Path(models),), grpc_port=0, http_port=0, engine=engine)
+    settings = ServerSettings(models=(Path(models),), grpc_port=0, http_port=0, log_level="warning", engine=engine)
     configure_logging(settings)
     asyncio.run(serve(settings, sys.stdin.buffer, answers))
 
