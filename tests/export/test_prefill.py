@@ -17,7 +17,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from tests.parity.family import Family, served
-from tests.parity.rounding import own_differences
+from tests.parity.rounding import EAGER, EXACT, distances
 from tests.parity.verdicts import Verdicts
 
 from regard.engine.request import GenerateRequest, Generation
@@ -133,13 +133,12 @@ def test_a_score_that_differs_is_told_beside_float64(name: str, bench: Callable[
     assert all(0 < float(distance) < 1e-4 for distance in told.groups())
 
 
-@pytest.mark.parametrize(
-    ("name", "ways"), [("GPT-2", {"without its cache", "with SDPA"}), ("GIT", {"without its cache"})]
-)
-def test_generate_is_told_beside_itself(name: str, ways: set[str], bench: Callable[[str], Bench]) -> None:
+@pytest.mark.parametrize(("name", "fused"), [("GPT-2", ["generate() with SDPA"]), ("GIT", [])])
+def test_generate_is_told_beside_itself(name: str, fused: list[str], bench: Callable[[str], Bench]) -> None:
     """The same search in another way is as good as the same, but for rounding; GIT has no SDPA."""
-    found = own_differences(bench(name).family, 4, np.random.default_rng(0))
-    assert found.keys() == ways
+    found = asyncio.run(distances(bench(name).family, 4, np.random.default_rng(0)))
+    others = {(one, EAGER) for one in [EXACT, "generate() without its cache", *fused]}
+    assert found.keys() == {("Regard", EXACT), *others}
     for differences in found.values():
         assert len(differences) == 4
         assert 0 < max(differences) < 1e-3

@@ -30,7 +30,7 @@ from regard_export.package import Options, export
 
 from .family import Family, served
 from .option_sets import OPTION_SETS
-from .rounding import MULTIPLIED, own_differences
+from .rounding import MULTIPLIED, distances
 from .verdicts import TOLERANCE, Verdicts
 
 DEMONSTRATION = Path(__file__).parents[2] / "export" / "checkpoints" / "demo-en-fr"
@@ -48,6 +48,9 @@ DRAWS = 10_000
 DRAWS_OF_A_REQUEST = 25
 FARTHEST = 6.0
 """Standard deviations that no share of the draws is away from what is expected."""
+
+Apart = Mapping[tuple[str, str], list[float]]
+"""How far the scores of a model are apart, by whose they are."""
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -102,7 +105,7 @@ def main() -> int:
     console.print(f"seed {seed} (make parity-decoding PARITY='--seed {seed}' repeats it)")
     found: dict[str, Verdicts] = {}
     deviations: dict[str, float] = {}
-    own: dict[str, dict[str, list[float]]] = {}
+    apart: dict[str, Apart] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for number, (name, save) in enumerate(FAMILIES.items()):
             console.print(f"==> {name}")
@@ -113,13 +116,13 @@ def main() -> int:
             with served(checkpoint, export(checkpoint, at / "models", Options(name="model"))) as family:
                 found[name] = asyncio.run(compare(family, arguments.requests, random))
                 deviations[name] = asyncio.run(deviation(family, random))
-                own[name] = own_differences(family, arguments.requests, random)
+                apart[name] = asyncio.run(distances(family, arguments.requests, random))
             console.print(f"    {_summary(found[name])}; {time.perf_counter() - started:.0f} s")
             for explanation in found[name].explanations:
                 console.print(f"    {explanation}", markup=False)
     console.print(_table(found, deviations, seed))
-    console.print(_own_table(own))
-    figures = [figure for name in FAMILIES for figure in _figures(name, found[name], deviations[name], own[name])]
+    console.print(_rounding_table(apart))
+    figures = [figure for name in FAMILIES for figure in _figures(name, found[name], deviations[name], apart[name])]
     console.print(f"written to {write('parity-decoding', figures)}")
     return 0 if all(figure.holds is not False for figure in figures) else 1
 
@@ -145,16 +148,16 @@ def _table(found: dict[str, Verdicts], deviations: dict[str, float], seed: int) 
     return table
 
 
-def _own_table(own: dict[str, dict[str, list[float]]]) -> Table:
-    """Return how far `generate()` is from itself, beside which our differences are to be read."""
-    title = f'"{MULTIPLIED}": scores of generate() more than {TOLERANCE:g} from its own, and the farthest'
-    table = Table("", *own, title=title)
-    for way in dict.fromkeys(way for ways in own.values() for way in ways):
-        table.add_row(way, *(_own_cell(ways.get(way, [])) for ways in own.values()))
+def _rounding_table(apart: Mapping[str, Apart]) -> Table:
+    """Return how far scores are apart that only rounding tells apart, beside which our differences are to be read."""
+    table = Table("", *apart, title=f'"{MULTIPLIED}": scores more than {TOLERANCE:g} apart, and the farthest')
+    for one, other in dict.fromkeys(pair for found in apart.values() for pair in found):
+        cells = (_rounding_cell(found.get((one, other), [])) for found in apart.values())
+        table.add_row(f"{one}, from {other}", *cells)
     return table
 
 
-def _own_cell(differences: Sequence[float]) -> str:
+def _rounding_cell(differences: Sequence[float]) -> str:
     if not differences:
         return "-"
     return f"{sum(one > TOLERANCE for one in differences)} of {len(differences)}, {max(differences):.1e}"
@@ -173,14 +176,10 @@ def _cell(verdicts: Verdicts, name: str) -> str:
     return ", ".join(parts)
 
 
-def _figures(name: str, verdicts: Verdicts, deviation: float, own: Mapping[str, Sequence[float]]) -> list[Figure]:
+def _figures(name: str, verdicts: Verdicts, deviation: float, apart: Apart) -> list[Figure]:
     asked, ties, differences = verdicts.totals
     return [
-        *(
-            Figure(f"{name}: generate() from itself {way}, {MULTIPLIED}", "nats", list(found))
-            for way, found in own.items()
-            if found
-        ),
+        *(Figure(f"{name}, {MULTIPLIED}: {one}, from {other}", "nats", found) for (one, other), found in apart.items()),
         Figure(f"{name}: requests that are equal or tie", "share", [(asked - differences) / asked], 1.0),
         Figure(f"{name}: requests that tie", "requests", [ties]),
         Figure(f"{name}: greatest difference of a score", "nats", [verdicts.worst_score], TOLERANCE, limits=True),

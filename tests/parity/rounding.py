@@ -1,36 +1,41 @@
-"""How far `generate()` is from itself, where float32 rounds what it computes in another way otherwise."""
+"""How far scores of `generate()` are from its own, where float32 rounds what it computes in another way otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
 
 import numpy as np
 
-from .family import Ask, Family
+from .family import Family
 from .reference import Expected
+from .verdicts import same_tokens
 
 MULTIPLIED = "beams, never, short"
 """The option set whose penalty multiplies the rounding of a score."""
+EAGER, EXACT = "generate()", "generate() in float64"
 
 
-def own_differences(family: Family, requests: int, random: np.random.Generator) -> dict[str, list[float]]:
-    """Return how far scores of `generate()` are from its own where it computes the same in another way.
+async def distances(family: Family, requests: int, random: np.random.Generator) -> dict[tuple[str, str], list[float]]:
+    """Return how far scores of `MULTIPLIED` are apart that only rounding tells apart, by whose they are.
 
-    The eager model with its cache is compared with itself without, and with SDPA if it has that, in searches of
-    `MULTIPLIED`; those that end with other tokens are left out.
+    The eager model with its cache is compared with itself without, with SDPA if it has that, and in float64; and the
+    engine with the eager model in float64. Pairs that end with other tokens are left out.
     """
-    eager, uncached = family.reference, {"use_cache": False}
-    ways: dict[str, Callable[[Ask], Expected]] = {
-        "without its cache": lambda ask: eager.search(ask.arguments, {**ask.given, **uncached})
-    }
-    if (fused := eager.with_sdpa()) is not None:
-        ways["with SDPA"] = lambda ask: fused.search(ask.arguments, ask.given)
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    eager, exact, fused = family.reference, family.reference.in_float64(), family.reference.with_sdpa()
+    found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for ask in (family.ask(MULTIPLIED, random) for _ in range(requests)):
-        expected = eager.search(ask.arguments, ask.given)
-        for way, search in ways.items():
-            other = search(ask)
-            if other.sequences == expected.sequences:
-                assert other.scores is not None and expected.scores is not None
-                found[way].append(float(np.abs(np.subtract(other.scores, expected.scores)).max()))
-    return found
+        answer = await family.answer(ask.source, ask.options)
+        searched = {
+            EAGER: eager.search(ask.arguments, ask.given),
+            EXACT: exact.search(ask.arguments, ask.given),
+            "generate() without its cache": eager.search(ask.arguments, {**ask.given, "use_cache": False}),
+            "Regard": Expected([answer.best.token_ids], [answer.best.score], []),
+        }
+        if fused is not None:
+            searched["generate() with SDPA"] = fused.search(ask.arguments, ask.given)
+        for who, whom in [(one, EXACT if one == "Regard" else EAGER) for one in searched if one != EAGER]:
+            one, other = searched[who], searched[whom]
+            if same_tokens(one.sequences, other.sequences, family.spec.pad_token_id):
+                assert one.scores is not None and other.scores is not None
+                found[who, whom].append(float(np.abs(np.subtract(one.scores, other.scores)).max()))
+    return dict(found)
