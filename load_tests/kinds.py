@@ -70,14 +70,14 @@ class Mix:
 
     def _request(self, kind: Kind) -> Message:
         inputs, choice = self._inputs, self._random.choice
-        options: Any = {"attention": EVERY_HEAD} if kind.attention else {}
+        attention: Any = {"attention": EVERY_HEAD} if kind.attention else {}
         match kind.task:
             case "translate":
-                return translate_request([choice(inputs.texts)], {"model": inputs.translator, **options})
+                return translate_request([choice(inputs.texts)], attention | {"model": inputs.translator})
             case "classify":
-                return classify_request([choice(inputs.utterances)], {"model": inputs.classifier, **options})
+                return classify_request([choice(inputs.utterances)], attention | {"model": inputs.classifier})
             case _:
-                return caption_request([choice(inputs.images)], {"model": CAPTIONER, **options})
+                return caption_request([choice(inputs.images)], attention | {"model": CAPTIONER})
 
 
 def kinds(attention_share: float) -> list[Kind]:

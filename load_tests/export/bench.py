@@ -148,7 +148,7 @@ class Bench:
 
 
 def _median_time(run: Run, seconds: float) -> float:
-    began, times = time.perf_counter(), []
+    began, times = time.perf_counter(), list[float]()
     while not times or time.perf_counter() - began < seconds:
         before = time.perf_counter()
         run()
@@ -167,8 +167,8 @@ class Contest:
     answers: Sequence[str]
     """The outputs that are no weights."""
     maps: Sequence[str]
-    sdpa: Path
-    eager: Path
+    rivals: Mapping[str, Path]
+    """The graphs with SDPA and with eager attention, by these names."""
     rivals_feeds: Feeds
     in_place: Mapping[str, str] = field(default_factory=dict)
     """The outputs that are written where inputs are, by those inputs."""
@@ -189,8 +189,8 @@ class Contest:
             {
                 "regard": run_of(fp32, self.feeds | none, self.answers, self.in_place),
                 "regard, all weights": run_of(fp32, self.feeds | all_rows, [*self.answers, *self.maps], self.in_place),
-                "sdpa": bench.fastest(self.sdpa, self.rivals_feeds),
-                "eager, all weights": bench.fastest(self.eager, self.rivals_feeds),
+                "sdpa": bench.fastest(self.rivals["sdpa"], self.rivals_feeds),
+                "eager, all weights": bench.fastest(self.rivals["eager"], self.rivals_feeds),
                 "regard, int8": run_of(int8, self.feeds | none, self.answers, self.in_place),
             },
             bench.effort.rounds,
@@ -268,8 +268,8 @@ def _classify(bench: Bench, graphs: Mapping[str, Path], feeds: Feeds, rivals_fee
         rows,
         ["logits"],
         maps,
-        **graphs,
-        rivals_feeds=rivals_feeds,
+        graphs,
+        rivals_feeds,
     ).hold(bench)
 
 
@@ -310,8 +310,8 @@ def _encoder(bench: Bench, packages: Mapping[str, Package], models: Mapping[str,
         BATCH_TOKENS // length,
         [spec.encoder_output for spec in manifest.cross_state],
         [tap.output for tap in manifest.taps if tap.graph == "encoder"],
-        **graphs,
-        rivals_feeds=rivals_feeds,
+        graphs,
+        rivals_feeds,
     )
 
 
@@ -337,7 +337,7 @@ def _step(bench: Bench, packages: Mapping[str, Package], models: Mapping[str, An
         for name, model in models.items()
     }
     names = [value.name for value in session(graphs["sdpa"]).get_inputs()]
-    feeds = {
+    feeds: dict[str, Array] = {
         "token_ids": tokens,
         "row_length": np.full(STEP_ROWS, CACHED, np.int32),
         "total_length": np.array(CACHED + 1, np.int32),
@@ -354,8 +354,8 @@ def _step(bench: Bench, packages: Mapping[str, Package], models: Mapping[str, An
         STEP_ROWS,
         ["candidate_ids", "candidate_scores", "log_sum_exp"],
         [tap.output for tap in manifest.taps if tap.graph == "step"],
-        **graphs,
-        rivals_feeds=dict(zip(names, [tokens, mask, *past, *cross], strict=True)),
+        graphs,
+        dict(zip(names, [tokens, mask, *past, *cross], strict=True)),
         in_place={spec.input: spec.output for spec in manifest.state},
     )
 

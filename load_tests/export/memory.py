@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -80,7 +81,7 @@ def save_nllb(directory: Path, *, half: bool) -> None:
     ordinary = {f"▁word{number}": number for number in range(len(special), words - len(LANGUAGES) - 1)}
     tokenizer = NllbTokenizer(vocab=special | ordinary, merges=[], extra_special_tokens=list(LANGUAGES))
     assert len(tokenizer) == words, "<mask> is one more"
-    ends = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    ends: dict[str, Any] = {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
     config = M2M100Config(
         vocab_size=words,
         d_model=1024,

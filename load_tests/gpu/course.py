@@ -11,7 +11,7 @@ from pathlib import Path
 
 from load_tests.gpu import shapes
 from regard.config import EngineSettings
-from regard.manifest import Package, load_package
+from regard.manifest import Package, Provider, load_package
 
 CHECKPOINTS = Path("export/checkpoints")
 WORKSPACE = Path("build/gpu")
@@ -28,7 +28,7 @@ MODELS = (*DEMONSTRATION, *SHAPES)
 class Course:
     """One provider, and real shapes or, for a rehearsal, tiny ones."""
 
-    provider: str
+    provider: Provider
     quick: bool
 
     @property

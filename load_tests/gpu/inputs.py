@@ -62,4 +62,5 @@ def tensors_of(source: Source, device: str) -> dict[str, torch.Tensor]:
     """Return what PyTorch's model is given for one source."""
     if isinstance(source, Pixels):
         return {"pixel_values": torch.from_numpy(source.pixel_values)[None].to(device)}
+    assert isinstance(source, Tokens)
     return {"input_ids": torch.from_numpy(source.input_ids)[None].to(device)}

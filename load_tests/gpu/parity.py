@@ -75,7 +75,7 @@ def _compare_classification(
 ) -> None:
     with torch.inference_mode():
         expected = model(**tensors, output_attentions=True)
-    _note(differences, "logits", answer.logits, expected.logits[0])
+    _note(differences, "logits", answer.output, expected.logits[0])
     for tap in package.manifest.taps:
         _note(differences, "attention", answer.taps[tap.name], expected.attentions[tap.layer][0])
 

@@ -6,12 +6,14 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import torch  # noqa: F401 - it brings the CUDA libraries that ONNX Runtime looks for
 
 from load_tests.gpu import parity, service, throughput
 from load_tests.gpu.course import Course
 from load_tests.peers.results import Figure
+from regard.manifest import Provider
 
 
 def measure(course: Course, kind: str, arguments: list[str]) -> list[Figure]:
@@ -29,7 +31,7 @@ def measure(course: Course, kind: str, arguments: list[str]) -> list[Figure]:
 def main() -> None:
     """Write the figures of the part to a file: FILE PROVIDER full|quick PART..."""
     file, provider, effort, kind, *arguments = sys.argv[1:]
-    found = measure(Course(provider, quick=effort == "quick"), kind, arguments)
+    found = measure(Course(cast(Provider, provider), quick=effort == "quick"), kind, arguments)
     Path(file).write_text(json.dumps([asdict(each) for each in found]))
 
 

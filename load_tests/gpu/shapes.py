@@ -6,6 +6,7 @@ Queries and keys are drawn wide, so that attention peaks: near-uniform attention
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -35,9 +36,7 @@ def save_bert(directory: Path, *, tiny: bool) -> None:
     """Write a classifier of BERT's base shape (12 layers of 768) with 16 classes."""
     tokenizer = checkpoints.dummy_tokenizer(200 if tiny else 30_522)
     torch.manual_seed(SEED)
-    config = BertConfig(
-        vocab_size=len(tokenizer), num_labels=16, pad_token_id=tokenizer.pad_token_id, **_sizes(tiny=tiny)
-    )
+    config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **_shape(tiny=tiny))
     model = BertForSequenceClassification(config)
     _widen(model)
     model.save_pretrained(directory)
@@ -48,17 +47,17 @@ def save_vit(directory: Path, *, tiny: bool) -> None:
     """Write a classifier of ViT's base shape (12 layers of 768, 197 positions) with 16 classes."""
     side, patch = (16, 4) if tiny else (224, 16)
     torch.manual_seed(SEED)
-    config = ViTConfig(image_size=side, patch_size=patch, num_labels=16, **_sizes(tiny=tiny))
+    config = ViTConfig(image_size=side, patch_size=patch, **_shape(tiny=tiny))
     model = ViTForImageClassification(config)
     _widen(model)
     model.save_pretrained(directory)
     ViTImageProcessor(size={"height": side, "width": side}).save_pretrained(directory)
 
 
-def _sizes(*, tiny: bool) -> dict[str, int]:
-    if not tiny:
-        return {}
-    return {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+def _shape(*, tiny: bool) -> dict[str, Any]:
+    """Return what a classifier's configuration says otherwise than by default."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    return {"num_labels": 16} | (sizes if tiny else {})
 
 
 def _widen(model: PreTrainedModel) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -122,7 +123,7 @@ async def _side_by_side(worker: Worker, requests: Sequence[Request], concurrency
     await asyncio.gather(*(caller() for _ in range(concurrency)))
 
 
-def _run(model: torch.nn.Module, package: Package, batch: Sequence[Source], device: str, *, generates: bool) -> None:
+def _run(model: Any, package: Package, batch: Sequence[Source], device: str, *, generates: bool) -> None:
     """Give Transformers a batch, padded on the right."""
     pad = package.manifest.text.pad_token_id if package.manifest.text else 0
     feeds = {name: torch.from_numpy(array).to(device) for name, array in pack(batch, pad).items()}

@@ -55,6 +55,7 @@ def save_endless_copy(checkpoint: Path, directory: Path) -> None:
     """Write a copy of a Marian checkpoint, in fp32, whose padding token is last and whose sentences don't end."""
     model = MarianMTModel.from_pretrained(checkpoint, dtype=torch.float32)
     last, pad = model.config.vocab_size - 1, model.config.pad_token_id
+    assert pad is not None
     scratch = directory.with_name(f"{directory.name}-tokenizer")
     shutil.copytree(checkpoint, scratch, ignore=shutil.ignore_patterns("model.safetensors"), dirs_exist_ok=True)
     _exchange_pieces(scratch / "tokenizer.json", pad, last)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import importlib
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from load_tests.gpu import check
+from load_tests.gpu import check, course
+from load_tests.gpu.course import Course
+from load_tests.gpu.part import measure
 from load_tests.peers.results import Figure
 
 
@@ -48,12 +50,22 @@ def test_a_part_that_fails_or_is_late_is_told_and_ends_no_other() -> None:
     late = check.Check("cpu", quick=True, ends_at=0)
     late.run(["service"], ends_at=0)
     assert late.failures == {"service": "not begun: the time was up"}
-    importlib.import_module("load_tests.gpu.part")  # so that a new environment compiles PyTorch outside the part's time
     wrong = check.Check("cpu", quick=True, ends_at=float("inf"))
     wrong.run(["parity", "nobody", "fp32"], ends_at=time.monotonic() + 60)
     assert "nobody" in wrong.failures["parity nobody fp32"]
     assert not late.sound
     assert not wrong.sound
+
+
+@pytest.mark.parametrize(("model", "compared"), [("bert-base", "logits"), ("marian-base", "log-probabilities")])
+def test_a_rehearsal_of_parity_holds(
+    model: str, compared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, with tiny models: what a GPU is given is at least asked for and compared."""
+    monkeypatch.setattr(course, "WORKSPACE", tmp_path)
+    figures = measure(Course("cpu", quick=True), "parity", [model, "fp32"])
+    assert f"{model}, fp32: {compared}" in {figure.name for figure in figures}
+    assert all(figure.holds is not False for figure in figures)
 
 
 def test_a_record_is_named_by_device_and_day() -> None:

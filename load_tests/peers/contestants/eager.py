@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import MarianMTModel
@@ -23,7 +24,7 @@ class Transformers:
     def __init__(self, checkpoint: Path, *, threads: int, attention: bool = False) -> None:
         torch.set_num_threads(threads)
         self._attention = attention
-        implementation = {"attn_implementation": "eager"} if attention else {}
+        implementation: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
         self._model = MarianMTModel.from_pretrained(checkpoint, dtype=torch.float32, **implementation).eval()
         self._model.generation_config.max_length = None  # or it warns that max_new_tokens weighs more
 
