@@ -128,6 +128,7 @@ def _run(model: Any, package: Package, batch: Sequence[Source], device: str, *, 
     pad = package.manifest.text.pad_token_id if package.manifest.text else 0
     feeds = {name: torch.from_numpy(array).to(device) for name, array in pack(batch, pad).items()}
     lengths = feeds.pop("source_length")
+    feeds.pop("token_type_ids", None)  # all 0, which is what models take by themselves that have any
     if isinstance(batch[0], Tokens):
         places = torch.arange(feeds["input_ids"].shape[1], device=device)
         feeds["attention_mask"] = (places[None] < lengths[:, None]).long()

@@ -58,14 +58,18 @@ def test_a_part_that_fails_or_is_late_is_told_and_ends_no_other() -> None:
 
 
 @pytest.mark.parametrize(("model", "compared"), [("bert-base", "logits"), ("marian-base", "log-probabilities")])
-def test_a_rehearsal_of_parity_holds(
+def test_a_rehearsal_compares_and_measures(
     model: str, compared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the CPU, with tiny models: what a GPU is given is at least asked for and compared."""
+    """On the CPU, with tiny models: what a GPU is given can be asked for and compared."""
     monkeypatch.setattr(course, "WORKSPACE", tmp_path)
-    figures = measure(Course("cpu", quick=True), "parity", [model, "fp32"])
-    assert f"{model}, fp32: {compared}" in {figure.name for figure in figures}
-    assert all(figure.holds is not False for figure in figures)
+    rehearsal = Course("cpu", quick=True)
+    figures = {figure.name: figure for figure in measure(rehearsal, "parity", [model, "fp32"])}
+    assert figures[f"{model}, fp32: {compared}"].holds
+    assert all(figure.holds is not False for figure in figures.values())
+    rates = {figure.name: figure.median for figure in measure(rehearsal, "throughput", [model])}
+    assert rates[f"{model}, fp32, 4 at a time: engine"] > 0
+    assert rates[f"{model}, fp32, 4 at a time: transformers"] > 0
 
 
 def test_a_record_is_named_by_device_and_day() -> None:
