@@ -166,7 +166,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
         audio=audio,
         generation=_generation(model, family, decoder, task) if decoder else None,
         transcription=transcription,
-        classification=_classification(config) if task in CLASSIFYING else None,
+        classification=_classification(config, task) if task in CLASSIFYING else None,
         similarity=_similarity(model, family, inputs) if compares else None,
     )
 
@@ -365,7 +365,7 @@ def _generation(model: transformers.PreTrainedModel, family: Family, decoder: De
         eos_token_ids=tuple(eos),
         pad_token_id=options.pad_token_id if options.pad_token_id is not None else eos[0],
         suppressed_token_ids=suppressed_tokens(options, tuple(eos)),
-        forced_bos_token_id=options.forced_bos_token_id,
+        forced_bos_token_id=None if task is Task.COMPLETION else options.forced_bos_token_id,  # only behind nothing
         forced_eos_token_id=options.forced_eos_token_id,
         max_target_tokens=longest - 1,
         vocabulary_size=decoder.vocabulary_size,
@@ -373,12 +373,18 @@ def _generation(model: transformers.PreTrainedModel, family: Family, decoder: De
     )
 
 
-def _classification(config: transformers.PretrainedConfig) -> ClassificationSpec:
+def _classification(config: transformers.PretrainedConfig, task: Task) -> ClassificationSpec:
+    """Read the classes; what makes probabilities of their logits is what makes them in Transformers' pipelines."""
     names = {int(index): label for index, label in (config.id2label or {}).items()}
+    kind, whole = config.problem_type, task is Task.CLASSIFICATION
+    if whole and kind == "regression":
+        raise CheckpointError("config.json's problem_type is regression, which gives no classes; unsupported")
+    alone = whole and (kind == "multi_label_classification" or len(names) == 1)
     return ClassificationSpec(
         labels=tuple(names[index] for index in sorted(names)),
         out_of_scope_label=getattr(config, "out_of_scope_label", None),
         out_of_scope_threshold=getattr(config, "out_of_scope_threshold", None),
+        probabilities="sigmoid" if alone else "softmax",
     )
 
 

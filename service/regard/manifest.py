@@ -375,6 +375,8 @@ class ClassificationSpec(_Part):
     labels: tuple[str, ...]
     out_of_scope_label: str | None
     out_of_scope_threshold: float | None
+    probabilities: Literal["softmax", "sigmoid"] = "softmax"
+    """What makes probabilities of the logits: of the classes against each other, or of each class by itself."""
 
 
 class SimilaritySpec(_Part):

@@ -260,7 +260,7 @@ class Worker:
         name = self.package.manifest.name
         try:
             self._drive(engine)
-        except Exception:
+        except BaseException:  # whatever ends the thread: nobody would be answered any more
             log.critical("an instance has failed for good: its model takes no more requests", model=name, exc_info=True)
             self._end(UnavailableError(f"model {name!r} has failed; try again elsewhere"))
 

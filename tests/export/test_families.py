@@ -123,6 +123,13 @@ def test_a_model_that_reads_padding_is_refused(tmp_path: Path) -> None:
         load_checkpoint(save_clip(tmp_path / "siglip", "Siglip"), ANY_LANGUAGES)
 
 
+def test_a_regression_is_refused(tmp_path: Path) -> None:
+    """It has a number to tell, and no classes."""
+    checkpoint = save_classifier(tmp_path / "stars", num_labels=1, problem_type="regression")
+    with pytest.raises(CheckpointError, match="problem_type is regression"):
+        load_checkpoint(checkpoint, ANY_LANGUAGES)
+
+
 @pytest.mark.parametrize(
     ("model_class", "head", "outputs"),
     [("DebertaV2", "TokenClassification", 3), ("Albert", "QuestionAnswering", 2)],

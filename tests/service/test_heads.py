@@ -39,6 +39,14 @@ CONTEXT = "The cat sat on the mat. I don't know where the well-known café is. I
 QUESTIONS = (("Where is the cat?", CONTEXT), ("What?", "The café."), ("Is it the best of times?", TEXTS[0]))
 
 
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "topics": {"problem_type": "multi_label_classification"},
+    "judge": {"num_labels": 1},
+    "mood": {"num_labels": 2},
+}
+"""Models whose classes exclude one another, and whose don't."""
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Return a WordPiece tokenizer of letters and a few words, which puts two texts together as BERT's does."""
     letters = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
@@ -59,13 +67,15 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory of a token classifier, a question answerer and a CLIP."""
+    """Return a directory of a token classifier, a question answerer, a CLIP and classifiers of several kinds."""
     at = tmp_path_factory.mktemp("checkpoints")
     sizes = {"vocab_size": 150, "pad_token_id": 0, "max_position_embeddings": MODEL_TOKENS}
     labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
     save_classifier(at / "tagger", "Bert", "TokenClassification", **sizes | labels | {"num_labels": len(LABELS)})
     save_classifier(at / "reader", "Bert", "QuestionAnswering", **sizes)
-    for name in ("tagger", "reader"):
+    for name, kind in CLASSIFIERS.items():
+        save_classifier(at / name, **sizes | kind)
+    for name in ("tagger", "reader", *CLASSIFIERS):
         make_tokenizer().save_pretrained(at / name)
     save_clip(at / "clip")
     return at
@@ -82,9 +92,32 @@ def heads(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(heads: Path) -> Iterator[str]:
-    """Yield where a server of all three listens."""
+    """Yield where a server of them all listens."""
     with serving_in_thread(heads) as address:
         yield address
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+async def test_probabilities_are_those_of_transformers_pipeline(
+    client: AsyncClient, checkpoints: Path, name: str
+) -> None:
+    """Classes that exclude one another share a probability of 1; others, and a single one, have one each."""
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoints / name)
+    pipeline = transformers.TextClassificationPipeline(model=model, tokenizer=tokenizer_of(checkpoints / name))
+    for text, ours in zip(TEXTS[:3], await client.classify_many(TEXTS[:3], model=name), strict=True):
+        assert not isinstance(ours, Failure)
+        theirs = {one["label"]: one["score"] for one in pipeline(text, top_k=None)}
+        assert {one.label: one.probability for one in ours.classes} == pytest.approx(theirs, abs=TOLERANCE)
+    explained = await client.attribute_class(TEXTS[0], model=name)
+    assert explained.explained.probability == pytest.approx(pipeline(TEXTS[0])[0]["score"], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_command_shows_the_classes_that_there_are(address: str, name: str) -> None:
+    """However few they are."""
+    shown = CliRunner().invoke(app, ["classify", TEXTS[1], "--model", name, "--server", address])
+    assert shown.exit_code == 0
+    assert shown.output.count("LABEL_") == CLASSIFIERS[name].get("num_labels", 3)
 
 
 @pytest.mark.parametrize("strategy", ["simple", "first", "average", "max"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,12 +16,20 @@ from regard.engine.ticket import Ticket
 WORKS = st.lists(st.integers(1, 50), min_size=1, max_size=20)
 
 
-def add(queue: FairQueue, client: str, works: list[int]) -> None:
-    """Let a client send requests of so much work each."""
-    for work in works:
+def add(queue: FairQueue, client: str, works: list[int], number: int | None = None) -> None:
+    """Let a client send requests of so much work each, numbered from `number` on, or from how many wait."""
+    for at, work in enumerate(works, len(list(queue)) if number is None else number):
         ticket = Ticket(ClassifyRequest(Tokens(np.zeros(1, np.int64)), client=client), lambda _: None, 0.0)
-        ticket.number, ticket.work_s = len(list(queue)), float(work)
+        ticket.number, ticket.work_s = at, float(work)
         queue.add(ticket, 0.0)
+
+
+def served(queue: FairQueue) -> Iterator[Ticket]:
+    """Serve all that waits, one after the other."""
+    while queue.rows:
+        ticket = next(iter(queue))
+        queue.serve(ticket, 0.0)
+        yield ticket
 
 
 @given(st.dictionaries(st.sampled_from("abcd"), WORKS, min_size=2))
@@ -42,6 +52,43 @@ def test_of_clients_that_wait_none_is_given_more_than_a_request_or_two_beyond_an
             for other in asked:
                 if left[one] and left[other]:
                     assert abs(given_s[one] - given_s[other]) <= max(asked[one]) + max(asked[other])
+
+
+def test_what_is_left_of_many_requests_has_the_turn_of_the_first() -> None:
+    """A client that takes all but the last of its requests back waits no longer than one that sent only that."""
+    queue = FairQueue()
+    add(queue, "many", [1] * 21)
+    for ticket in list(queue)[:20]:
+        queue.drop(ticket)
+    add(queue, "other", [1] * 5, 21)
+    add(queue, "many", [1], 26)
+    order = [ticket.request.client for ticket in served(queue)]
+    assert order == ["many", "other", "other", "many", "other", "other", "other"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", "drop", "serve"]), st.integers(0, 50)), max_size=60))
+def test_a_client_is_served_in_the_order_in_which_it_asked(events: list[tuple[str, int]]) -> None:
+    """Whatever comes between, whatever is dropped, and whoever else is served; nothing that waits has missed a turn."""
+    queue, number, last = FairQueue(), 0, dict.fromkeys("ab", -1)
+
+    def serve() -> None:
+        ticket = next(iter(queue))
+        queue.serve(ticket, 0.0)
+        assert ticket.number > last[ticket.request.client]
+        last[ticket.request.client] = ticket.number
+
+    for event, size in events:
+        waiting = list(queue)
+        if event in last:
+            add(queue, event, [size + 1], number)
+            number += 1
+        elif waiting and event == "drop":
+            queue.drop(waiting[size % len(waiting)])
+        elif waiting:
+            serve()
+    while queue.rows:
+        serve()
+    assert queue.work_s == 0
 
 
 @given(WORKS, WORKS)

@@ -16,7 +16,7 @@ from regard.rpc.options import search_of
 from regard.text.codec import TextCodec
 from regard.v1 import generation_pb2
 
-from .packages import manifest_of, package_of, unigram
+from .packages import manifest_of, package_of, unigram, word_piece
 
 Asked = tuple[GenerationSpec, TextCodec]
 
@@ -175,3 +175,13 @@ def test_what_cannot_be_honoured_is_refused_by_name(model: Asked, fields: dict[s
         options(model, streaming=True, **fields)
     assert caught.value.message.startswith(f"generation.{message}")
     assert caught.value.field == f"generation.{message.split()[0]}"
+
+
+def test_a_prefix_is_looked_through_for_stop_strings_as_the_model_spells_it(tmp_path: Path) -> None:
+    """A tokenizer that lower-cases makes a stop string of what was none."""
+    manifest = manifest_of(Task.TRANSLATION)
+    assert manifest.generation is not None
+    lower = manifest.generation, TextCodec(package_of(tmp_path, word_piece(), manifest))
+    assert options(lower, target_prefix="the cat", stop_strings=["The"]).prefix_token_ids
+    with pytest.raises(InvalidInputError, match="target_prefix holds the stop string 'the'"):
+        options(lower, target_prefix="The cat", stop_strings=["the"])

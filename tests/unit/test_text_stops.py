@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import WordLevel
 
+from regard.errors import EngineError
 from regard.manifest import Task
 from regard.text.codec import TextCodec
+from regard.text.detokenizer import Vocabulary
 from regard.text.stops import StopFilter, StopStrings
 
 from .packages import SENTENCES, byte_fallback, byte_level, manifest_of, package_of, unigram, word_piece
@@ -62,3 +65,13 @@ def test_what_cannot_begin_a_stop_string_is_not_held_back() -> None:
     """Of "a cat" nothing waits for "at night", once it can't be its beginning any more."""
     filtered = StopFilter(StopStrings(("at night",)))
     assert [filtered.push(piece) for piece in ("a c", "at", " n", "ow")] == ["a c", "", "", "at now"]
+
+
+def test_a_decoder_that_panics_fails_as_anything_else_does() -> None:
+    """`Strip` panics at a piece of which nothing is left; no `except Exception` would see it."""
+    tokenizer = Tokenizer(WordLevel({"<unk>": 0, "\u2581": 1, "a": 2}, unk_token="<unk>"))
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.Fuse(), decoders.Strip(" ", 1, 1)])
+    vocabulary, stops = Vocabulary.of(tokenizer), StopStrings(("x",))
+    assert not stops.ends_within_last(vocabulary, [2, 2])
+    with pytest.raises(EngineError, match="tokenizer failed on the request's text"):
+        stops.ends_within_last(vocabulary, [1])

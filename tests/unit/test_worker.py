@@ -326,6 +326,30 @@ async def test_a_device_that_has_failed_ends_all_requests_and_the_model_s_readin
         await worker.run(request(7))
 
 
+async def test_what_no_handler_catches_ends_all_requests_and_the_model_s_readiness(
+    worker: Worker, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A panic of a library in Rust is no `Exception`; whoever waits is answered, and nobody else is let in."""
+
+    class PanicException(BaseException):
+        """As pyo3 raises it."""
+
+    def panic() -> None:
+        raise PanicException
+
+    gate.open.clear()
+    running = asyncio.create_task(worker.run(request(*[5] * 9)))
+    await settled(gate, worker)
+    monkeypatch.setattr(worker.engines[0], "_drop_overdue", panic)
+    with capture_logs() as logs:
+        gate.open.set()
+        with pytest.raises(UnavailableError, match="has failed; try again elsewhere"):
+            await running
+        await asyncio.to_thread(worker._threads[0].join)
+    assert not worker.ready
+    assert logs[-1]["log_level"] == "critical"
+
+
 async def test_one_thread_loads_a_graph_whoever_waits_for_it() -> None:
     """Requests that intervene for the first time leave threads to others, and one that leaves fails none of them."""
     package = echo_package()

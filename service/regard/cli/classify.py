@@ -28,7 +28,10 @@ def classify(
     ] = None,
     file: options.FileOption = None,
     as_json: options.JsonOption = False,
-    top_k: Annotated[int, typer.Option("--top-k", min=1, metavar="N", help="How many classes to return.")] = 3,
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", min=1, metavar="N", help="How many classes to return; 5, or all that there are."),
+    ] = None,
     model: options.ModelOption = "",
     truncate: options.TruncateOption = False,
     priority: options.PriorityOption = None,
@@ -64,7 +67,9 @@ def classify(
         refuse("--pair is the second of two texts: give the first as the argument")
     given = text if text is None or pair is None else (text, pair)
     name, version = options.name_and_version(model)
-    wanted = ClassifyOptions(model=name, version=version, truncate=truncate, top_k=top_k)
+    wanted = ClassifyOptions(model=name, version=version, truncate=truncate)
+    if top_k is not None:
+        wanted["top_k"] = top_k
     if attention:
         wanted["attention"] = attention
     if interventions:

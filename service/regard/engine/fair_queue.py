@@ -29,6 +29,17 @@ class _Account:
 
     next_turn_s: float
     places: OrderedDict[Ticket, _Place] = field(default_factory=OrderedDict)
+    refunds_s: dict[Ticket, float] = field(default_factory=dict)
+    """By how much a request's turn is too late, and that of all behind it: the work before it that was dropped."""
+
+    def refund(self, ticket: Ticket, work_s: float) -> None:
+        """Owe so much to whatever waits behind a request."""
+        waiting = iter(self.places)
+        for one in waiting:
+            if one is ticket:
+                break
+        if (following := next(waiting, None)) is not None:
+            self.refunds_s[following] = self.refunds_s.get(following, 0.0) + work_s
 
 
 class FairQueue:
@@ -93,14 +104,17 @@ class FairQueue:
 
     def serve(self, ticket: Ticket, now: float) -> None:
         """Take out a request that is served now."""
-        share_s = ticket.work_s / len(self._passed_over)
-        self._virtual_s = max(self._virtual_s + share_s, self._accounts[ticket.request.client].places[ticket].turn_s)
+        share_s, account = ticket.work_s / len(self._passed_over), self._accounts[ticket.request.client]
+        turn_s = account.places[ticket].turn_s - account.refunds_s.get(ticket, 0.0)
+        self._virtual_s = max(self._virtual_s + share_s, turn_s)
         self._remove(ticket)
         self._wait_anew(ticket.request.client, now)
 
     def drop(self, ticket: Ticket) -> None:
-        """Take out a request that is not served; its client is not charged for it."""
-        self._accounts[ticket.request.client].next_turn_s -= ticket.work_s
+        """Take out a request that is not served; its client is not charged for it, and its later ones come forward."""
+        account = self._accounts[ticket.request.client]
+        account.next_turn_s -= ticket.work_s
+        account.refund(ticket, ticket.work_s)
         self._remove(ticket)
 
     def promote(self, ticket: Ticket, now: float) -> None:
@@ -121,8 +135,12 @@ class FairQueue:
     def _remove(self, ticket: Ticket) -> None:
         client = ticket.request.client
         account = self._accounts[client]
+        if owed_s := account.refunds_s.pop(ticket, 0.0):
+            account.refund(ticket, owed_s)
         del self._order[bisect_left(self._order, account.places.pop(ticket))]
-        if not account.places:
+        if account.places:
+            self._come_forward(account)
+        else:
             del self._passed_over[client]
         self.work_s -= ticket.work_s
         self.rows -= ticket.width
@@ -131,6 +149,24 @@ class FairQueue:
             self._virtual_s = self.work_s = 0.0
         elif len(self._accounts) > self._most_accounts:
             self._close_accounts()
+
+    def _come_forward(self, account: _Account) -> None:
+        """Give a client's first request the turn that it has without those dropped before it.
+
+        Those behind it come forward as they become the first: until then they wait for it anyway. A turn that
+        has passed is now, and what that takes from the refund is charged to what the client sends next.
+        """
+        ticket, place = next(iter(account.places.items()))
+        owed_s = account.refunds_s.pop(ticket, 0.0)
+        if not owed_s:
+            return
+        forward = place._replace(turn_s=min(place.turn_s, max(place.turn_s - owed_s, self._virtual_s)))
+        del self._order[bisect_left(self._order, place)]
+        insort(self._order, forward)
+        account.places[ticket] = forward
+        moved_s = place.turn_s - forward.turn_s
+        account.next_turn_s += owed_s - moved_s
+        account.refund(ticket, moved_s)
 
     def _close_accounts(self) -> None:
         """Forget the clients that are as good as new ones."""

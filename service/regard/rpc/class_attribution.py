@@ -72,12 +72,12 @@ class ClassAttributions:
             parts = parts_of(reading.passage, wish.granularity, field)
             attention = SelfAttention.of(wish, order.model.manifest, reading.source.length, most, field)
             result = await resources.answer(order, reading.source, attention.taps)
-            probabilities = convert.softmax(result.output)
+            probabilities = convert.probabilities(order.spec.probabilities, result.output)
             explained = int(probabilities.argmax()) if order.explained is None else order.explained
 
             async def score(source: Source, interventions: Interventions) -> Floats:
                 answered = await resources.answer(order, source, interventions=interventions)
-                return convert.softmax(answered.output)[[explained]]
+                return convert.probabilities(order.spec.probabilities, answered.output)[[explained]]
 
             attended = await resources.offload(attention.read, result.taps, parts)
             eraser = await resources.offload(eraser_of, reading, parts, order.model.text)

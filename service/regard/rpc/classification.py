@@ -91,7 +91,9 @@ class ClassificationService(classification_pb2_grpc.ClassificationServiceService
 def _decode(
     order: _ClassifyOrder, reading: Reading, result: Classification, field: str
 ) -> classification_pb2.Classification:
-    classes = convert.classes(convert.softmax(result.output), order.spec.labels, order.top_k)
+    classes = convert.classes(
+        convert.probabilities(order.spec.probabilities, result.output), order.spec.labels, order.top_k
+    )
     classification = classification_pb2.Classification(
         classes=classes,
         out_of_scope=convert.out_of_scope(classes[0], order.spec),

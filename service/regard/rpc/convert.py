@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -339,6 +339,11 @@ def out_of_scope(likeliest: classification_pb2.ClassProbability, spec: Classific
     """Return whether the answer is the out-of-scope class, or less likely than the threshold."""
     threshold = spec.out_of_scope_threshold
     return likeliest.label == spec.out_of_scope_label or (threshold is not None and likeliest.probability < threshold)
+
+
+def probabilities(kind: Literal["softmax", "sigmoid"], logits: npt.NDArray[np.floating[Any]]) -> Probabilities:
+    """Return the probabilities [..., C] of `logits` [..., C], in float64: against each other, or each by itself."""
+    return softmax(logits) if kind == "softmax" else np.asarray(np.exp(-np.logaddexp(0.0, -logits.astype(np.float64))))
 
 
 def softmax(logits: npt.NDArray[np.floating[Any]]) -> Probabilities:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -119,7 +119,9 @@ def search_of(
     if message.target_language:
         given["forced_bos_token_id"] = _language(message, codec)
     if message.target_prefix:
-        given["prefix_token_ids"] = (*fixed.get("prefix_token_ids", ()), *codec.pieces(message.target_prefix))
+        pieces = codec.pieces(message.target_prefix)
+        _check_free_of_stops(message.stop_strings, codec.decode(pieces))  # as the model spells it
+        given["prefix_token_ids"] = (*fixed.get("prefix_token_ids", ()), *pieces)
     given["bad_words_ids"] = (
         *(tuple(codec.pieces(word)) for word in message.bad_words),
         *(tuple(word.token_ids) for word in message.bad_words_ids),
@@ -144,9 +146,15 @@ def _stops(message: generation_pb2.GenerationOptions) -> StopStrings | None:
             raise _refused(
                 "stop_strings", f"holds a string of {len(string)} characters; it takes 1 to {MAX_STOP_CHARACTERS}"
             )
-        if string in message.target_prefix:
-            raise _refused("target_prefix", f"holds the stop string {string!r}, so nothing could follow it")
+    _check_free_of_stops(message.stop_strings, message.target_prefix)
     return StopStrings(tuple(message.stop_strings)) if message.stop_strings else None
+
+
+def _check_free_of_stops(strings: Iterable[str], prefix: str) -> None:
+    """Raise `InvalidInputError` for a prefix that a stop string would cut off."""
+    for string in strings:
+        if string in prefix:
+            raise _refused("target_prefix", f"holds the stop string {string!r}, so nothing could follow it")
 
 
 def _language(message: generation_pb2.GenerationOptions, codec: TextCodec) -> int:

@@ -97,9 +97,7 @@ def logits_of(spec: SimilaritySpec, images: Matrix, texts: Matrix) -> Matrix:
 
 def probabilities_of(spec: SimilaritySpec, logits: Matrix) -> Matrix:
     """Return the probabilities [I, T]: of an image's texts against each other, or of each pair by itself."""
-    if spec.probabilities == "softmax":
-        return convert.softmax(logits)
-    return np.asarray(np.exp(-np.logaddexp(0.0, -logits)))
+    return convert.probabilities(spec.probabilities, logits)
 
 
 def _of_stack(order: Order, stack: AttentionStack) -> Order:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tokenizers import Encoding, Tokenizer
 
 from regard.text.detokenizer import Vocabulary
+from regard.text.panics import panics_caught
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +40,12 @@ class Cutter:
         self._id_of: Mapping[str, int] | None = vocabulary.tokenizer.get_vocab() if pieces else None
 
     def cut(self, text: str, pair: str | None = None, *, add_special_tokens: bool = True) -> Cut:
-        """Return the tokens of `text`, and of the second of two texts behind it."""
-        encoding = self.tokenizer.encode(text, pair, add_special_tokens=add_special_tokens)
+        """Return the tokens of `text`, and of the second of two texts behind it.
+
+        Raises `EngineError` where the tokenizer panics.
+        """
+        with panics_caught():
+            encoding = self.tokenizer.encode(text, pair, add_special_tokens=add_special_tokens)
         if self._id_of is None:
             found: list[int | None] = list(encoding.ids)
         else:

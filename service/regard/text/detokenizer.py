@@ -18,6 +18,8 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from regard.text.panics import panics_caught
+
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 # UTF-8 needs at most three bytes, so three tokens, before the one that completes a character.
@@ -57,9 +59,10 @@ class Vocabulary:
         return replace(self, special_ids=self.special_ids - {self.unknown_id})
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of `token_ids`, without special tokens."""
+        """Return the text of `token_ids`, without special tokens. Raises `EngineError` where the decoder panics."""
         spoken = [token_id for token_id in token_ids if token_id not in self.special_ids]
-        return str(self.tokenizer.decode(spoken, skip_special_tokens=False))
+        with panics_caught():
+            return str(self.tokenizer.decode(spoken, skip_special_tokens=False))
 
     def is_silent(self, token_id: int) -> bool:
         """Whether decoding leaves the token out: it is special, or not in the vocabulary."""
