@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 
 from regard.errors import ConfigurationError
 
@@ -104,6 +105,44 @@ async def test_a_model_that_is_not_ready_refuses_with_unavailable(serve: Serve) 
 
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "echo/1 is not ready" in details
+
+
+def call_of(path: bytes) -> bytes:
+    """Return the bytes of a connection that makes one empty call (RFC 9113, section 6; RFC 7541, section 6.2)."""
+    fields = {b":method": b"POST", b":scheme": b"http", b":path": path, b":authority": b"x"}
+    fields |= {b"te": b"trailers", b"content-type": b"application/grpc"}
+    literals = [b"\0%c%b%c%b" % (len(name), name, len(value), value) for name, value in fields.items()]
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    settings, headers, data = frame(4, 0, 0, b""), frame(1, 4, 1, b"".join(literals)), frame(0, 1, 1, bytes(5))
+    return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + headers + data
+
+
+async def test_a_call_whose_path_is_not_text_closes_the_port_to_nobody(serve: Serve) -> None:
+    """It ends gRPC's own loop; calls under way go on, and who comes next is served on the same port."""
+    async with serve() as running:
+        watching = watch(running)
+        first = (await watching.read()).status
+        _, writer = await asyncio.open_connection("127.0.0.1", running.server.grpc_port)
+        with capture_logs() as logs:
+            writer.write(call_of(b"/\xff"))
+            async with asyncio.timeout(20):
+                while not logs:
+                    await asyncio.sleep(0.05)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{running.server.grpc_port}") as channel:
+            checked = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=20
+            )
+        ready, _ = await http(running, "/readyz")
+        running.worker("echo").ready = False
+        second = (await watching.read()).status
+        writer.close()
+
+    assert (first, checked.status, ready, second) == (SERVING, SERVING, 200, NOT_SERVING)
+    assert logs[0]["log_level"] == "error"
+    assert logs[0]["error"] == "UnicodeDecodeError"
 
 
 async def test_pages_answer_while_everything_is_busy(serve: Serve) -> None:

@@ -7,7 +7,7 @@ the others hear nothing more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -23,8 +23,10 @@ WATCH_INTERVAL_S = 0.25
 class Health:
     """What the server says of itself. `draining` is final."""
 
-    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+    def __init__(self, catalog: Catalog, metrics: Metrics, listening: Callable[[], bool]) -> None:
+        """Tell of the models of a catalog, while calls can come, which `listening` says."""
         self._catalog = catalog
+        self._listening = listening
         self._metrics = metrics
         self.draining = False
 
@@ -33,6 +35,8 @@ class Health:
         """Why the server takes no requests, in words; empty if it does. Safe from any thread."""
         if self.draining:
             return ["draining"]
+        if not self._listening():
+            return ["the gRPC port is closed"]
         return [f"{model.label} is not ready" for model in self._catalog.models if not model.worker.ready]
 
     def serving(self, service: str) -> bool | None:

@@ -13,7 +13,6 @@ from grpc_reflection.v1alpha import reflection
 
 from regard.catalog import Catalog
 from regard.config import ServerSettings
-from regard.errors import ConfigurationError
 from regard.metrics import Metrics
 from regard.rpc.admission import Admission
 from regard.rpc.attribution import AttributionService
@@ -23,6 +22,7 @@ from regard.rpc.completion import CompletionService
 from regard.rpc.health import Health, HealthService
 from regard.rpc.http import HttpServer, make_app
 from regard.rpc.interceptor import CallInterceptor
+from regard.rpc.listener import Listener
 from regard.rpc.models import ModelService
 from regard.rpc.playground import Playground
 from regard.rpc.question_answering import QuestionAnsweringService
@@ -85,17 +85,21 @@ class Server:
         self._settings = settings
         self._catalog = catalog
         self._admission = Admission()
-        self._health = Health(catalog, metrics)
+        self._health = Health(catalog, metrics, lambda: self._listener.listening)
         self._health_service = HealthService(self._health)
         self._threads = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="regard-codec")
         self._resources = Resources(settings, catalog, metrics, self._threads)
-        self._grpc = self._make_grpc(metrics)
         self._metrics = metrics
+        self._listener = Listener(self._make_grpc, settings.host, settings.grpc_port)
         self._http: HttpServer | None = None
         self._playground: Playground | None = None
         self._following: asyncio.Task[None] | None = None
-        self.grpc_port = 0
         self.http_port = 0
+
+    @property
+    def grpc_port(self) -> int:
+        """The gRPC port, once it is bound."""
+        return self._listener.port
 
     @property
     def accepting(self) -> bool:
@@ -109,13 +113,13 @@ class Server:
         Call `stop` all the same.
         """
         settings = self._settings
-        self.grpc_port = self._bind()
+        self._listener.bind()
         self._playground = Playground(settings, self.grpc_port) if settings.has_playground else None
         app = make_app(self._metrics.registry, lambda: self._health.unready, self._playground)
         self._http = HttpServer(settings.host, settings.http_port, app)
         self.http_port = self._http.port
         self._http.start()
-        await self._grpc.start()
+        await self._listener.start()
         for model in self._catalog.models:
             await asyncio.to_thread(model.worker.start)
             self._health_service.announce()
@@ -143,7 +147,7 @@ class Server:
             with suppress(asyncio.CancelledError):
                 await self._following
         self._health_service.close()
-        await self._grpc.stop(STOP_GRACE_S)
+        await self._listener.stop(STOP_GRACE_S)
         if self._http is not None:
             await asyncio.to_thread(self._http.stop)
         if self._playground is not None:
@@ -160,10 +164,10 @@ class Server:
                     refused = self._admission.refused
                     await asyncio.sleep(LINGER_S)
 
-    def _make_grpc(self, metrics: Metrics) -> grpc.aio.Server:
+    def _make_grpc(self) -> grpc.aio.Server:
         settings = self._settings
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._admission, metrics)],
+            interceptors=[CallInterceptor(self._admission, self._metrics)],
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.server.max_pending_requests", MOST_PENDING),
@@ -189,11 +193,3 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
         reflection.enable_server_reflection(SERVICES, server)
         return server
-
-    def _bind(self) -> int:
-        host, port = self._settings.host, self._settings.grpc_port
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        try:
-            return self._grpc.add_insecure_port(address)
-        except RuntimeError as error:
-            raise ConfigurationError(f"can't listen on gRPC port {port} of {host}: it is taken, or not ours") from error
