@@ -31,7 +31,8 @@ class Listener:
         """The port, chosen by the system if it was 0, once it is bound."""
         self.listening = False
         self._server = make()
-        self._fallen: list[grpc.aio.Server] = []
+        self._fallen: dict[grpc.aio.Server, asyncio.Task[None]] = {}
+        """Those whose calls under way go on, and what waits for their end."""
         self._watching: asyncio.Task[None] | None = None
 
     def bind(self) -> None:
@@ -58,6 +59,7 @@ class Listener:
                 await self._watching
         self.listening = False
         await asyncio.gather(*(server.stop(grace_s) for server in (self._server, *self._fallen)))
+        await asyncio.gather(*self._fallen.values())
 
     async def _watch(self) -> None:
         while True:
@@ -68,8 +70,13 @@ class Listener:
                 log.error("the gRPC server fell over; another takes its place", error=type(error).__name__)
                 await self._replace()
 
+    async def _outlive(self, server: grpc.aio.Server) -> None:
+        with suppress(Exception):  # what it fell over
+            await server.wait_for_termination()
+        del self._fallen[server]
+
     async def _replace(self) -> None:
-        self._fallen.append(self._server)
+        self._fallen[self._server] = asyncio.create_task(self._outlive(self._server))
         while not self.listening:
             self._server = self._make()
             try:
