@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 import threading
@@ -90,6 +91,58 @@ def test_an_option_that_no_message_can_hold_is_refused_by_name(server, option, v
     with Client(server.target) as client, pytest.raises(InvalidInputError, match=message) as refused:
         client.translate("hi", **{option: value})
     assert refused.value.field == f"generation.{option}"
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "message"),
+    [
+        ("translate", {"num_beam": 4}, "there is no option num_beam; did you mean num_beams?"),
+        ("translate", {"timeout": -1}, "there is no option timeout"),
+        ("classify", {"attentoin": AttentionOptions()}, "there is no option attentoin; did you mean attention?"),
+        ("classify", {"num_beams": 4}, "there is no option num_beams"),
+    ],
+)
+def test_an_unknown_option_is_refused_and_the_one_like_it_named(server, method, option, message):
+    """Nothing is sent for an option that the task lacks, and the error says which one could be meant."""
+    with Client(server.target) as client, pytest.raises(InvalidInputError) as refused:
+        getattr(client, method)("hi", **option)
+    assert (refused.value.message, refused.value.field) == (message, next(iter(option)))
+    assert server.requests == []
+
+
+def _asking(client_class: type) -> list[tuple[str, list[object]]]:
+    """Return every method that takes options, with inputs that it takes."""
+    asking = []
+    for name, method in inspect.getmembers(client_class, inspect.isfunction):
+        *given, last = inspect.signature(method).parameters.values()
+        if last.kind is inspect.Parameter.VAR_KEYWORD:
+            one = b"hi" if "caption" in name or "transcribe" in name else "hi"
+            several = [("hi", "ho")] if "score" in name or "answer" in name else [one]
+            if name == "compare":
+                asking.append((name, [[b"hi"], ["hi"]]))
+            elif name.endswith(("_many", "_each")):
+                asking.append((name, [several]))
+            else:
+                asking.append((name, [one] * (len(given) - 1)))
+    return asking
+
+
+@pytest.mark.parametrize(("method", "given"), _asking(Client))
+def test_every_method_refuses_an_unknown_option(server, method, given):
+    """One, many, each or a stream: no method of a client passes over an option that it doesn't know."""
+    with Client(server.target) as client, pytest.raises(InvalidInputError, match="there is no option modle"):
+        list(getattr(client, method)(*given, modle="m"))
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(("method", "given"), _asking(AsyncClient))
+async def test_every_method_of_the_async_client_refuses_an_unknown_option(server, method, given):
+    """What holds of the client for threads holds of that for asyncio."""
+    async with AsyncClient(server.target) as client:
+        with pytest.raises(InvalidInputError, match="there is no option modle; did you mean model"):
+            asked = getattr(client, method)(*given, modle="m")
+            [event async for event in asked] if inspect.isasyncgen(asked) else await asked
     assert server.requests == []
 
 

@@ -11,7 +11,14 @@ from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import Kind, Stack
 from regard.client.requests.classification import classification_input
 from regard.client.requests.inputs import Pair, read_image, read_pair, read_text
-from regard.client.requests.values import Priority, enum_value, priority_message, read_count, read_indices
+from regard.client.requests.values import (
+    Priority,
+    enum_value,
+    priority_message,
+    read_count,
+    read_indices,
+    require_known,
+)
 from regard.v1 import attention_pb2, attribution_pb2
 
 Method = Literal[
@@ -104,6 +111,7 @@ def attribute_translation_request(
     inputs: Sequence[str | Pair], options: AttributeTranslationOptions
 ) -> attribution_pb2.AttributeTranslationRequest:
     """Return the message that asks which parts of `inputs`, texts or texts with translations, made each word likely."""
+    require_known(options, AttributeTranslationOptions)
     pairs = [one if isinstance(one, tuple) else (one, None) for one in inputs]
     return attribution_pb2.AttributeTranslationRequest(
         model_name=options.get("model", ""),
@@ -120,6 +128,7 @@ def attribute_caption_request(
     inputs: Sequence[bytes | tuple[bytes, str]], options: AttributeOutputOptions
 ) -> attribution_pb2.AttributeCaptionRequest:
     """Return the message that asks which parts of `inputs`, images or images with captions, made each word likely."""
+    require_known(options, AttributeOutputOptions)
     pairs = [one if isinstance(one, tuple) else (one, None) for one in inputs]
     return attribution_pb2.AttributeCaptionRequest(
         model_name=options.get("model", ""),
@@ -135,6 +144,7 @@ def attribute_class_request(
     inputs: Sequence[str | bytes | Pair], options: AttributeClassOptions
 ) -> attribution_pb2.AttributeClassRequest:
     """Return the message that asks which parts of `inputs`, texts, pairs of texts or images, made a class likely."""
+    require_known(options, AttributeClassOptions)
     return attribution_pb2.AttributeClassRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Pair
-from regard.client.requests.values import Priority, priority_message, read_count
+from regard.client.requests.values import Priority, priority_message, read_count, require_known
 from regard.v1 import question_answering_pb2
 
 
@@ -38,6 +38,7 @@ class AnswerOptions(TypedDict, total=False):
 
 def answer_request(questions: Sequence[Pair], options: AnswerOptions) -> question_answering_pb2.AnswerRequest:
     """Return the message that asks for the answers to `questions`, each with its context."""
+    require_known(options, AnswerOptions)
     return question_answering_pb2.AnswerRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),

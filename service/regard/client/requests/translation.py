@@ -9,7 +9,7 @@ from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Pair, read_text
 from regard.client.requests.interventions import Intervention, intervention_messages
-from regard.client.requests.values import Priority, enum_value, priority_message, read_frames
+from regard.client.requests.values import Priority, enum_value, priority_message, read_frames, require_known
 from regard.errors import InvalidInputError
 from regard.v1 import glossary_pb2, translation_pb2
 
@@ -47,6 +47,7 @@ class TranslateOptions(GenerationOptions, total=False):
 
 def translate_request(texts: Sequence[str], options: TranslateOptions) -> translation_pb2.TranslateRequest:
     """Return the message that asks for the translation of `texts`."""
+    require_known(options, TranslateOptions)
     read_frames(options.get("align_att_frames"), streaming=False)
     return translation_pb2.TranslateRequest(
         model_name=options.get("model", ""),
@@ -67,6 +68,7 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
 
 def stream_translate_request(text: str, options: TranslateOptions) -> translation_pb2.StreamTranslateRequest:
     """Return the message that asks for the translation of `text`, token by token."""
+    require_known(options, TranslateOptions)
     read_text(text, "text")
     if options.get("markup", "none") != "none":
         raise InvalidInputError(
@@ -112,6 +114,7 @@ def score_translation_request(
     pairs: Sequence[Pair], options: ScoreTranslationOptions
 ) -> translation_pb2.ScoreTranslationRequest:
     """Return the message that asks how likely the model finds each text's translation."""
+    require_known(options, ScoreTranslationOptions)
     return translation_pb2.ScoreTranslationRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeVar
 
@@ -10,6 +11,16 @@ from regard.v1 import priority_pb2
 
 Priority = Literal["low", "normal", "high"]
 V = TypeVar("V")
+
+
+def require_known(options: Iterable[str], kind: type) -> None:
+    """Raise `InvalidInputError` for an option that is none of `kind`'s, a TypedDict: its own and its bases'."""
+    known = kind.__annotations__  # those of its bases are in it
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InvalidInputError(f"there is no option {name}{hint}", field=name)
 
 
 def read_count(value: int | None, field: str, bits: int = 32) -> int:
