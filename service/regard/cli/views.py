@@ -193,8 +193,11 @@ def _highlighted(one: AttentionMap, weights: Sequence[float], origin: str) -> Re
 
 
 def _chosen(attention: Attention, *, every_layer: bool) -> list[AttentionMap]:
-    last = max((one.layer for one in attention.maps), default=0)
-    return [one for one in attention.maps if every_layer or one.layer == last]
+    """Return the maps of every layer, or of the last that each stack has of each kind."""
+    last: dict[tuple[str, str], int] = {}
+    for one in attention.maps:
+        last[one.stack, one.kind] = max(one.layer, last.get((one.stack, one.kind), 0))
+    return [one for one in attention.maps if every_layer or one.layer == last[one.stack, one.kind]]
 
 
 def _origin(one: AttentionMap, place: int) -> str:

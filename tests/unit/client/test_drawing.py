@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from regard.answers import Attention, AttentionMap, Segment
 from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label
+from regard.cli.views import highlighted_view
 
 SENTENCE = "They were stuck in the elevator for four hours because the door was broken ."
 SOURCE = list(SENTENCE.split())
@@ -109,3 +112,35 @@ def test_bars_are_as_long_as_their_values():
     full, half, none = drawn(Bars(["a", "b", "c"], [1.0, 0.5, 0.0])).splitlines()
     assert (full.count("█"), half.count("█"), none.count("█")) == (40, 20, 0)
     assert "50.0 %" in half
+
+
+SELF_ATTENTION = AttentionMap(
+    kind="self",
+    stack="encoder",
+    layer=0,
+    heads=(0,),
+    reduction="none",
+    query_axis="source",
+    key_axis="source",
+    queries=(Segment("they", 0, 4, False, None), Segment("grow", 5, 9, False, None)),
+    keys=(Segment("they", 0, 4, False, None), Segment("grow", 5, 9, False, None)),
+    weights=np.full((1, 2, 2), 0.5, np.float32),
+)
+
+
+def test_the_last_layer_is_that_of_each_stack_and_kind():
+    """A stack of fewer layers than another, or with maps of fewer of one kind, has its last one drawn as well."""
+    layers = [("encoder", "self", 3), ("decoder", "self", 2), ("decoder", "cross", 1)]
+    maps = [
+        replace(SELF_ATTENTION, stack=stack, kind=kind, layer=layer)
+        for stack, kind, count in layers
+        for layer in range(count)
+    ]
+    attention = Attention(granularity="word", maps=tuple(maps), package_sha256="", precision="fp32")
+    shown = drawn(highlighted_view(attention, every_layer=False))
+    assert [line.split(" · ")[1] for line in shown.splitlines() if " · " in line] == [
+        "encoder layer 2, head 0",
+        "decoder layer 1, head 0",
+        "decoder layer 0, head 0",
+    ]
+    assert drawn(highlighted_view(attention, every_layer=True)).count(" · ") == 6
