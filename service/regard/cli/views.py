@@ -186,9 +186,10 @@ def _highlighted(one: AttentionMap, weights: Sequence[float], origin: str) -> Re
     weighed = list(zip(_labels(one.keys), weights, strict=True))
     words = [(key, weight) for key, weight in weighed if not key.special]
     specials = ", ".join(f"{key.text} {percent(weight)}" for key, weight in weighed if key.special)
+    beside = f"; {specials}" if specials else ""
     return Group(
         HighlightedText([key for key, _ in words], [weight for _, weight in words]),
-        Text(f"% of {one.queries[0].text}'s attention; {specials} · {origin}", "dim"),
+        Text(f"% of {one.queries[0].text}'s attention{beside} · {origin}", "dim"),
     )
 
 

@@ -144,3 +144,10 @@ def test_the_last_layer_is_that_of_each_stack_and_kind():
         "decoder layer 0, head 0",
     ]
     assert drawn(highlighted_view(attention, every_layer=True)).count(" · ") == 6
+
+
+def test_a_legend_without_special_tokens_names_none():
+    """What stands below words of which none is special is whose attention it is, and where it comes from."""
+    attention = Attention(granularity="word", maps=(SELF_ATTENTION,), package_sha256="", precision="fp32")
+    shown = drawn(highlighted_view(attention, every_layer=False))
+    assert "% of they's attention · encoder layer 0, head 0" in shown
