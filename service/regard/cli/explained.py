@@ -74,9 +74,9 @@ def caption_view(attribution: OutputAttribution, picture: bytes) -> RenderableTy
     for one in told.methods:
         assert one.target_weights is not None
         strip = _strip(told, picture, labels, one.target_weights[words])
-        drawn += [captioned(words_of(one.method), strip, "lit where the picture speaks for the word")]
+        drawn += [captioned(words_of(one.method), strip, "lit where the picture speaks for the word"), Text()]
     heads = heads_view(told, _signed_nats, "log-probability of the caption")
-    return Group(*drawn, Text(), *heads, *faithfulness_view(told))
+    return Group(*drawn, *heads, *faithfulness_view(told))
 
 
 def heads_view(told: Attributions, figure: Callable[[float], str], of_what: str) -> Iterator[RenderableType]:

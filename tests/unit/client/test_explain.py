@@ -145,12 +145,15 @@ def test_a_translation_is_a_grid_for_each_method(run, server):
 
 
 def test_a_caption_is_a_strip_for_each_method_and_its_overlays_a_sheet(run, tmp_path):
-    """Every word of the caption stands below a picture, and FILE.png holds every method side by side, by name."""
+    """Every word of the caption stands below a picture, a blank line parts methods, and FILE.png holds all, by name."""
     photo, sheet = tmp_path / "photo.png", tmp_path / "why.png"
     photo.write_bytes(png(Image.new("RGB", (40, 20), "white")))
     code, out, _ = run("caption", str(photo), "--overlay", str(sheet))
     assert code == 0
     assert [line.split() for line in out.splitlines()].count(["a", "cat"]) == 2
+    lines = [line.strip() for line in out.splitlines()]
+    ends = [place for place, line in enumerate(lines) if line == "lit where the picture speaks for the word"]
+    assert [lines[place + 1 : place + 2] for place in ends] == [[""], [""]]
     assert Image.open(sheet).size == (2 * 512 + 3 * 16, 256 + 44 + 16)
     assert run("caption", str(photo), "--overlay", str(sheet), "-m", "occlusion", "--json")[0] == 0
     assert Image.open(sheet).size == (512, 256)
