@@ -13,7 +13,7 @@ from regard.cli.attention import ATTENTION
 from regard.cli.files import read_file
 from regard.cli.flags import taking
 from regard.cli.interventions import KNOCK_OUTS
-from regard.cli.screen import refuse
+from regard.cli.screen import refuse, streamed_line
 from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
@@ -117,16 +117,13 @@ def _stream(
     from regard.cli.records import answer_record, plain, print_record
     from regard.client import Caption
 
-    try:
+    with streamed_line(as_json=as_json) as show:
         for event in client.stream_caption(content, **wanted):
             if as_json:
                 done = isinstance(event, Caption)
                 print_record(answer_record(name, event) if done else {"delta": plain(event)})
             elif not isinstance(event, Caption):
-                print(event.text, end="", flush=True)
+                show(event.text)
             elif event.attention is not None:
                 print("\n")
                 _show(event, "", content, drawn=True, every_layer=every_layer)
-    finally:
-        if not as_json:
-            print(flush=True)

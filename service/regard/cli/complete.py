@@ -11,7 +11,7 @@ import typer
 from regard.cli import options
 from regard.cli.attention import ATTENTION
 from regard.cli.flags import taking
-from regard.cli.screen import refuse
+from regard.cli.screen import refuse, streamed_line
 from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
@@ -107,12 +107,10 @@ def _show_line(completion: Completion) -> None:
 def _stream(client: Client, prompt: str, wanted: CompleteOptions, *, every_layer: bool) -> None:
     from regard.client import Completion
 
-    try:
+    with streamed_line() as show:
         for event in client.stream_complete(prompt, **wanted):
             if not isinstance(event, Completion):
-                print(event.text, end="", flush=True)
+                show(event.text)
             elif event.attention is not None:
                 print("\n")
                 _show(event, every_layer=every_layer)
-    finally:
-        print(flush=True)

@@ -63,3 +63,24 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[], None]]:
     with Progress(*columns, console=ERR, transient=True, redirect_stdout=False, disable=not shown) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def streamed_line(*, as_json: bool = False) -> Iterator[Callable[[str], None]]:
+    """Give a function that prints a piece of an answer as it comes; the line ends with the answer, or where it breaks.
+
+    What fails before its first piece prints nothing. There is no line to end where records are printed instead.
+    """
+    begun = False
+
+    def show(piece: str) -> None:
+        nonlocal begun
+        begun = begun or bool(piece)
+        print(piece, end="", flush=True)
+
+    try:
+        yield show
+        begun = not as_json
+    finally:
+        if begun:
+            print(flush=True)

@@ -11,7 +11,7 @@ from regard.cli import options
 from regard.cli.attention import ATTENTION
 from regard.cli.files import read_file
 from regard.cli.flags import taking
-from regard.cli.screen import refuse
+from regard.cli.screen import refuse, streamed_line
 from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
@@ -114,16 +114,13 @@ def _stream(client: Client, file: Path, wanted: TranscribeOptions, *, as_json: b
     from regard.cli.records import answer_record, plain, print_record
     from regard.client import Transcription
 
-    try:
+    with streamed_line(as_json=as_json) as show:
         for event in client.stream_transcribe(read_file(file), **wanted):
             done = isinstance(event, Transcription)
             if as_json:
                 print_record(answer_record(str(file), event) if done else {"delta": plain(event)})
             elif not isinstance(event, Transcription):
-                print(event.text, end="", flush=True)
+                show(event.text)
             elif wanted["timestamps"] or any(window.attention for window in event.windows):
                 print("\n")
                 _show(event, "", timestamps=wanted["timestamps"], every_layer=every_layer)
-    finally:
-        if not as_json:
-            print(flush=True)

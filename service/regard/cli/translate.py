@@ -14,7 +14,7 @@ from regard.cli.attention import ATTENTION
 from regard.cli.flags import taking
 from regard.cli.glossary import read_glossary
 from regard.cli.interventions import CHANGES_ACROSS
-from regard.cli.screen import refuse
+from regard.cli.screen import refuse, streamed_line
 from regard.cli.search import SEARCH
 
 if TYPE_CHECKING:
@@ -189,19 +189,16 @@ def _stream(client: Client, text: str, wanted: TranslateOptions, *, every_layer:
     from regard.client import Translation
 
     lines = TokenLines() if "attention" in wanted else None
-    try:
+    with streamed_line(as_json=as_json) as show:
         for event in client.stream_translate(text, **wanted):
             if as_json:
                 done = isinstance(event, Translation)
                 print_record(answer_record(text, event) if done else {"delta": plain(event)})
             elif not isinstance(event, Translation):
                 if lines is None:
-                    print(event.text, end="", flush=True)
+                    show(event.text)
                 else:
                     OUT.print(lines.add(event))
             elif event.attention or event.alignment or event.quality or event.glossary:
                 print("\n")
                 _show(event, every_layer=every_layer)
-    finally:
-        if not as_json:
-            print(flush=True)

@@ -11,6 +11,7 @@ import pytest
 from regard import __version__
 from regard.cli import main
 from regard.cli.attention import ATTENTION
+from regard.cli.screen import streamed_line
 from regard.cli.search import FLAGS
 from regard.client import AttentionOptions, GenerationOptions
 from regard.v1 import generation_pb2, intervention_pb2, priority_pb2
@@ -268,6 +269,28 @@ def test_stream_prints_deltas(run):
     *deltas, final = map(json.loads, out.splitlines())
     assert [one["delta"]["text"] for one in deltas] == ["H", "I"]
     assert (final["source"], final["text"]) == ("hi", "HI")
+
+
+@pytest.mark.parametrize("command", ["translate", "complete", "caption", "transcribe"])
+def test_a_stream_that_fails_at_once_prints_nothing(run, tmp_path, command):
+    """Where no token came, stdout stays empty, and the error stands alone."""
+    file = tmp_path / "input"
+    file.write_text("hi")
+    code, out, err = run(command, str(file), "--stream", "--server", "localhost:1")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: can't reach a server at localhost:1")
+
+
+def test_a_stream_that_breaks_off_ends_its_line(capsys):
+    """What comes after begun text stands on a line of its own, and an answer without text is an empty line."""
+    with pytest.raises(OSError), streamed_line() as show:
+        show("half")
+        raise OSError
+    with streamed_line():
+        pass
+    with streamed_line(as_json=True):
+        print("{}")
+    assert capsys.readouterr().out == "half\n\n{}\n"
 
 
 def test_classes_as_bars(run):
