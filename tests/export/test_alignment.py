@@ -110,6 +110,18 @@ def test_links_are_read_from_either_index(tmp_path: Path) -> None:
         read_gold(file, one_indexed=True)
 
 
+def test_a_bitext_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    """A file that isn't there, a directory and bytes that are no text are told apart."""
+    file = tmp_path / "bitext"
+    with pytest.raises(ExportError, match="bitext can't be read: No such file or directory"):
+        read_bitext(file)
+    with pytest.raises(ExportError, match="can't be read: Is a directory"):
+        read_bitext(tmp_path)
+    file.write_bytes(b"caf\xe9\tcoffee\n")
+    with pytest.raises(ExportError, match="bitext can't be read as UTF-8 text"):
+        read_bitext(file)
+
+
 def test_calibrating_writes_heads_into_the_package(packages: Path, bitext: Path, tmp_path: Path) -> None:
     """The package loads with its alignment, every other file as it was, and says so when it is inspected."""
     package = Path(shutil.copytree(packages / "demo-en-fr" / "1", tmp_path / "models" / "demo-en-fr" / "1"))

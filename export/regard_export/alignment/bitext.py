@@ -95,7 +95,9 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
     """Yield what stands between line feeds: a corpus has other separators, such as U+2028, within its texts."""
     try:
         lines = file.read_bytes().decode("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ExportError(f"{file} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ExportError(f"{file} can't be read as UTF-8 text") from error
     if not lines[-1]:
         lines.pop()
