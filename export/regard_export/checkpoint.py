@@ -64,6 +64,8 @@ TASKS: dict[Task, dict[str, Any]] = {
 PAIRED = (Task.CLASSIFICATION, Task.QUESTION_ANSWERING)
 """The tasks whose inputs may be two texts."""
 CLASSIFYING = (Task.CLASSIFICATION, Task.TOKEN_CLASSIFICATION)
+_UNNAMED = "model of no named class"
+"""What errors call the architecture where config.json has no `architectures`."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def _require_known(directory: Path) -> None:
     fields = read(directory, "config.json", lambda: json.loads((directory / "config.json").read_text("utf-8")))
     kind = fields.get("model_type") if isinstance(fields, dict) else None
     if isinstance(kind, str) and kind not in CONFIG_MAPPING:
-        architecture = (fields.get("architectures") or ["model of no named class"])[0]
+        architecture = (fields.get("architectures") or [_UNNAMED])[0]
         raise unsupported(directory.name, architecture, kind)
 
 
@@ -304,7 +306,7 @@ def _inputs(
 
 def _task_of(config: transformers.PretrainedConfig, family: Family, name: str) -> tuple[Task, Any]:
     """Return the task and the class of the model that config.json names."""
-    architecture = (config.architectures or ["none named"])[0]
+    architecture = (config.architectures or [_UNNAMED])[0]
     for task, classes in TASKS.items():
         known = classes.get(config.model_type)
         if architecture == known or (isinstance(known, tuple | list) and architecture in known):

@@ -209,6 +209,8 @@ def spoil(checkpoint: Path, how: str) -> None:
         (checkpoint / "config.json").unlink()
     elif how == "unsupported":
         (checkpoint / "config.json").write_text('{"model_type": "clap", "architectures": ["ClapModel"]}')
+    elif how == "no architectures":
+        (checkpoint / "config.json").write_text('{"model_type": "bert"}')
     elif how == "unknown penalty":
         file = checkpoint / "generation_config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"encoder_repetition_penalty": 1.3}))
@@ -227,6 +229,7 @@ def spoil(checkpoint: Path, how: str) -> None:
         ("config is not JSON", "config.json can't be loaded"),
         ("weights of another shape", "model.safetensors"),
         ("unsupported", "ClapModel"),
+        ("no architectures", "bad is a model of no named class (bert), which can't be exported"),
         ("unknown penalty", "encoder_repetition_penalty to 1.3"),
     ],
 )
