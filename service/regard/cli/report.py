@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
 A = TypeVar("A", bound="Answer")
 G = TypeVar("G", str, bytes)
+_SOME_FAILED = 1
+"""What a command ends with if some of its lines or files failed; a call that was wrong ends with 2."""
 
 
 class Report:
     """The page that is written to `path` (None: to nowhere) when the block ends with its answers.
 
-    It shows as many of the first answers as a page holds, and says on stderr what it leaves out.
+    It shows as many of the first answers as a page holds, and says on stderr what it leaves out. Without answers no
+    page is written, and stderr says so.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -42,9 +45,13 @@ class Report:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ended = error is None or isinstance(error, typer.Exit)  # which says that some line failed
-        if ended and self._path is not None and self._answers:
+        failed = isinstance(error, typer.Exit) and error.exit_code == _SOME_FAILED
+        if self._path is None or not (error is None or failed):
+            return
+        if self._answers:
             self._write(self._path)
+        else:
+            ERR.print(f"no report written to {self._path}: no answer to show", soft_wrap=True)
 
     def keep(self, given: Input, answer: A) -> A:
         """Put an answer on the page, if there is one with room; returns it.

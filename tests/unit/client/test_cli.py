@@ -380,6 +380,22 @@ def test_a_report_of_lines_holds_those_that_were_answered(run, tmp_path):
     assert written.count('"task":"classification"') == 2
 
 
+@pytest.mark.parametrize(("lines", "code"), [(b"", 0), (b"\n\n", 0), (b"bad\n", 1)])
+def test_a_report_of_no_answers_is_not_written(run, tmp_path, lines, code):
+    """Where no line was answered there is no page, and stderr says so."""
+    page = tmp_path / "attention.html"
+    ended, _, err = run("translate", "--report", str(page), stdin=lines)
+    assert ended == code
+    assert err.splitlines()[-1] == f"no report written to {page}: no answer to show"
+    assert not page.exists()
+
+
+def test_a_report_of_a_wrong_call_is_not_spoken_of(run, tmp_path):
+    """What is wrong with the call is all that stderr tells."""
+    _, _, err = run("translate", "--report", str(tmp_path / "attention.html"), "--file", "/nowhere/at/all")
+    assert err == "error: can't read /nowhere/at/all: No such file or directory\n"
+
+
 def test_a_report_holds_as_many_answers_as_a_page_does(run, tmp_path):
     """Lines beyond what a page holds are answered, and the report says that it leaves them out."""
     page = tmp_path / "attention.html"
