@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from typing import Any
 
@@ -136,19 +138,41 @@ def test_a_truncated_file_is_refused(kind: str) -> None:
     assert any(word in refusal(data[: len(data) // 2]) for word in ("damaged", "not an image"))
 
 
-def test_a_bomb_is_refused_before_it_is_decoded() -> None:
-    """A few bytes that claim a picture of many pixels are refused by what they claim."""
+def bomb(side: int) -> bytes:
+    """Return a file of a few bytes that claims a picture of `side` by `side` pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         check = zlib.crc32(kind + content)
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
 
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_a_bomb_is_refused_before_it_is_decoded() -> None:
+    """A few bytes that claim a picture of many pixels are refused by what they claim."""
     for side, expected in ((3000, "3000 by 3000, which is 9000000 pixels"), (60_000, "far too many pixels")):
-        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-        bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-        message = refusal(bomb)
+        message = refusal(bomb(side))
         assert expected in message
         assert "at most 4000000" in message
+
+
+READING = """
+import sys
+from regard.errors import InvalidInputError
+from regard.vision.picture import ImageLimits, read_picture
+try:
+    read_picture(sys.stdin.buffer.read(), ImageLimits(1 << 20, 4_000_000), "image")
+except InvalidInputError as error:
+    print(error.message)
+"""
+
+
+def test_a_refused_picture_leaves_no_warning() -> None:
+    """Pillow warns of pictures of as many pixels as this one, in words that would stand bare in a server's log."""
+    done = subprocess.run([sys.executable, "-c", READING], input=bomb(12_000), capture_output=True, check=True)
+    assert b"12000 by 12000, which is 144000000 pixels" in done.stdout
+    assert done.stderr == b""
 
 
 def test_a_long_file_is_refused_by_its_length() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from regard.errors import InvalidInputError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 """The formats that are read, by Pillow's names; nothing else is even tried."""
+# Pillow warns of pictures that `ImageLimits` are for. Once for all, as the filters are those of every thread.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True, slots=True)
