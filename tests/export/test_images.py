@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import transformers
+from PIL import Image
 
 from regard.manifest import Task, load_package
+from regard.vision.codec import ImageCodec
 from regard_export.errors import CheckpointError, ExportError
 from regard_export.images import describe, read_processor, with_grid
 from regard_export.package import Options, export
@@ -93,6 +96,20 @@ def test_an_image_processor_is_described_exactly(
     """Its description, carried out on images of several sizes, gives its pixels."""
     spec = describe(read_processor(save_processor(tmp_path, kind, **settings)))
     assert (spec.resize, spec.crop) == (resize, crop)
+
+
+@pytest.mark.parametrize(("width", "height"), [(197, 239), (160, 371), (333, 500), (640, 480), (30, 41)])
+def test_a_served_picture_has_the_processor_s_pixels(width: int, height: int, tmp_path: Path) -> None:
+    """Hard edges show what is rounded between the directions of a bicubic resize; a level apart at most."""
+    settings = {"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "resample": 3}
+    processor = read_processor(save_processor(tmp_path, "CLIP", **settings))
+    spec = describe(processor)
+    levels = np.random.default_rng(0).integers(0, 2, (height // 3 + 1, width // 3 + 1, 3), np.uint8) * 255
+    picture = Image.fromarray(levels.repeat(3, axis=0).repeat(3, axis=1)[:height, :width])
+    ours = ImageCodec(spec).prepare(picture).pixel_values
+    theirs = np.asarray(processor(picture, return_tensors="np")["pixel_values"])[0]
+    level = spec.rescale_factor / np.array(spec.std)[:, None, None]
+    assert (np.abs(ours - theirs) / level).max() < 1.01
 
 
 @pytest.mark.parametrize(

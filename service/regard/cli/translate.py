@@ -198,7 +198,11 @@ def _stream(client: Client, text: str, wanted: TranslateOptions, *, every_layer:
                 if lines is None:
                     show(event.text)
                 else:
-                    OUT.print(lines.add(event))
-            elif event.attention or event.alignment or event.quality or event.glossary:
-                print("\n")
-                _show(event, every_layer=every_layer)
+                    for line in lines.add(event):
+                        OUT.print(line)
+            else:
+                for line in lines.finish() if lines else ():
+                    OUT.print(line)
+                if event.attention or event.alignment or event.quality or event.glossary:
+                    print("\n")
+                    _show(event, every_layer=every_layer)

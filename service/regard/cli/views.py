@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -15,6 +15,7 @@ from regard.client import (
     Alignment,
     Attention,
     AttentionMap,
+    AttentionRow,
     Caption,
     Classification,
     Completion,
@@ -50,16 +51,34 @@ def text_view(answer: Translation | Completion, *, every_layer: bool) -> Rendera
 
 
 class TokenLines:
-    """Lines of a stream's tokens: what each adds to the text, the source tokens that it attends to most, its mark."""
+    """Lines of a stream's tokens: what each adds to the text, the source tokens that it attends to most, its mark.
+
+    A line comes once its token's rows have: those of alignment heads may come with the token after.
+    """
 
     def __init__(self) -> None:
         self._source: tuple[Segment, ...] = ()
+        self._waiting: dict[int, TokenDelta] = {}
+        self._count = 0
 
-    def add(self, delta: TokenDelta) -> Text:
-        """Return the line of the next token."""
+    def add(self, delta: TokenDelta) -> Iterator[Text]:
+        """Yield the lines that the next token settles."""
         self._source = delta.source or self._source
+        self._waiting[self._count] = delta
+        self._count += 1
+        for query in sorted({row.query for row in delta.attention} & self._waiting.keys()):
+            rows = [row for row in delta.attention if row.query == query]
+            yield self._line(self._waiting.pop(query), rows)
+
+    def finish(self) -> Iterator[Text]:
+        """Yield the lines of tokens without rows."""
+        for delta in self._waiting.values():
+            yield self._line(delta, ())
+        self._waiting.clear()
+
+    def _line(self, delta: TokenDelta, settled: Sequence[AttentionRow]) -> Text:
         line = Text(f"{delta.text.strip() or '·':<{_TOKEN_CELLS}}")
-        rows = [row.shares() for row in delta.attention if row.key_axis == "source"]
+        rows = [row.shares() for row in settled if row.key_axis == "source"]
         if rows and self._source:
             weights = np.concatenate(rows).mean(axis=0)
             for place in np.argsort(-weights, kind="stable")[:_MOST_ATTENDED]:
@@ -202,12 +221,18 @@ def _chosen(attention: Attention, *, every_layer: bool) -> list[AttentionMap]:
 
 
 def _origin(one: AttentionMap, place: int) -> str:
-    if one.reduction == "none":
-        heads = f"head {one.heads[place]}"
-    else:
-        heads = f"{one.reduction} of {len(one.heads)} heads" if len(one.heads) > 1 else f"head {one.heads[0]}"
     times = "" if one.weighting == "none" else ", times value norms"
-    return f"{one.stack} layer {one.layer}, {heads}{times}"
+    if one.reduction == "alignment_heads":  # of several layers
+        return f"{one.stack}, mean of the alignment heads{times}"
+    return f"{one.stack} layer {one.layer}, {_heads(one, place)}{times}"
+
+
+def _heads(one: AttentionMap, place: int) -> str:
+    if one.reduction == "none":
+        return f"head {one.heads[place]}"
+    if one.reduction == "rollout":
+        return f"rollout of head {one.heads[0]}" if len(one.heads) == 1 else f"rollout of {len(one.heads)} heads"
+    return f"{one.reduction} of {len(one.heads)} heads" if len(one.heads) > 1 else f"head {one.heads[0]}"
 
 
 def _labels(segments: Sequence[Segment]) -> list[Label]:

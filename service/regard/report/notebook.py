@@ -16,6 +16,7 @@ from regard.viewer import make_page
 MOST_WEIGHTS = 500_000
 """A notebook keeps what it showed: more weights than these are for a report's file."""
 _HEAVIEST = 3
+_HEADS = {"max": "max of heads", "rollout": "rollout", "alignment_heads": "mean of the alignment heads"}
 _FRAME = "width:100%;height:38rem;border:1px solid #8884;border-radius:6px;resize:vertical;overflow:auto"
 
 
@@ -77,8 +78,9 @@ def _heaviest(one: AttentionMap) -> str:
     plane = one.dense().mean(axis=0)
     queries = range(plane.shape[0] if one.kind == "cross" else min(plane.shape[0], 1))
     rows = ((_name(one.queries, query, one.query_grid), _largest(plane[query], one)) for query in queries)
-    heads = "mean of heads" if len(one.heads) > 1 else "one head"
-    summary = f"What is attended to most: {one.stack} {one.kind}-attention, layer {one.layer}, {heads}"
+    heads = _HEADS.get(one.reduction) or ("mean of heads" if len(one.heads) > 1 else "one head")
+    layer = "" if one.reduction == "alignment_heads" else f", layer {one.layer}"
+    summary = f"What is attended to most: {one.stack} {one.kind}-attention{layer}, {heads}"
     return f"<details><summary>{escape(summary)}</summary>{_table((one.query_axis, one.key_axis), rows)}</details>"
 
 

@@ -8,9 +8,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from regard.answers import Attention, AttentionMap, Segment
+from regard.answers import Attention, AttentionMap, AttentionRow, Segment, TokenDelta
 from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label
-from regard.cli.views import highlighted_view
+from regard.cli.views import TokenLines, highlighted_view
 
 SENTENCE = "They were stuck in the elevator for four hours because the door was broken ."
 SOURCE = list(SENTENCE.split())
@@ -144,6 +144,42 @@ def test_the_last_layer_is_that_of_each_stack_and_kind():
         "decoder layer 0, head 0",
     ]
     assert drawn(highlighted_view(attention, every_layer=True)).count(" · ") == 6
+
+
+@pytest.mark.parametrize(
+    ("reduction", "heads", "origin"),
+    [
+        ("none", (2,), "encoder layer 0, head 2"),
+        ("max", (0, 2), "encoder layer 0, max of 2 heads"),
+        ("rollout", (2,), "encoder layer 0, rollout of head 2"),
+        ("alignment_heads", (0, 1, 2), "encoder, mean of the alignment heads"),
+    ],
+)
+def test_a_legend_tells_what_was_made_of_which_heads(reduction: str, heads: tuple[int, ...], origin: str):
+    """A rollout is no head's own map, and alignment heads are of several layers."""
+    one = replace(SELF_ATTENTION, reduction=reduction, heads=heads)
+    attention = Attention(granularity="word", maps=(one,), package_sha256="", precision="fp32")
+    assert f" · {origin}\n" in drawn(highlighted_view(attention, every_layer=False))
+
+
+def row_of(query: int, weights: list[float], key_axis: str = "source") -> AttentionRow:
+    """Return a row of a stream's attention."""
+    return AttentionRow(query, "cross", 1, (0,), "none", key_axis, np.array([weights], np.float32))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_token_stands_beside_its_own_row(late: bool):
+    """Also where the rows of alignment heads come with the token after, and the last two with the last."""
+    rows = [row_of(0, [0.9, 0.1]), row_of(1, [0.2, 0.8])]
+    settled = [(), (rows[0],), (rows[1],)] if late else [(rows[0],), (rows[1],), ()]
+    source = SELF_ATTENTION.keys
+    deltas = [TokenDelta(1, "Ils", 0.0, settled[0], source=source), TokenDelta(2, " poussent", 0.0, settled[1])]
+    deltas.append(TokenDelta(0, "", 0.0, settled[2]))
+    lines = TokenLines()
+    shown = [[line.plain.split() for line in lines.add(delta)] for delta in deltas]
+    first, second = ["Ils", "they", "90", "grow", "10"], ["poussent", "grow", "80", "they", "20"]
+    assert shown == ([[], [first], [second]] if late else [[first], [second], []])
+    assert [line.plain.split() for line in lines.finish()] == [["·"]]
 
 
 def test_a_legend_without_special_tokens_names_none():

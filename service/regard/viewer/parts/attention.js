@@ -79,7 +79,8 @@ class Family {
     headName(layer, head) {
         if (head !== MEAN) return `head ${head}`;
         const { reduction } = this.maps.get(layer);
-        return { max: "max of heads", rollout: "rollout" }[reduction] ?? "mean of heads";
+        const names = { max: "max of heads", rollout: "rollout", alignment_heads: "mean of the alignment heads" };
+        return names[reduction] ?? "mean of heads";
     }
 
     plane(layer, head) {
