@@ -151,6 +151,25 @@ def test_malformed_markup_is_refused(markup: Markup, document: str, problem: str
     assert problem in caught.value.message
 
 
+@pytest.mark.parametrize("markup", Markup)
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        ("", "is empty; it needs at least 1 character"),
+        (" \t", "is nothing but white space"),
+        ("<b>a\0</b>", "holds a NUL (U+0000) at position 4"),
+        ("a \ud800", "holds a lone surrogate (U+D800) at position 2"),
+    ],
+)
+def test_a_document_is_a_text(markup: Markup, document: str, problem: str) -> None:
+    """What is none is refused in the words that it is without markup."""
+    with pytest.raises(InvalidInputError) as caught:
+        read_document(document, markup, "texts[3]")
+
+    assert caught.value.field == "texts[3]"
+    assert caught.value.message.startswith(f"texts[3] {problem}")
+
+
 def test_only_placeholders_are_placeholders() -> None:
     """A percentage, a sentence's stop behind an address and a lone brace are text."""
     parts = [part for part, is_placeholder in split("50% de {a}, 5 %d; www.a.org/b. {") if is_placeholder]

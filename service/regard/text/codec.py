@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer
 
 from regard.errors import InvalidInputError, PackageError
 from regard.manifest import Package
+from regard.text.characters import check_characters, check_readable
 from regard.text.cutter import Cut, Cutter
 from regard.text.detokenizer import Detokenizer, Vocabulary, spans_of
 from regard.text.segment import Segment, trim
@@ -21,8 +21,6 @@ from regard.text.stops import StopStrings
 
 # About so many bytes of UTF-8 make a token, in most scripts.
 _BYTES_PER_TOKEN = 4
-
-_UNREADABLE = re.compile("[\0\ud800-\udfff]")
 
 CHARACTERS_PER_TOKEN = 64
 """A text longer than this for each token that there is room for is not worth tokenizing."""
@@ -117,7 +115,7 @@ class TextCodec:
         tokens at its end stay. Raises `InvalidInputError`, naming `field`, if it isn't set, and for
         a text that is empty, nothing but white space, or holds NUL or a lone surrogate.
         """
-        _check_readable(text, field)
+        check_readable(text, field)
         beyond = len(text) > self._max_characters
         if beyond and not truncate:
             raise InvalidInputError(
@@ -213,7 +211,7 @@ class TextCodec:
 
     def _cut_pair(self, text: str, pair: str, field: str, pair_field: str, max_characters: int) -> Cut:
         for one, name in ((text, field), (pair, pair_field)):
-            _check_readable(one, name)
+            check_readable(one, name)
             if len(one) > max_characters:
                 raise InvalidInputError(
                     f"{name} has {len(one)} characters; at most {max_characters} are read; shorten it", field=name
@@ -245,7 +243,7 @@ class TextCodec:
         Raises `InvalidInputError`, naming `field`, for one that leaves no room for more, that holds NUL
         or a lone surrogate, or no token at all in a model that has none for an empty text.
         """
-        _check_characters(text, field)
+        check_characters(text, field)
         cut = self._sources.cut(text[: self._max_characters + 1])
         kept = [index for index, token_id in enumerate(cut.token_ids) if token_id is not None]
         if len(kept) > self._max_tokens or len(text) > self._max_characters:
@@ -339,26 +337,6 @@ def _load(package: Package, file: str) -> Tokenizer:
 
 def _label(package: Package) -> str:
     return f"package {package.manifest.name}/{package.manifest.version}"
-
-
-def _check_readable(text: str, field: str) -> None:
-    if not text:
-        raise InvalidInputError(f"{field} is empty; it needs at least 1 character that is not white space", field=field)
-    if text.isspace():
-        raise InvalidInputError(
-            f"{field} is nothing but white space; it needs at least 1 character that is not", field=field
-        )
-    _check_characters(text, field)
-
-
-def _check_characters(text: str, field: str) -> None:
-    found = _UNREADABLE.search(text)
-    if found:
-        code = ord(found[0])
-        problem = f"a lone surrogate (U+{code:04X})" if code else "a NUL (U+0000)"
-        raise InvalidInputError(
-            f"{field} holds {problem} at position {found.start()}, which is no text; remove it", field=field
-        )
 
 
 def _kept(special_tokens_mask: Sequence[int], limit: int) -> list[int]:

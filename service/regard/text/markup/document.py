@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from regard.errors import InvalidInputError
+from regard.text.characters import check_readable
 from regard.text.markup.html import read_html
 from regard.text.markup.placeholders import split
 from regard.text.markup.tokens import MOST_CHARACTERS, Kind, Token
@@ -56,8 +57,9 @@ def read_document(document: str, markup: Markup, field: str) -> Document:
 
     Placeholders, addresses and elements that are kept as they are taken out of the text: models copy them badly,
     and what is around them suffers. Raises `InvalidInputError`, naming `field`, for malformed
-    markup, and for a document without text.
+    markup, for a document without text, and as `check_readable`.
     """
+    check_readable(document, field)
     if len(document) > MOST_CHARACTERS:
         raise InvalidInputError(
             f"{field} has {len(document)} characters, tags included; with markup at most {MOST_CHARACTERS} are taken; "
