@@ -96,6 +96,12 @@ def test_markup_stands_where_its_words_do(document: str, translation: str, expec
     assert result == (expected or 'Utilise <code translate="no">x = <b>1</b></code> ici')
 
 
+@pytest.mark.parametrize("section", ["<![CDATA[a]]>", "<![if !IE]>", "<![endif]>"])
+def test_a_section_is_a_mark(section: str) -> None:
+    """One that the parser knows comes back as it was."""
+    assert marked(f"{section}x y", "u v", markup=Markup.HTML) == f"{section}u v"
+
+
 def test_crossing_elements_follow_their_words() -> None:
     """Elements whose words change places change places; a mark between them goes where the fewest links cross."""
     links = np.eye(3)[::-1]
@@ -128,6 +134,11 @@ def test_pairs_that_cross_are_marks() -> None:
         (Markup.HTML, "a</b>", "</b> closes nothing, at position 1"),
         (Markup.HTML, "a <b><i>x</b></i>", "</b> closes <i> of position 5, at position 9"),
         (Markup.HTML, "é\na <b x", "a tag has no end; write &lt; for the character <, at position 4"),
+        (Markup.HTML, "é\nx <![foo> y", "no section that is known; write &lt; for the character <, at position 4"),
+        (Markup.HTML, "x <![foo]> y", "no section that is known; write &lt; for the character <, at position 2"),
+        (Markup.HTML, "house <![x[ y ]]>", "<![ begins no section that is known"),
+        (Markup.HTML, "x <![]> y", "<![ begins no section that is known"),
+        (Markup.HTML, "x <![cdatas[y]]>", "<![ begins no section that is known"),
         (Markup.HTML, "<br>{name}", "holds no text beside its markup"),
         (Markup.XLIFF, "é <g>x", "no well-formed XML (mismatched tag), at position 6"),
         (Markup.XLIFF, "a <b>x</b>", "<b> is no inline element of XLIFF, at position 2"),

@@ -23,16 +23,19 @@ _WHOLE_TAG = re.compile(
     r"""<!--.*?-->|<[!?][^>]*>|<(?:(?P<raw>script|style)\b|/?[a-z])(?:"[^"]*"|'[^']*'|[^"'<>])*>""",
     re.DOTALL | re.IGNORECASE,
 )
+_UNKNOWN_SECTION = re.compile(r"<!\[(?!(?:cdata|rcdata|temp|ignore|include|if|else|endif)(?![-.\w]))", re.IGNORECASE)
+"""What begins as a marked section, but is none of those that the parser reads."""
 
 
 def read_html(document: str, field: str) -> list[Token]:
     """Return the tokens of a fragment of HTML.
 
     Raises `InvalidInputError`, naming `field` and the position, for a tag that isn't closed, even
-    where HTML lets one be left out: a tag that nobody wrote can't come back.
+    where HTML lets one be left out: a tag that nobody wrote can't come back. So it does for a marked
+    section of an unknown name.
     """
     _check_ends(document, field)
-    tokens = _Reader(document).read()
+    tokens = _Reader(document, field).read()
     check_nested(tokens, field)
     return list(without_kept(tokens))
 
@@ -52,9 +55,9 @@ def _check_ends(document: str, field: str) -> None:
 class _Reader(HTMLParser):
     """Notes where each tag begins; it ends where the next thing does."""
 
-    def __init__(self, document: str) -> None:
+    def __init__(self, document: str, field: str) -> None:
         super().__init__(convert_charrefs=False)
-        self._document = document
+        self._document, self._field = document, field
         self._lines = [0, *accumulate(len(line) + 1 for line in document.split("\n"))]
         self._found: list[tuple[int, Kind, str, bool, bool]] = []
 
@@ -70,6 +73,11 @@ class _Reader(HTMLParser):
             text = html.unescape(raw) if kind is Kind.TEXT else ""
             tokens.append(Token(kind, raw, at, name, text, kept, solid, parted=name in _PARTED))
         return tokens
+
+    def parse_html_declaration(self, i: int) -> int:
+        if _UNKNOWN_SECTION.match(self.rawdata, i):
+            raise refused(self._field, "<![ begins no section that is known; write &lt; for the character <", self._at)
+        return super().parse_html_declaration(i)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         untranslated = ("translate", "no") in attrs
@@ -104,5 +112,9 @@ class _Reader(HTMLParser):
         self._note(Kind.EMPTY)
 
     def _note(self, kind: Kind, name: str = "", kept: bool = False, solid: bool = False) -> None:
+        self._found.append((self._at, kind, name, kept, solid))
+
+    @property
+    def _at(self) -> int:
         line, column = self.getpos()
-        self._found.append((self._lines[line - 1] + column, kind, name, kept, solid))
+        return self._lines[line - 1] + column
