@@ -157,6 +157,8 @@ async def test_a_refusal_has_its_status_and_reason(
         (LIST_MODELS, "POST", {"Origin": "http://elsewhere.example"}, 403),
         (LIST_MODELS, "POST", {"Origin": "null"}, 403),
         (LIST_MODELS, "POST", {"Host": "rebound.example"}, 421),
+        (LIST_MODELS, "POST", {"Host": "[::1"}, 421),
+        (LIST_MODELS, "POST", {"Origin": "http://["}, 403),
         (LIST_MODELS, "POST", {"Host": "rebound.example", "Sec_Fetch_Site": "same-origin"}, 421),
         (LIST_MODELS, "POST", {"Content_Length": "99999999"}, 413),
         (LIST_MODELS, "POST", {"Content_Length": "many"}, 411),

@@ -47,7 +47,7 @@ def check_origin(environ: WSGIEnvironment, host: str) -> None:
             "open the playground by this machine's address, or set the server's host to this name",
         )
     site, origin = environ.get("HTTP_SEC_FETCH_SITE"), environ.get("HTTP_ORIGIN")
-    if site != "same-origin" if site else origin and urlsplit(origin).netloc != own:
+    if site != "same-origin" if site else origin and _netloc(origin) != own:
         raise Refusal(HTTPStatus.FORBIDDEN, grpc.StatusCode.PERMISSION_DENIED, "only the playground's own page may ask")
 
 
@@ -98,9 +98,20 @@ def _invalid(status: HTTPStatus, message: str) -> Refusal:
     return Refusal(status, grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
+def _netloc(origin: str) -> str | None:
+    """Return the host and port of an origin; None if it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
 def _is_known(host: str, configured: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    try:
         ipaddress.ip_address(name)
     except ValueError:
         pass
