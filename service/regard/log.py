@@ -25,6 +25,7 @@ def configure_logging(settings: ServerSettings) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_without_metadata)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -44,3 +45,11 @@ def configure_logging(settings: ServerSettings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _without_metadata(record: logging.LogRecord) -> bool:
+    """Take the value out of what gRPC logs of metadata that is not UTF-8: it may be a credential."""
+    if record.name.startswith("grpc.") and str(record.msg).startswith("Invalid encoding"):
+        record.msg, record.args = "metadata that is not UTF-8", ()
+        record.exc_info = record.exc_text = None  # the error holds the value, too
+    return True

@@ -12,6 +12,7 @@ from regard.config import ServerSettings
 from regard.log import configure_logging
 
 LETTER = "my secret letter"
+CREDENTIAL = b"Bearer secret\xe9\xff"
 
 
 @pytest.fixture(autouse=True)
@@ -44,3 +45,23 @@ def test_a_traceback_has_no_values_of_a_request(log_format: str, capsys: pytest.
     assert "3 words are too many" in logged
     assert "fail_on" in logged
     assert "secret" not in logged
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+@pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "grpc._common"])
+def test_metadata_that_is_not_utf8_is_logged_without_its_value(
+    library: str, log_format: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says that there was some; gRPC's own would have had the credential, and a traceback."""
+    configure_logging(ServerSettings(log_format=log_format))
+    try:
+        CREDENTIAL.decode()
+    except UnicodeDecodeError:
+        logging.getLogger(library).exception("Invalid encoding on %s", CREDENTIAL)
+    logging.getLogger(library).error("something else on %s", "all")
+    logged = capsys.readouterr().err
+
+    assert len(logged.splitlines()) == 2
+    assert "metadata that is not UTF-8" in logged
+    assert "secret" not in logged
+    assert "something else on all" in logged
