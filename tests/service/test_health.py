@@ -204,6 +204,24 @@ async def test_reflection_lists_every_service(serve: Serve) -> None:
     assert described.file_descriptor_response.file_descriptor_proto
 
 
+async def test_a_malformed_question_to_reflection_is_the_callers_fault(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It ends with INVALID_ARGUMENT in the words of every other method, and the log has no trace of it."""
+    good = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    async with serve() as running:
+        ask = running.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        call = ask(iter([good, b"\xff"]))
+        answered = await call.read()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call.read()
+
+    assert isinstance(answered, bytes)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == "the request's bytes are not its message, or hold text that is not UTF-8"
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 @pytest.mark.parametrize("which", ["grpc_port", "http_port"])
 async def test_a_taken_port_is_named(serve: Serve, which: str) -> None:
     """A port that another holds ends the start, for either of the two; it is not shared."""

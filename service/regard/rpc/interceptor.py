@@ -50,11 +50,11 @@ class _Unreadable:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler whose request is one message.
+    """Wraps every handler.
 
     Servicers raise; here a `RegardError` becomes the status of its code and anything else
     INTERNAL. Requests of `regard.*` services pass the door and are counted; health and reflection
-    answer whatever happens. Handlers that take a stream of requests (reflection's) pass as they are.
+    answer whatever happens. Of a handler that takes a stream of requests (reflection's) only the reading is wrapped.
     """
 
     def __init__(self, admission: Admission, metrics: Metrics) -> None:
@@ -72,9 +72,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if method in self._wrapped:
             return self._wrapped[method]
         handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
-            return handler
-        self._wrapped[method] = wrapped = self._wrap(method, handler)
+        if handler is None:
+            return None
+        wrapped = _with_readable_requests(handler) if handler.request_streaming else self._wrap(method, handler)
+        self._wrapped[method] = wrapped
         return wrapped
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
@@ -108,8 +109,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         token = current_call.set(call)
         code, refusal = grpc.StatusCode.OK, None
         try:
-            if isinstance(request, _Unreadable):
-                raise InvalidInputError("the request's bytes are not its message, or hold text that is not UTF-8")
+            _check_read(request)
             if counted:
                 in_flight = self._metrics.requests_in_flight.labels(call.labels.task)
                 with self._admission.admit(), in_flight.track_inprogress():
@@ -145,6 +145,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             failures=call.failures,
             seconds=round(seconds, 6),
         )
+
+
+def _with_readable_requests(handler: Handler) -> Handler:
+    """Return a handler of streams both ways whose call ends with the status of an unreadable request at the first."""
+    servicer: Any = handler.stream_stream
+
+    async def read(requests: AsyncIterator[object]) -> AsyncIterator[object]:
+        async for request in requests:
+            _check_read(request)
+            yield request
+
+    async def converse(requests: AsyncIterator[object], context: Context) -> AsyncIterator[object]:
+        try:
+            async for response in servicer(read(requests), context):
+                yield response
+        except InvalidInputError as error:
+            await _abort(context, error)
+
+    return grpc.stream_stream_rpc_method_handler(
+        converse, _reader(handler.request_deserializer), handler.response_serializer
+    )
+
+
+def _check_read(request: object) -> None:
+    if isinstance(request, _Unreadable):
+        raise InvalidInputError("the request's bytes are not its message, or hold text that is not UTF-8")
 
 
 def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
