@@ -51,13 +51,13 @@ SAMPLE = {"do_sample": True, "top_k": 0}
 
 
 def everything(draw: Draw) -> dict[str, Any]:
-    """Return every rule at once; what is forced can't be suppressed, too."""
+    """Return every rule at once; what is forced can't be suppressed or a bad word, too."""
     forced, *suppressed = draw.tokens(10)
     return {
         "repetition_penalty": 1.2,
         "no_repeat_ngram_size": 2,
         "min_new_tokens": 8,
-        "bad_words_ids": draw.words(),
+        "bad_words_ids": tuple(word for word in draw.words() if word != (forced,)),
         "suppress_tokens": tuple(suppressed),
         "forced_bos_token_id": forced,
         "top_logprobs": 2,

@@ -19,6 +19,7 @@ from regard.engine.search.processors import (
     SuppressTokens,
     SuppressTokensAtBegin,
 )
+from regard.engine.search.rules import Rules
 from regard.engine.search.sampling import Warpers, draw, uniform
 from regard.engine.search.shortlist import StepScores, shortlist
 
@@ -88,6 +89,21 @@ def test_a_ban_takes_out_the_tokens_that_transformers_takes_out(name: str) -> No
     for seed, sequence in enumerate(sequences()):
         scores = scores_of(seed)
         assert np.array_equal(Processors((ban,)).process(sequence, scores), expected([theirs], sequence, scores))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_the_tokens_that_are_forced_are_those_of_transformers(length: int) -> None:
+    """Also where the first is the last: there, only the end has a score."""
+    rules = Rules((3,), (0,), (), (), 7, 0, length, None)
+    theirs = [
+        transformers.ForcedBOSTokenLogitsProcessor(7),
+        transformers.ForcedEOSTokenLogitsProcessor(1 + length, 0),
+    ]
+    for position in range(length):
+        scores = scores_of(position)
+        forced = rules.forced(position)
+        left = np.flatnonzero(np.isfinite(expected(theirs, [3] * (1 + position), scores)))
+        assert left.tolist() == ([*range(VOCABULARY)] if forced is None else [forced])
 
 
 @pytest.mark.parametrize("penalty", [0.5, 1.3])

@@ -50,6 +50,11 @@ def test_forced_tokens_stand_first_and_last(position: int, token: int | None) ->
     assert rules(forced_bos_token_id=None, forced_eos_token_id=None).forced(position) is None
 
 
+def test_of_two_tokens_forced_in_one_place_the_end_stands() -> None:
+    """A single token is the last before it is the first."""
+    assert rules(max_new_tokens=1).forced(0) == END
+
+
 @pytest.mark.parametrize(("position", "token"), [(0, 5), (1, 6), (2, None), (11, END)])
 def test_a_prefix_stands_in_the_place_of_the_forced_beginning(position: int, token: int | None) -> None:
     """Behind its two tokens come ten more, the last of them forced."""

@@ -119,6 +119,10 @@ def test_a_value_out_of_range_is_refused(given: dict[str, Any], message: str) ->
         ({"length_penalty": 0.5}, "length_penalty has no effect with num_beams 1"),
         ({"early_stopping": True}, "early_stopping has no effect with num_beams 1"),
         ({"return_scores": False, "top_logprobs": 2}, "return_scores can't be false with top_logprobs 2"),
+        ({"forced_bos_token_id": 7, "suppress_tokens": (5, 7)}, "suppress_tokens bans token 7, with which the same"),
+        ({"forced_eos_token_id": 7, "suppress_tokens": (7,)}, "suppress_tokens bans token 7, with which the same"),
+        ({"forced_bos_token_id": 7, "bad_words_ids": ((5, 7), (7,))}, "bad_words bans token 7, with which the same"),
+        ({"forced_eos_token_id": 7, "bad_words_ids": ((7,),)}, "bad_words bans token 7, with which the same"),
         ({"forced_bos_token_id": 5, "prefix_token_ids": (6,)}, "forced_bos_token_id can't be set with target_prefix"),
     ],
 )
@@ -127,6 +131,19 @@ def test_a_combination_that_cannot_be_honoured_is_refused(given: dict[str, Any],
     with pytest.raises(InvalidInputError) as caught:
         options_of(SPEC, given)
     assert caught.value.message.startswith(f"generation.{message}")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"suppress_tokens": (END,)},
+        {"forced_eos_token_id": END, "bad_words_ids": ((END,),)},
+        {"forced_bos_token_id": 7, "bad_words_ids": ((7, 8),)},
+    ],
+)
+def test_a_ban_may_meet_what_the_checkpoint_forces(given: dict[str, Any]) -> None:
+    """The request has then asked for no two things; nor has it with the end as a bad word, or a longer word."""
+    assert options_of(OWN, given).forced_eos_token_id == END
 
 
 def test_sampling_needs_the_checkpoints_beams_to_be_turned_off() -> None:

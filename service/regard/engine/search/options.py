@@ -103,6 +103,7 @@ def options_of(
     _check_ranges(options, spec, room)
     _check_tokens(options, spec)
     _check_combination(options, given)
+    _check_forced(spec, given)
     return options
 
 
@@ -221,6 +222,17 @@ def _check_combination(options: GenerationOptions, given: Mapping[str, Any]) -> 
         raise _refused("return_scores", f"can't be false with top_logprobs {options.top_logprobs}, which lists some")
     if "forced_bos_token_id" in given and options.prefix_token_ids:
         raise _refused("forced_bos_token_id", "can't be set with target_prefix: both say how the text begins")
+
+
+def _check_forced(spec: GenerationSpec, given: Mapping[str, Any]) -> None:
+    """Refuse to ban a token that the same request forces."""
+    # As in Transformers, a word that is the end of the sentence and nothing else is not banned.
+    words = {word[0] for word in given.get("bad_words_ids", ()) if len(word) == 1} - {*spec.eos_token_ids}
+    for forcing, end in (("forced_bos_token_id", "begin"), ("forced_eos_token_id", "end")):
+        forced = given.get(forcing)
+        for name, banned in (("suppress_tokens", given.get("suppress_tokens", ())), ("bad_words", words)):
+            if forced in banned:
+                raise _refused(name, f"bans token {forced}, with which the same request lets the text {end}")
 
 
 def _refused(name: str, problem: str) -> InvalidInputError:

@@ -64,16 +64,17 @@ class Rules:
     def forced(self, position: int, scores: RowScores | None = None) -> int | None:
         """Return the token that must stand at a position, if one must.
 
-        The first token of a prefix that leaves a choice is found by the `scores` of its position.
+        The first token of a prefix that leaves a choice is found by the `scores` of its position. Where the first
+        is the last, the one that is forced at the end stands there, as in Transformers.
         """
         if position == 0 and self.prefix_choices and scores is not None:
             return self.prefix_choices[int(scores.all_logits[list(self.prefix_choices)].argmax())]
         if position < len(self.prefix):
             return self.prefix[position]
-        if position == 0 and self.forced_bos_token_id is not None:
-            return self.forced_bos_token_id
         if position == self.limit - 1 and self.forced_eos_token_id is not None:
             return self.forced_eos_token_id
+        if position == 0 and self.forced_bos_token_id is not None:
+            return self.forced_bos_token_id
         return None
 
     def may_end(self, position: int, token_id: int) -> bool:
