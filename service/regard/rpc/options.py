@@ -117,7 +117,7 @@ def search_of(
             raise _refused("early_stopping", f"has no value {message.early_stopping}")
         given["early_stopping"] = _EARLY_STOPPING[message.early_stopping]
     if message.target_language:
-        given["forced_bos_token_id"] = _language(message, codec)
+        given["forced_bos_token_id"] = _language(message, spec, codec)
     if message.target_prefix:
         pieces = codec.pieces(message.target_prefix)
         _check_free_of_stops(message.stop_strings, codec.decode(pieces))  # as the model spells it
@@ -157,7 +157,7 @@ def _check_free_of_stops(strings: Iterable[str], prefix: str) -> None:
             raise _refused("target_prefix", f"holds the stop string {string!r}, so nothing could follow it")
 
 
-def _language(message: generation_pb2.GenerationOptions, codec: TextCodec) -> int:
+def _language(message: generation_pb2.GenerationOptions, spec: GenerationSpec, codec: TextCodec) -> int:
     if message.HasField("forced_bos_token_id"):
         raise _refused("target_language", "can't be set with forced_bos_token_id: both name the first token")
     token_id = codec.special_token(message.target_language)
@@ -167,6 +167,13 @@ def _language(message: generation_pb2.GenerationOptions, codec: TextCodec) -> in
             f"is {message.target_language!r}, which is no special token of the model; "
             'spell it as the tokenizer does, such as "fr_XX", "__fr__" or "fra_Latn"',
         )
+    meanings: dict[int | None, str] = {
+        spec.pad_token_id: "padding",
+        codec.unknown_id: "what the vocabulary doesn't know",
+    }
+    meanings |= dict.fromkeys(spec.eos_token_ids, "the end of a sentence")
+    if token_id in meanings:
+        raise _refused("target_language", f"is {message.target_language!r}, which stands for {meanings[token_id]}")
     return token_id
 
 
