@@ -240,6 +240,30 @@ async def test_more_likeliest_tokens_than_a_response_can_list_are_refused(serve:
     assert sum(event.HasField("translation") for event in events) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("num_beams", {}),
+        ("num_return_sequences", {"do_sample": True}),
+        ("num_return_sequences", {"alternatives_position": 0}),
+    ],
+)
+async def test_more_sequences_than_there_are_rows_refuse_the_request(
+    serve: Serve, name: str, others: dict[str, object]
+) -> None:
+    """By the field and the limit, before a text is read; as many as there are rows are taken."""
+    async with serve(engine={"max_rows": 4}) as running:
+        generation = {name: 5, **others}
+        code, details = await refusal(running.translation.Translate(request_of(HELLO, CAT, generation=generation)))
+        assert not running.worker().seen
+        await running.translation.Translate(request_of(CAT, generation=generation | {name: 4}))
+        (taken,) = running.worker().seen
+
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details == f"generation.{name} is 5; this server decodes at most 4 side by side (engine.max_rows)"
+    assert taken.options.width == 4
+
+
 async def test_attention_over_the_budget_fails_with_its_size(serve: Serve) -> None:
     """An input whose attention would be over its share of the response fails, and the message has both figures."""
     async with serve(max_attention_bytes=4096) as running:

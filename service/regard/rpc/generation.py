@@ -189,6 +189,7 @@ class Generations:
         read = partial(search_of, asked, spec, codec, streaming=streaming, fixed=fixed)
         search = await self._resources.offload(read) if has_texts(asked) else read()
         options = search.behind()
+        check_width(options, settings.engine.max_rows)
         check_logprobs(options, 1 if streaming else inputs, settings.max_message_bytes)
         return GenerateOrder(
             order.model,
@@ -276,6 +277,17 @@ class Generations:
             if sequence.HasField("attention"):
                 metrics.attention_sent(labels, bytes_of(sequence.attention))
         return product
+
+
+def check_width(options: GenerationOptions, max_rows: int) -> None:
+    """Raise `InvalidInputError` if one input takes more rows than the server decodes side by side."""
+    if options.width > max_rows:
+        name = "num_beams" if options.num_beams > max_rows else "num_return_sequences"
+        raise InvalidInputError(
+            f"generation.{name} is {options.width}; this server decodes at most {max_rows} side by side "
+            "(engine.max_rows)",
+            field=f"generation.{name}",
+        )
 
 
 def check_logprobs(options: GenerationOptions, outputs: int, max_bytes: int) -> None:
