@@ -161,7 +161,12 @@ def _check_ranges(options: GenerationOptions, spec: GenerationSpec, room: int) -
     ):
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and low <= value <= high):
-            raise _refused(name, f"is {value:g}; it must be from {low:g} to {high:g}")
+            raise _refused(name, f"is {_exactly(value)}; it must be from {_exactly(low)} to {_exactly(high)}")
+
+
+def _exactly(value: float) -> str:
+    """Return a number in the fewest digits that no other has; a whole one without a point."""
+    return str(int(value)) if math.isfinite(value) and abs(value) < 2**64 and value == int(value) else repr(value)
 
 
 def _free_tokens(options: GenerationOptions) -> int:
@@ -185,6 +190,7 @@ def _check_tokens(options: GenerationOptions, spec: GenerationSpec) -> None:
             raise _refused(name, f"has {len(listed)} tokens; at most {MAX_LISTED_TOKENS} are taken")
         for token in listed:
             if not 0 <= token < spec.vocabulary_size:
+                name = "bad_words_ids" if name == "bad_words" else name  # the others come from the vocabulary
                 raise _refused(name, f"names token {token}; the model's go from 0 to {spec.vocabulary_size - 1}")
     if any(not word for word in options.bad_words_ids):
         raise _refused("bad_words", "holds a word without tokens")
