@@ -63,6 +63,15 @@ async def test_streams_take_no_markup(client: AsyncClient) -> None:
         await anext(aiter(client.stream_translate("Hello!", markup="html")))
 
 
+async def test_a_language_of_markup_that_is_none_is_refused(serve: Serve) -> None:
+    """The message lists those that there are."""
+    async with serve() as running:
+        with pytest.raises(grpc.aio.AioRpcError, match=r"markup: 9 is not one of 2 \(html\), 3 \(xliff\)"):
+            await running.translation.Translate(
+                translation_pb2.TranslateRequest(texts=["Hello!"], markup=9)  # type: ignore[arg-type]
+            )
+
+
 async def test_a_package_that_was_not_calibrated_is_refused(serve: Serve) -> None:
     """Without alignment there is no place for markup; the refusal names the field."""
     async with serve() as running:

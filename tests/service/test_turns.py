@@ -50,7 +50,9 @@ async def test_the_engine_hears_the_priority_and_the_client_of_a_request(serve: 
 async def test_a_priority_that_is_none_is_refused(serve: Serve) -> None:
     """The message names the field."""
     async with serve() as served:
-        with pytest.raises(grpc.aio.AioRpcError, match="priority: 9 is not one of") as refused:
+        with pytest.raises(
+            grpc.aio.AioRpcError, match=r"priority: 9 is not one of 3 \(high\), 2 \(normal\), 1 \(low\)"
+        ) as refused:
             await served.translation.Translate(request("hello", priority=9))  # type: ignore[arg-type]
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -44,7 +45,7 @@ from regard.vision.grid import PatchGrid
 MAX_LISTED = 1024
 """The most layers, or heads, that a list of them may have."""
 
-E = TypeVar("E")
+E = TypeVar("E", bound=Enum)
 Probabilities = npt.NDArray[np.float64]
 
 TASKS = {
@@ -167,7 +168,7 @@ def one_of(value: int, names: Mapping[E, int], field: str) -> E:
     for name, number in names.items():
         if number == value:
             return name
-    known = ", ".join(f"{number} ({name})" for name, number in names.items())
+    known = ", ".join(f"{number} ({name.name.lower()})" for name, number in names.items())
     raise InvalidInputError(f"{field}: {value} is not one of {known}", field=field)
 
 
