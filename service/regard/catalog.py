@@ -10,7 +10,7 @@ from typing import Protocol
 
 from regard.audio.codec import AudioCodec
 from regard.engine.request import Classification, ClassifyRequest, GenerateRequest, Generation, TokenEvent
-from regard.errors import ConfigurationError, InvalidInputError, ModelNotFoundError
+from regard.errors import ConfigurationError, InvalidInputError, ModelNotFoundError, quoted
 from regard.manifest import Manifest, Package, Task, find_packages, load_package
 from regard.metrics import ModelLabels
 from regard.text.codec import TextCodec
@@ -26,7 +26,6 @@ _SERVICES = {
     Task.SIMILARITY: "SimilarityService",
     Task.COMPLETION: "CompletionService",
 }
-_MAX_QUOTED_CHARACTERS = 100
 
 
 class ModelWorker(Protocol):
@@ -114,7 +113,7 @@ class Catalog:
         versions = [model for model in self.models if model.manifest.name == name]
         if not versions:
             raise ModelNotFoundError(
-                f"the server has no model {_quote(name)}; it has {', '.join(self._names())}", field="model_name"
+                f"the server has no model {quoted(name)}; it has {', '.join(self._names())}", field="model_name"
             )
         if not version:
             return versions[-1]
@@ -122,7 +121,7 @@ class Catalog:
             if model.manifest.version == version:
                 return model
         held = ", ".join(model.manifest.version for model in versions)
-        raise ModelNotFoundError(f"model {name} has no version {_quote(version)}; it has {held}", field="model_version")
+        raise ModelNotFoundError(f"model {name} has no version {quoted(version)}; it has {held}", field="model_version")
 
     def resolve(self, name: str, version: str, task: Task) -> Model:
         """Return the model that a request for `task` means; `name` may be empty if only one does that task.
@@ -185,7 +184,3 @@ def _model(package: Package, worker: ModelWorker) -> Model:
 
 def _order(model: Model) -> tuple[str, int]:
     return model.manifest.name, int(model.manifest.version)
-
-
-def _quote(name: str) -> str:
-    return repr(name if len(name) <= _MAX_QUOTED_CHARACTERS else name[:_MAX_QUOTED_CHARACTERS] + "…")

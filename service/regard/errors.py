@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_MAX_QUOTED_CHARACTERS = 100
+
 
 class RegardError(Exception):
     """The root. `code` is the number of a `google.rpc.Code`; `field` names what is at fault.
@@ -102,6 +104,11 @@ class ConfigurationError(RegardError):
 
 class PackageError(ConfigurationError):
     """A model package that is incomplete, altered or of an unknown format."""
+
+
+def quoted(text: str) -> str:
+    """Return a caller's text as a message quotes it: the first of it, if it is long."""
+    return repr(text if len(text) <= _MAX_QUOTED_CHARACTERS else text[:_MAX_QUOTED_CHARACTERS] + "…")
 
 
 def failure_of(error: Exception) -> RegardError:

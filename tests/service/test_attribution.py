@@ -96,6 +96,14 @@ async def test_what_cannot_be_asked_is_refused_by_its_name(serve: Serve, fields:
     assert field in details
 
 
+async def test_a_long_label_is_quoted_in_part(serve: Serve) -> None:
+    """What there is to do about it is then told, too."""
+    async with serve() as running:
+        _, details = await refusal(stub_of(running).AttributeClass(request_of(HELLO, label="x" * 10**6)))
+
+    assert f"has no class '{'x' * 100}…'; ListModels tells" in details
+
+
 async def test_a_stride_alone_is_that_of_the_default_window(serve: Serve) -> None:
     """Four words are covered two by two."""
     async with serve() as running:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from regard.attention.parts import parts_of
 from regard.engine.interventions import Interventions
 from regard.engine.source import Source
-from regard.errors import InvalidInputError
+from regard.errors import InvalidInputError, quoted
 from regard.manifest import ClassificationSpec, Task
 from regard.rpc import convert
 from regard.rpc.attending import SelfAttention
@@ -50,7 +50,7 @@ class ClassAttributions:
         if request.label:
             if request.label not in spec.labels:
                 raise InvalidInputError(
-                    f"label: model {order.model.manifest.name} has no class {request.label!r}; "
+                    f"label: model {order.model.manifest.name} has no class {quoted(request.label)}; "
                     "ListModels tells those that it has",
                     field="label",
                 )

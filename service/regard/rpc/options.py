@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from regard.engine.search.options import MAX_LISTED_TOKENS, GenerationOptions, options_of
-from regard.errors import InvalidInputError
+from regard.errors import InvalidInputError, quoted
 from regard.manifest import GenerationSpec
 from regard.text.codec import CHARACTERS_PER_TOKEN, TextCodec
 from regard.text.stops import StopStrings
@@ -164,7 +164,7 @@ def _language(message: generation_pb2.GenerationOptions, spec: GenerationSpec, c
     if token_id is None:
         raise _refused(
             "target_language",
-            f"is {message.target_language!r}, which is no special token of the model; "
+            f"is {quoted(message.target_language)}, which is no special token of the model; "
             'spell it as the tokenizer does, such as "fr_XX", "__fr__" or "fra_Latn"',
         )
     meanings: dict[int | None, str] = {
@@ -173,7 +173,8 @@ def _language(message: generation_pb2.GenerationOptions, spec: GenerationSpec, c
     }
     meanings |= dict.fromkeys(spec.eos_token_ids, "the end of a sentence")
     if token_id in meanings:
-        raise _refused("target_language", f"is {message.target_language!r}, which stands for {meanings[token_id]}")
+        found = quoted(message.target_language)
+        raise _refused("target_language", f"is {found}, which stands for {meanings[token_id]}")
     return token_id
 
 
