@@ -164,6 +164,8 @@ def test_what_is_too_long_is_refused_before_it_is_tokenized(
         ({"target_language": "the"}, "target_language is 'the', which is no special token of the model"),
         ({"target_language": "xx_XX"}, "target_language is 'xx_XX', which is no special token of the model"),
         ({"target_language": "x" * 10**6}, f"target_language is '{'x' * 100}…', which is no special token"),
+        ({"target_prefix": " \t"}, "target_prefix gives no token; it needs at least 1 character that the model reads"),
+        ({"target_prefix": "The\0cat"}, "target_prefix holds a NUL (U+0000) at position 3, which is no text"),
         ({"target_language": "</s>"}, "target_language is '</s>', which stands for the end of a sentence"),
         ({"target_language": "<unk>"}, "target_language is '<unk>', which stands for what the vocabulary doesn't know"),
         ({"target_language": "<pad>"}, "target_language is '<pad>', which stands for padding"),

@@ -10,6 +10,7 @@ from typing import Any
 from regard.engine.search.options import MAX_LISTED_TOKENS, GenerationOptions, options_of
 from regard.errors import InvalidInputError, quoted
 from regard.manifest import GenerationSpec
+from regard.text.characters import check_characters
 from regard.text.codec import CHARACTERS_PER_TOKEN, TextCodec
 from regard.text.stops import StopStrings
 from regard.v1 import generation_pb2
@@ -119,7 +120,7 @@ def search_of(
     if message.target_language:
         given["forced_bos_token_id"] = _language(message, spec, codec)
     if message.target_prefix:
-        pieces = codec.pieces(message.target_prefix)
+        pieces = _prefix(message.target_prefix, codec)
         _check_free_of_stops(message.stop_strings, codec.decode(pieces))  # as the model spells it
         given["prefix_token_ids"] = (*fixed.get("prefix_token_ids", ()), *pieces)
     given["bad_words_ids"] = (
@@ -155,6 +156,15 @@ def _check_free_of_stops(strings: Iterable[str], prefix: str) -> None:
     for string in strings:
         if string in prefix:
             raise _refused("target_prefix", f"holds the stop string {string!r}, so nothing could follow it")
+
+
+def _prefix(text: str, codec: TextCodec) -> list[int]:
+    """Return the tokens of a prefix. Raises `InvalidInputError` for one that has none, and as `check_characters`."""
+    check_characters(text, "generation.target_prefix")
+    pieces = codec.pieces(text)
+    if not pieces:
+        raise _refused("target_prefix", "gives no token; it needs at least 1 character that the model reads")
+    return pieces
 
 
 def _language(message: generation_pb2.GenerationOptions, spec: GenerationSpec, codec: TextCodec) -> int:
