@@ -50,6 +50,7 @@ WARPERS = [
     (Warpers(top_k=99), [transformers.TopKLogitsWarper(99)]),
     (Warpers(top_p=0.6), [transformers.TopPLogitsWarper(0.6)]),
     (Warpers(top_p=0.0), [transformers.TopPLogitsWarper(0.0)]),
+    (Warpers(min_p=1e-300), [transformers.MinPLogitsWarper(1e-300)]),
     (Warpers(min_p=0.2), [transformers.MinPLogitsWarper(0.2)]),
     (
         Warpers(temperature=1.7, top_k=20, top_p=0.8, min_p=0.05),

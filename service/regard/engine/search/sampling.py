@@ -7,6 +7,7 @@ same whatever else is in the batch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,7 @@ class Warpers:
         if self.top_p < 1:
             warped = _keep(warped, _in_nucleus(warped, self.top_p))
         if self.min_p > 0:
-            warped = _keep(warped, warped >= warped.max() + np.log(np.float32(self.min_p)))
+            warped = _keep(warped, warped >= warped.max() + np.float32(math.log(self.min_p)))
         return warped
 
 
