@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import socketserver
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from regard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from _typeshed import WriteableBuffer
+
+HEAD_TIMEOUT_S = 10.0
+"""How long the whole head of a request may take to arrive."""
+
+log = structlog.get_logger("regard.http")
 
 
 def make_app(
@@ -93,9 +104,61 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log a connection that ended before it was answered in one line: it may have sent nothing, or no HTTP."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            log.debug("connection ended", reason=str(error) or type(error).__name__)
+        else:
+            log.error("internal error", exc_info=error)
+
+
+class HeadReader(io.RawIOBase):
+    """What a connection sends: the head as a whole within `HEAD_TIMEOUT_S`, and what follows in the connection's time.
+
+    Raises `TimeoutError`, also if some of the head still comes.
+    """
+
+    def __init__(self, connection: socket.socket, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._connection, self._clock = connection, clock
+        self._patience = connection.gettimeout()
+        self._deadline: float | None = clock() + HEAD_TIMEOUT_S
+
+    def readable(self) -> bool:
+        """Tell that it is."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read what has come into `buffer`, and return how many bytes it is."""
+        if self._deadline is not None:
+            remaining_s = self._deadline - self._clock()
+            if remaining_s <= 0:
+                raise TimeoutError("the head did not arrive in time")
+            self._connection.settimeout(remaining_s)
+        return self._connection.recv_into(buffer)
+
+    def end_head(self) -> None:
+        """Give the connection its own time from now on."""
+        self._deadline = None
+        self._connection.settimeout(self._patience)
+
 
 class _Handler(WSGIRequestHandler):
-    timeout = 10.0
+    timeout = HEAD_TIMEOUT_S
+
+    def setup(self) -> None:
+        """Read the head with a deadline: the base's time-out is that of each read."""
+        super().setup()
+        self.rfile.close()
+        self._reader = HeadReader(self.connection)
+        self.rfile = io.BufferedReader(self._reader)
+
+    def parse_request(self) -> bool:
+        """Parse the head, which has come when this returns."""
+        parsed = super().parse_request()
+        self._reader.end_head()
+        return parsed
 
     def get_environ(self) -> dict[str, Any]:
         """Hand on the connection, for those who want to know when the other side leaves."""
