@@ -37,8 +37,8 @@ app = typer.Typer(
 def regard_export() -> None:
     """Make model packages of checkpoints, and look at them.
 
-    [cyan]regard-export CHECKPOINT --output MODELS[/cyan] is short for [cyan]regard-export export[/cyan] with the
-    same; its options are those of [cyan]regard-export export --help[/cyan].
+    [cyan]regard-export CHECKPOINT --output MODELS[/cyan] is short for [cyan]regard-export export[/cyan]
+    with the same; its options are those of [cyan]regard-export export --help[/cyan].
 
     [bold]Examples[/bold]
     [cyan]regard-export ./opus-mt-en-fr --output models/[/cyan]
@@ -86,8 +86,9 @@ def export(
     target: Annotated[
         Target,
         typer.Option(
-            help="What the graphs are to run on: portable is any runtime of ONNX' own operators, tensorrt runs its "
-            "decoders on CUDA."
+            metavar="TARGET",
+            help="What the graphs are to run on: cpu, cuda, portable, which is any runtime of ONNX' own operators, or "
+            "tensorrt, which runs its decoders on CUDA.",
         ),
     ] = Target.CPU,
     precision: Annotated[
@@ -105,7 +106,9 @@ def export(
             "exact as token and nearly as fast as tensor. Default: mixed on CPUs, tensor in portable graphs."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a package of the same name and version.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a package of the same name and version.")
+    ] = False,
     source_language: Annotated[
         str | None,
         typer.Option(help="The language of the source, of a translator that knows many: its tokenizer's code."),
@@ -128,7 +131,7 @@ def export(
         ),
     ] = False,
     without_taps: Annotated[
-        bool, typer.Option(help="Leave out the attention weights, to measure what they cost.")
+        bool, typer.Option("--without-taps", help="Leave out the attention weights, to measure what they cost.")
     ] = False,
 ) -> None:
     """Export a Hugging Face checkpoint to ONNX with fused attention, and prove it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 import onnx
 import pytest
 from click.testing import Result
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from regard.manifest import MANIFEST_FILE, QualitySpec, load_package, sha256_of
@@ -79,6 +81,16 @@ def test_help_names_every_command() -> None:
         shown = in_one_line(run(*arguments).output)
         for words in ("export", "inspect", "list", "verify", "regard-export CHECKPOINT --output MODELS"):
             assert words in shown
+
+
+@pytest.mark.parametrize("command", [*get_command(app).commands.values()], ids=lambda command: command.name)
+def test_help_cuts_no_name(command: Any) -> None:
+    """On a screen of 80 columns, each option and each of its choices is whole."""
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(app, [command.name, "--help"]).stdout
+    words = set(re.split(r"[\s|<>,]+", shown))
+    assert "…" not in shown
+    for option in command.params:
+        assert {*option.opts, *option.secondary_opts, *(option.type_descriptor.choices or ())} <= words
 
 
 def test_list_names_the_families_and_those_with_adapters() -> None:

@@ -31,7 +31,9 @@ def calibrate(
     gold_bitext: Annotated[
         Path | None, typer.Option(help="The pairs that --gold is for. Default: those of --bitext.")
     ] = None,
-    gold_one_index: Annotated[bool, typer.Option(help="The links of --gold count words from 1, not from 0.")] = False,
+    gold_one_index: Annotated[
+        bool, typer.Option("--gold-one-index", help="The links of --gold count words from 1, not from 0.")
+    ] = False,
 ) -> None:
     """Choose the heads that tell which word translates which, and write them into the package.
 

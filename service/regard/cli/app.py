@@ -15,6 +15,7 @@ from regard.cli.compare import compare
 from regard.cli.complete import complete
 from regard.cli.demo.command import demo
 from regard.cli.explain import explain
+from regard.cli.help import Command
 from regard.cli.models import models
 from regard.cli.score import score
 from regard.cli.screen import error, in_words
@@ -61,19 +62,19 @@ def regard(
     """
 
 
-app.command()(translate)
-app.command()(score)
-app.command()(caption)
-app.command()(classify)
-app.command()(classify_tokens)
-app.command()(answer)
-app.command()(compare)
-app.command()(complete)
-app.command()(transcribe)
+app.command(cls=Command)(translate)
+app.command(cls=Command)(score)
+app.command(cls=Command)(caption)
+app.command(cls=Command)(classify)
+app.command(cls=Command)(classify_tokens)
+app.command(cls=Command)(answer)
+app.command(cls=Command)(compare)
+app.command(cls=Command)(complete)
+app.command(cls=Command)(transcribe)
 app.add_typer(explain)
-app.command()(models)
-app.command()(serve)
-app.command(hidden=True)(demo)
+app.command(cls=Command)(models)
+app.command(cls=Command)(serve)
+app.command(cls=Command, hidden=True)(demo)
 
 
 def main() -> None:

@@ -50,7 +50,8 @@ def caption(
     [cyan]regard caption photo.jpg --attention[/cyan]
     [cyan]regard caption photo.jpg --json --attention-granularity patch --attention-top-k 5[/cyan]
     [cyan]regard caption photo.jpg --report attention.html[/cyan]
-    [cyan]regard caption photo.jpg --knock-out 1.3[/cyan]   without a head of the decoder's look at the image
+    [dim]# without a head of the decoder's look at the image[/dim]
+    [cyan]regard caption photo.jpg --knock-out 1.3[/cyan]
     [cyan]regard caption holiday/*.jpg > captions.tsv[/cyan]
     [cyan]regard caption photo.jpg --json | jq -r .text[/cyan]
     """

@@ -53,9 +53,11 @@ def classify(
     [bold]Examples[/bold]
     [cyan]regard classify "book me a flight to paris"[/cyan]
     [cyan]regard classify "book me a flight to paris" --attention --top-k 5[/cyan]
-    [cyan]regard classify "book me a flight to paris" --attention-reduction rollout[/cyan]   through all layers
+    [dim]# through all layers[/dim]
+    [cyan]regard classify "book me a flight to paris" --attention-reduction rollout[/cyan]
     [cyan]regard classify "book me a flight to paris" --report attention.html[/cyan]
-    [cyan]regard classify "book me a flight to paris" --ban flight[/cyan]   without a look at the word
+    [dim]# without a look at the word[/dim]
+    [cyan]regard classify "book me a flight to paris" --ban flight[/cyan]
     [cyan]regard classify --file utterances.txt | cut -f1 | sort | uniq -c[/cyan]
     [cyan]regard classify "cancel it" --json | jq .classes[/cyan]
     """

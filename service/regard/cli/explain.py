@@ -21,6 +21,7 @@ from regard.cli.attribution import (
 )
 from regard.cli.files import read_file
 from regard.cli.flags import taking
+from regard.cli.help import Command
 from regard.cli.screen import refuse
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ explain = typer.Typer(
 )
 
 
-@explain.command(name="class")
+@explain.command(name="class", cls=Command)
 @taking(KNOCKED_OUT)
 def explain_class(
     text: Annotated[str | None, typer.Argument(help="The text; or give an image with --image.")] = None,
@@ -112,7 +113,7 @@ def explain_class(
         OUT.print(class_view(answer, content))
 
 
-@explain.command(name="translation")
+@explain.command(name="translation", cls=Command)
 @taking(KNOCKED_OUT)
 def explain_translation(
     text: Annotated[str, typer.Argument(help="The text.")],
@@ -175,7 +176,7 @@ def explain_translation(
         OUT.print(translation_view(answer))
 
 
-@explain.command(name="caption")
+@explain.command(name="caption", cls=Command)
 @taking(KNOCKED_OUT)
 def explain_caption(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file: JPEG, PNG, WebP or GIF.")],

@@ -71,15 +71,18 @@ def translate(
     [bold]Examples[/bold]
     [cyan]regard translate "They grow oranges in California."[/cyan]
     [cyan]regard translate "They grow oranges in California." --attention[/cyan]
-    [cyan]regard translate "How are you?" --attention-layer 0 --attention-reduction none[/cyan]   each head of layer 0
-    [cyan]regard translate "How are you?" --attention-reduction rollout[/cyan]   through all layers, down to the words
+    [dim]# each head of layer 0[/dim]
+    [cyan]regard translate "How are you?" --attention-layer 0 --attention-reduction none[/cyan]
+    [dim]# through all layers, down to the words[/dim]
+    [cyan]regard translate "How are you?" --attention-reduction rollout[/cyan]
     [cyan]regard translate --file english.txt --json --attention-top-k 3 --attention-encoding uint8[/cyan]
     [cyan]regard translate "They grow oranges in California." --alignment[/cyan]
     [cyan]regard translate "They grow oranges in California." --stream --align-att-frames 2[/cyan]
     [cyan]regard translate "I have a <b>red</b> car." --markup html[/cyan]
     [cyan]regard translate "I have a red car." --quality --glossary terms.tsv[/cyan]
     [cyan]regard translate "How are you?" --report attention.html[/cyan]
-    [cyan]regard translate "They grow oranges in California." --ban oranges[/cyan]   without a look at the word
+    [dim]# without a look at the word[/dim]
+    [cyan]regard translate "They grow oranges in California." --ban oranges[/cyan]
     [cyan]regard translate "How are you?" --num-beams 4 --num-return-sequences 3[/cyan]
     [cyan]regard translate --file english.txt > french.txt[/cyan]
     [cyan]cat english.txt | regard translate --json | jq -r .text[/cyan]

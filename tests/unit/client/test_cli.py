@@ -7,9 +7,12 @@ import sys
 
 import grpc
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
 
 from regard import __version__
 from regard.cli import main
+from regard.cli.app import app
 from regard.cli.attention import ATTENTION
 from regard.cli.screen import streamed_line
 from regard.cli.search import FLAGS
@@ -47,6 +50,33 @@ def test_help_has_examples(run, command):
     code, out, _ = run(command, "--help")
     assert code == 0
     assert f"regard {command}" in out.partition("Examples")[2]
+
+
+def commands(group, *above):
+    """Return the words that name each command of a group, and the command."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *above, name)
+        else:
+            yield pytest.param([*above, name], command, id=" ".join([*above, name]))
+
+
+@pytest.mark.parametrize(("names", "command"), [*commands(get_command(app))])
+def test_help_cuts_no_word(names, command):
+    """On a screen of 80 columns, each option, value, choice and variable is whole."""
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*names, "--help"]).stdout
+    context = command.make_context(names[-1], [], resilient_parsing=True)
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for option in command.params:
+        wanted = " ".join(option.get_help_record(context)).replace("|", " | ").replace("\\[", "[")
+        assert set(wanted.split()) <= set(shown.split())
+
+
+@pytest.mark.parametrize("names", [[], ["explain"]])
+def test_help_of_a_group_cuts_no_word(names):
+    """The names of commands and what they do are whole as well."""
+    assert "…" not in CliRunner(env={"COLUMNS": "80"}).invoke(app, [*names, "--help"]).stdout
 
 
 def test_translation_alone_on_stdout(run):
