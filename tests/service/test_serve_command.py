@@ -9,12 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
+from rich.console import Console
 
+from regard.cli import serve
 from regard.manifest import Task
 from regard.v1 import translation_pb2, translation_pb2_grpc
 
@@ -114,6 +118,47 @@ def test_a_taken_port_ends_the_start(models: Path) -> None:
 def test_a_wrong_setting_ends_the_start(models: Path) -> None:
     """The setting is named."""
     assert_refused("setting engine.max_rows", "--models", str(models), "--max-rows", "0")
+
+
+def test_the_panel_says_what_each_model_reads_and_where() -> None:
+    """Sound has its seconds, a model of images and texts both, and an IPv6 address its brackets."""
+    image = SimpleNamespace(width=224, height=224)
+    shown = panel_of(
+        {"name": "hearer", "audio": SimpleNamespace(window_s=30), "text": SimpleNamespace(max_source_tokens=None)},
+        {"name": "matcher", "image": image, "text": SimpleNamespace(max_source_tokens=77)},
+    )
+    for words in (
+        "sound, 30 s at a time",
+        "images, as 224 x 224 pixels",
+        "up to 77 tokens",
+        " [fe80::1]:50051 ",
+        " http://[fe80::1]:8080/metrics ",
+        " http://[fe80::1]:8080/playground ",
+    ):
+        assert words in shown
+    assert "None" not in shown
+
+
+def test_the_panel_cuts_no_name() -> None:
+    """A name that is too long for the screen goes on below."""
+    shown = panel_of({"name": "a-model-with-a-very-long-name-" * 3})
+    assert "…" not in shown
+
+
+def panel_of(*manifests: dict[str, Any]) -> str:
+    """Return the panel of a server at an IPv6 address, on a screen of 100 columns."""
+    given: dict[str, Any] = {"version": "1", "task": Task.SIMILARITY, "precision": "fp32", "taps": []}
+    nothing: dict[str, Any] = {"image": None, "audio": None, "text": None}
+    models = [
+        SimpleNamespace(manifest=SimpleNamespace(**given | nothing | one), worker=SimpleNamespace(provider="cpu"))
+        for one in manifests
+    ]
+    settings: Any = SimpleNamespace(host="fe80::1", has_playground=True)
+    server: Any = SimpleNamespace(grpc_port=50051, http_port=8080)
+    catalog: Any = SimpleNamespace(models=models)
+    console = Console(width=100, file=StringIO())
+    console.print(serve._summary(settings, catalog, server))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
 def assert_refused(says: str, *arguments: str) -> None:

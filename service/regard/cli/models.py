@@ -42,13 +42,16 @@ def _table(found: list[Model]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table("model", "task", "architecture", "tokens", "attention: layers × heads", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("model", "task", "architecture", "tokens", "attention: layers × heads"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("task", "tokens"))
     for model in found:
         table.add_row(
             f"{model.name}/{model.version}" + ("" if model.ready else "\nnot ready"),
             model.task,
             f"{model.architecture}\n{model.precision}",
-            f"{model.max_source_tokens} in" + (f"\n{model.max_target_tokens} out" if model.max_target_tokens else ""),
+            (f"{model.max_source_tokens} in" if model.max_source_tokens else "-")
+            + (f"\n{model.max_target_tokens} out" if model.max_target_tokens else ""),
             "\n".join(_attention_of(model)),
         )
     return table

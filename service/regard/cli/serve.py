@@ -153,9 +153,15 @@ def _announce(settings: ServerSettings, catalog: Catalog, server: Server) -> Non
 
 
 def _reads(manifest: Manifest) -> str:
+    """Return a line for each kind of input that a model takes."""
+    lines = []
     if manifest.image:
-        return f"images, as {manifest.image.width} x {manifest.image.height} pixels"
-    return f"up to {manifest.text.max_source_tokens} tokens" if manifest.text else ""
+        lines.append(f"images, as {manifest.image.width} x {manifest.image.height} pixels")
+    if manifest.audio:
+        lines.append(f"sound, {manifest.audio.window_s} s at a time")
+    if manifest.text and manifest.text.max_source_tokens is not None:
+        lines.append(f"up to {manifest.text.max_source_tokens} tokens")
+    return "\n".join(lines)
 
 
 def _providers(catalog: Catalog) -> list[str]:
@@ -171,24 +177,24 @@ def _summary(settings: ServerSettings, catalog: Catalog, server: Server) -> Rend
     from rich.text import Text
 
     models = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
-    for column in ("model", "version", "task", "precision", "reads", "attention"):
-        models.add_column(column, justify="right" if column in ("version",) else "left")
+    for column in ("model", "task", "precision", "reads", "attention"):
+        models.add_column(column, overflow="fold", no_wrap=column in ("task", "precision"))
     for model in catalog.models:
         manifest = model.manifest
         kinds = dict.fromkeys(f"{tap.stack} {tap.kind}" for tap in manifest.taps)
         models.add_row(
-            Text(manifest.name, style="bold cyan"),
-            manifest.version,
+            Text.assemble((manifest.name, "bold cyan"), f"/{manifest.version}"),
             manifest.task.value,
             manifest.precision,
             _reads(manifest),
-            ", ".join(kinds) or "none",
+            "\n".join(kinds) or "none",
         )
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
     places = Table.grid(padding=(0, 2))
-    places.add_row(Text("gRPC", style="dim"), Text(f"{settings.host}:{server.grpc_port}", style="bold green"))
-    places.add_row(Text("HTTP", style="dim"), f"http://{settings.host}:{server.http_port}/metrics  /healthz  /readyz")
+    places.add_row(Text("gRPC", style="dim"), Text(f"{host}:{server.grpc_port}", style="bold green"))
+    at = f"http://{host}:{server.http_port}"
+    places.add_row(Text("HTTP", style="dim"), Text(f"{at}/metrics  /healthz  /readyz"))
     if settings.has_playground:
-        at = f"http://{settings.host}:{server.http_port}/playground"
-        places.add_row(Text("look", style="dim"), Text(at, style="bold green"))
+        places.add_row(Text("look", style="dim"), Text(f"{at}/playground", style="bold green"))
     places.add_row(Text("runs on", style="dim"), ", ".join(_providers(catalog)))
     return Panel(Group(models, places), title="[bold]Regard[/] is serving", border_style="cyan", expand=False)

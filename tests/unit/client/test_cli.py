@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 import sys
 
 import grpc
@@ -16,7 +17,7 @@ from regard.cli.app import app
 from regard.cli.attention import ATTENTION
 from regard.cli.screen import streamed_line
 from regard.cli.search import FLAGS
-from regard.client import AttentionOptions, GenerationOptions
+from regard.client import AttentionOptions, Client, GenerationOptions, Model, Tap
 from regard.v1 import generation_pb2, intervention_pb2, priority_pb2
 
 
@@ -369,6 +370,20 @@ def test_models_as_a_table_and_as_json(run):
     assert "takes interventions" in table
     _, out, _ = run("models", "--json")
     assert json.loads(out)["taps"] == [{"kind": "cross", "stack": "decoder", "layer": 0, "heads": 3}]
+
+
+def test_the_table_of_models_cuts_nothing(run, monkeypatch):
+    """Long names go on below, and of a model that reads no text there is a dash, not 0 tokens."""
+    long = {"name": "matcher-of-pictures", "task": "question_answering", "architecture": "BertForQuestionAnswering"}
+    numbers = {"version": "1", "precision": "fp32", "package_sha256": "", "max_source_tokens": 0}
+    taps = (Tap("self", "text_encoder", 0, 12), Tap("self", "image_encoder", 0, 12))
+    model = Model(**long, **numbers, max_target_tokens=64, taps=taps, labels=(), ready=True, takes_interventions=False)
+    monkeypatch.setattr(Client, "models", lambda _: [model])
+    _, table, _ = run("models")
+    assert "…" not in table
+    assert "64 out" in table
+    assert "0 in" not in table
+    assert re.search(r" question_answering +BertF\S+ +- ", table)
 
 
 def test_no_server(run):
