@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -23,6 +27,9 @@ from regard.cli.serve import serve
 from regard.cli.transcribe import transcribe
 from regard.cli.translate import translate
 from regard.errors import RegardError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE)
+"""What a write fails with; other errors of the system are none of the output."""
 
 app = typer.Typer(
     name="regard",
@@ -78,12 +85,34 @@ app.command(cls=Command, hidden=True)(demo)
 
 
 def main() -> None:
-    """Run a command. Whatever Regard raises on purpose becomes a line on stderr and exit code 1."""
+    """Run a command. Whatever Regard raises on purpose becomes a line on stderr and exit code 1.
+
+    So does output that can't be written. What the encoding of stdout lacks becomes a question mark.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except RegardError as raised:
         error(_advice(raised))
         sys.exit(1)
+    except OSError as raised:
+        if raised.errno not in UNWRITABLE:
+            raise
+        if raised.errno != errno.EPIPE:
+            error(f"can't write the output: {raised.strerror}")
+        _drop_output()
+        sys.exit(1)
+
+
+def _drop_output() -> None:
+    """Let what is left of the output go nowhere: Python tries once more to write it as it ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _advice(raised: RegardError) -> str:

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from regard.client import Attention, AttentionMap, Failure
 
 
 def print_record(record: object) -> None:
-    """Print one line of JSON on stdout."""
-    print(json.dumps(record, ensure_ascii=False, separators=(", ", ": ")), flush=True)
+    """Print one line of JSON on stdout, with escapes where its encoding may lack a character."""
+    escaped = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(record, ensure_ascii=escaped, separators=(", ", ": ")), flush=True)
 
 
 def answer_record(source: str, answer: object) -> dict[str, Any]:

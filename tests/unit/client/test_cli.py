@@ -3,7 +3,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 
 import grpc
@@ -384,6 +386,49 @@ def test_the_table_of_models_cuts_nothing(run, monkeypatch):
     assert "64 out" in table
     assert "0 in" not in table
     assert re.search(r" question_answering +BertF\S+ +- ", table)
+
+
+def as_process(server, *arguments, **options):
+    """Run `regard ARGUMENTS` on the canned server as a process, whose output goes where `options` say."""
+    environment = os.environ | {"REGARD_SERVER": server.target, "COLUMNS": "80"} | options.pop("env", {})
+    command = [sys.executable, "-m", "regard.cli", *arguments]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, **options)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["translate", "hi"], ["translate", "hi", "--json"], ["models"], ["--version"], ["models", "--help"]]
+)
+def test_output_that_cant_be_written_is_one_line(server, arguments):
+    """A full disk is told as such, whether it shows at once or as the process ends."""
+    with open("/dev/full", "w") as full:
+        ended = as_process(server, *arguments, stdout=full)
+    assert ended.returncode == 1
+    assert ended.stderr.decode() == "error: can't write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("arguments", [["translate", "hi"], ["models"], ["--version"]])
+def test_a_closed_pipe_is_quiet(server, arguments):
+    """Whoever has read enough isn't told so."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:
+        ended = as_process(server, *arguments, stdout=closed)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["translate", "ét", "--attention"], ["translate", "ét"]])
+def test_what_the_encoding_lacks_is_replaced(server, arguments):
+    """A stdout in ASCII has question marks instead."""
+    ended = as_process(server, *arguments, stdout=subprocess.PIPE, env={"PYTHONIOENCODING": "ascii"})
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert b"?" in ended.stdout
+
+
+def test_json_in_ascii_has_escapes(server):
+    """Nothing is lost of a record."""
+    command = ["translate", "ét", "--json"]
+    ended = as_process(server, *command, stdout=subprocess.PIPE, env={"PYTHONIOENCODING": "ascii"})
+    assert json.loads(ended.stdout.decode("ascii"))["text"] == "ÉT"
 
 
 def test_no_server(run):
