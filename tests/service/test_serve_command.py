@@ -115,6 +115,15 @@ def test_a_taken_port_ends_the_start(models: Path) -> None:
         assert_refused(f"gRPC port {port} of 127.0.0.1", "--models", str(models), "--grpc-port", port)
 
 
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [("nosuchhost.invalid", "the host is not known"), ("192.0.2.7", "the host is no address of this machine")],
+)
+def test_a_host_that_is_not_ours_ends_the_start(models: Path, host: str, says: str) -> None:
+    """It is the host that is to blame, not the port."""
+    assert_refused(f" of {host}: {says}", "--models", str(models), "--host", host, *FREE_PORTS)
+
+
 def test_a_wrong_setting_ends_the_start(models: Path) -> None:
     """The setting is named."""
     assert_refused("setting engine.max_rows", "--models", str(models), "--max-rows", "0")

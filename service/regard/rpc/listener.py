@@ -7,6 +7,7 @@ with it the server: calls under way end well, but the port is closed while the p
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -42,7 +43,7 @@ class Listener:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise ConfigurationError(
-                f"can't listen on gRPC port {self.port} of {self._host}: it is taken, or not ours"
+                f"can't listen on gRPC port {self.port} of {self._host}: {_why(self._host)}"
             ) from error
 
     async def start(self) -> None:
@@ -86,3 +87,16 @@ class Listener:
             except ConfigurationError as error:
                 log.warning("the gRPC port can't be had", problem=error.message)
                 await asyncio.sleep(WATCH_INTERVAL_S)
+
+
+def _why(host: str) -> str:
+    """Return why no port of a host can be had, which gRPC doesn't tell: its address, if not the port."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+    except socket.gaierror as error:
+        return f"the host is not known ({error.strerror}); choose another --host"
+    except (OSError, UnicodeError):
+        return "the host is no address of this machine; choose another --host"
+    return "it is taken, or not ours"
