@@ -41,6 +41,7 @@ from regard_export.families.proven import unsupported
 from regard_export.generation import generation_defaults, suppressed_tokens
 from regard_export.inputs import AudioInputs, ImageInputs, Inputs, PromptInputs, TextInputs
 from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
+from regard_export.places import require_checkpoint
 from regard_export.reading import read
 from regard_export.stepping import SAMPLE_TOKENS
 from regard_export.tokenization import TOKENIZER_FILE, TokenizerFiles, load_tokenizer, tokenizer_files
@@ -120,8 +121,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     Raises `CheckpointError` if a file is missing or damaged, or the model is of a kind that can't
     be exported.
     """
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory} is not a directory; name the folder that holds config.json")
+    require_checkpoint(directory)
     _require_known(directory)
     config = read(directory, "config.json", lambda: AutoConfig.from_pretrained(directory, local_files_only=True))
     family = family_of(config.model_type)

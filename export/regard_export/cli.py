@@ -22,6 +22,8 @@ from regard_export.commands import (
     stoppable,
     verify,
 )
+from regard_export.errors import ExportError
+from regard_export.places import place_of, require_checkpoint
 
 app = typer.Typer(
     cls=ExportByDefault,
@@ -157,8 +159,12 @@ def export(
             refuse(f"{flag} change what taps show: give one of {flag} and --without-taps")
     started = time.monotonic()
     try:
+        place_of(output, chosen, version, overwrite=overwrite)
+        require_checkpoint(checkpoint)
+    except ExportError as error:
+        refuse(str(error))
+    try:
         with stoppable(), ERR.status("loading PyTorch and Transformers") as status:
-            from regard_export.errors import ExportError
             from regard_export.languages import Languages
             from regard_export.package import Options
             from regard_export.package import export as export_package

@@ -43,6 +43,7 @@ from regard_export.errors import ExportError
 from regard_export.graph_files import GraphFiles, Progress, Writer
 from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.lowering import target_of
+from regard_export.places import place_of
 from regard_export.precision import TOLERANCES, in_precision
 from regard_export.proof import measure
 from regard_export.rounding import eager_differences
@@ -87,7 +88,7 @@ def export(checkpoint_directory: Path, output: Path, options: Options, progress:
     `progress` is called with each stage's name as it begins. Raises `ExportError`; whatever
     happens, nothing but a whole, proven package appears below `output`.
     """
-    final = place_of(output, options)
+    final = place_of(output, options.name, options.version, overwrite=options.overwrite)
     target = target_of(options.target, options.precision)
     _require_scales(options)
     progress("loading the checkpoint")
@@ -173,14 +174,6 @@ class Origin(Protocol):
     @property
     def similarity(self) -> SimilaritySpec | None:
         """How it compares images with texts, if it does."""
-
-
-def place_of(output: Path, options: Options) -> Path:
-    """Return the package's directory. Raises `ExportError` if there is one that may not be overwritten."""
-    final = output / options.name / options.version
-    if final.exists() and not options.overwrite:
-        raise ExportError(f"{options.name}/{options.version} exists already; choose another --version, or --overwrite")
-    return final
 
 
 def _require_room(output: Path, model: torch.nn.Module) -> None:

@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +75,28 @@ def test_the_command_that_is_named_does_the_same(exported: Path, classifier: Pat
     result = run("export", str(classifier), "--output", str(exported.parents[1]))
     assert result.exit_code == 2
     assert "tiny/1 exists already" in in_one_line(result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "name", "says"),
+    [
+        ("nope", "new", "nope is not a directory; name the folder that holds config.json"),
+        ("empty", "new", "empty/config.json can't be loaded: [Errno 2] No such file or directory"),
+        ("empty", "taken", "taken/1 exists already; choose another --version, or --overwrite"),
+    ],
+)
+def test_what_a_look_at_the_disk_tells_is_told_without_pytorch(
+    tmp_path: Path, checkpoint: str, name: str, says: str
+) -> None:
+    """Whoever mistypes a path needn't wait for PyTorch, which isn't even there."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "models" / "taken" / "1").mkdir(parents=True)
+    without = "import sys; sys.modules['torch'] = None; from regard_export.cli import main; main()"
+    arguments = [str(tmp_path / checkpoint), "--output", str(tmp_path / "models"), "--name", name]
+    ended = subprocess.run([sys.executable, "-c", without, *arguments], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: ")
+    assert says in ended.stderr
 
 
 def test_help_names_every_command() -> None:

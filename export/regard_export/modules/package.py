@@ -13,8 +13,9 @@ from regard_export.lowering import Target, lower, target_of
 from regard_export.modules.blueprint import TOKENIZER_FILE, Blueprint
 from regard_export.modules.graphs import ModuleClassifier, ModuleEncoder, ModuleGraph, ModuleStep
 from regard_export.modules.parity import measure
-from regard_export.package import Options, place_of, seal, staging_directory
+from regard_export.package import Options, seal, staging_directory
 from regard_export.passes import simplify
+from regard_export.places import place_of
 from regard_export.tracing import trace
 
 PRECISION = "fp32"
@@ -27,7 +28,7 @@ def export_module(blueprint: Blueprint, output: Path, options: Options, progress
     happens, nothing but a whole, proven package appears below `output`. A module is exported in
     fp32, for the targets `cpu` and `portable`, and left in evaluation mode.
     """
-    final = place_of(output, options)
+    final = place_of(output, options.name, options.version, overwrite=options.overwrite)
     target = target_of(options.target, options.precision)
     if options.precision != PRECISION or target.separate_taps:
         raise ExportError(
