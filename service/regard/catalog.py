@@ -55,8 +55,10 @@ class ModelWorker(Protocol):
     async def run(self, request: GenerateRequest | ClassifyRequest) -> Generation | Classification:
         """Return the result of one input."""
 
-    def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent | Generation, None]:
-        """Yield every token of one input as it is made, then the result."""
+    def stream(
+        self, request: GenerateRequest, *, held: Callable[[int], None] = ...
+    ) -> AsyncGenerator[TokenEvent | Generation, None]:
+        """Yield every token of one input as it is made, then the result; `held` is told of weights that wait."""
 
     def stop(self) -> None:
         """End the threads; what still runs ends with `UnavailableError`."""

@@ -116,6 +116,12 @@ class ServerSettings(BaseSettings):
     max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
     """Bytes of attention weights in one response, shared evenly by its inputs; or of attributions drawn over images.
     While outputs are made, 32 times as many may be held for it, for alignment, quality and the like."""
+    max_undelivered_bytes: int = Field(default=1024 * MIB, ge=1)
+    """Bytes of attention weights that may wait for callers to take them, of all requests; while as many do, requests
+    for attention are refused."""
+    max_stall_s: float = Field(default=60.0, gt=0)
+    """Seconds for which a stream may lie unread; then it ends. Connections hold some 64 KiB of it, which need no
+    reader."""
     max_attribution_runs: int = Field(default=1024, ge=1, le=1 << 20)
     """Runs of a model that the attribution of one input may take."""
     attention_health_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)

@@ -5,6 +5,7 @@
       ModelNotFoundError        NOT_FOUND            no model of that name or version
       QueueFullError            RESOURCE_EXHAUSTED   it would wait in vain: too much waits before it
       OutOfMemoryError          RESOURCE_EXHAUSTED   there is no memory for the request's state
+      CallerStalledError        RESOURCE_EXHAUSTED   the caller doesn't read what it asked for
       UnavailableError          UNAVAILABLE          the model is loading or draining
       DeadlineExceededError     DEADLINE_EXCEEDED    the caller's deadline passed
       RequestCancelledError     CANCELLED            the caller has gone
@@ -71,6 +72,13 @@ class OutOfMemoryError(RegardError):
         self, message: str = "the server has no memory left for this request; try again later, or elsewhere"
     ) -> None:
         super().__init__(message)
+
+
+class CallerStalledError(RegardError):
+    """The caller doesn't read the stream that it asked for, which takes memory meanwhile."""
+
+    code = 8
+    code_name = "RESOURCE_EXHAUSTED"
 
 
 class UnavailableError(RegardError):

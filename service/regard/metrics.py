@@ -14,6 +14,7 @@
 | `regard_time_to_first_token_seconds` | histogram | model, version | from a stream's arrival to a text's first token |
 | `regard_attention_responses_total` | counter | model, version, task | inputs answered with attention |
 | `regard_attention_bytes_total` | counter | model, version, task | bytes of attention weights sent |
+| `regard_undelivered_bytes` | gauge | | bytes of attention weights that wait for callers to take them |
 | `regard_attention_entropy_ratio` | histogram | model, version | how widely outputs attend over their sources |
 | `regard_attention_coverage_ratio` | histogram | model, version | how much of their sources outputs attend to |
 | `regard_attention_sinks_ratio` | histogram | model, version | outputs' attention on special tokens of their sources |
@@ -105,7 +106,7 @@ class Metrics:
         def counter(name: str, what: str, labels: tuple[str, ...]) -> Counter:
             return Counter(f"regard_{name}", what, labels, registry=registry)
 
-        def gauge(name: str, what: str, labels: tuple[str, ...]) -> Gauge:
+        def gauge(name: str, what: str, labels: tuple[str, ...] = ()) -> Gauge:
             return Gauge(f"regard_{name}", what, labels, registry=registry)
 
         def histogram(name: str, what: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
@@ -133,6 +134,7 @@ class Metrics:
         )
         self.attention_responses = counter("attention_responses", "Inputs answered with attention.", _BY_TASK)
         self.attention_bytes = counter("attention_bytes", "Bytes of attention weights sent.", _BY_TASK)
+        self.undelivered_bytes = gauge("undelivered_bytes", "Bytes of attention that wait for callers to take them.")
         self.attention_entropy = histogram(
             "attention_entropy_ratio",
             "How widely outputs attend over their sources; 1 is evenly.",

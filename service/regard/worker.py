@@ -147,25 +147,30 @@ class Worker:
         finally:
             self._abandon(ticket)
 
-    async def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent | Generation, None]:
+    async def stream(
+        self, request: GenerateRequest, *, held: Callable[[int], None] = lambda num_bytes: None
+    ) -> AsyncGenerator[TokenEvent | Generation, None]:
         """Yield each token of `request` as it is made, then the result.
 
-        The request must be `streaming`. Closing the iterator takes it out of the batch.
+        The request must be `streaming`. Closing the iterator takes it out of the batch. `held` is told, on the event
+        loop, of bytes of weights that come, and as negative numbers of those that have been taken.
         """
         await self._load_twins(request)
         loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event | RegardError] = asyncio.Queue()
-        ticket = self._submit(request, lambda outcome: self._outbox.put(loop, events.put_nowait, outcome))
+        untaken = _Untaken(held)
+        ticket = self._submit(request, lambda outcome: self._outbox.put(loop, untaken.put, outcome))
         try:
             while True:
-                event = await events.get()
+                event = await untaken.get()
                 if isinstance(event, RegardError):
                     raise event
                 assert not isinstance(event, Classification)
                 yield event
+                untaken.taken(event)
                 if isinstance(event, Generation):
                     return
         finally:
+            untaken.close()
             self._abandon(ticket)
 
     def stop(self) -> None:
@@ -287,3 +292,36 @@ class Worker:
             self._outbox.post()
         engine.fail_all(UnavailableError("the server is shutting down; try again elsewhere"))
         self._outbox.post()
+
+
+class _Untaken:
+    """What a stream has for its caller, who takes one event after the other; `held` is told of their weights' bytes."""
+
+    def __init__(self, held: Callable[[int], None]) -> None:
+        self._held = held
+        self._num_bytes = 0
+        self._open = True
+        self._events: asyncio.Queue[Event | RegardError] = asyncio.Queue()
+
+    def put(self, outcome: Event | RegardError) -> None:
+        if self._open:
+            self._hold(_tap_bytes(outcome))
+            self._events.put_nowait(outcome)
+
+    async def get(self) -> Event | RegardError:
+        return await self._events.get()
+
+    def taken(self, outcome: Event | RegardError) -> None:
+        self._hold(-_tap_bytes(outcome))
+
+    def close(self) -> None:
+        self._open = False
+        self._hold(-self._num_bytes)
+
+    def _hold(self, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        self._held(num_bytes)
+
+
+def _tap_bytes(outcome: Event | RegardError) -> int:
+    return outcome.tap_bytes if isinstance(outcome, TokenEvent | Generation) else 0

@@ -104,8 +104,10 @@ class ScriptedWorker:
                 return event
         raise AssertionError("a stream ends with its result")
 
-    async def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenEvent | Generation, None]:
-        """Yield the tokens of the input as its own translation, then the result."""
+    async def stream(
+        self, request: GenerateRequest, *, held: Callable[[int], None] = lambda num_bytes: None
+    ) -> AsyncGenerator[TokenEvent | Generation, None]:
+        """Yield the tokens of the input as its own translation, then the result; nothing waits here to be `held`."""
         await self._enter(request)
         try:
             tokens = [*request.options.target_token_ids] or words_for(request.source)[: request.options.max_new_tokens]

@@ -211,6 +211,40 @@ async def test_a_closed_stream_leaves_the_batch(worker: Worker, gate: Gate) -> N
     assert worker.running == 0
 
 
+async def test_a_stream_tells_what_waits_for_its_caller() -> None:
+    """The weights of every event count from when it is made until the next is asked for, and none once it is closed."""
+    package = echo_package()
+    tap = next(tap for tap in package.manifest.taps if tap.graph == "step")
+    worker = Worker(
+        package,
+        EngineSettings(),
+        SilentObserver(),
+        open_session=lambda package, graph, settings: echo_encoder() if graph == "encoder" else echo_step(),
+    )
+    worker.start()
+    told: list[int] = []
+    try:
+        asking = replace(request(5, 6, streaming=True), taps=frozenset({tap.name}))
+        stream = worker.stream(asking, held=told.append)
+        first = await anext(stream)
+        while len(told) < 4:
+            await asyncio.sleep(0.001)
+        assert isinstance(first, TokenEvent)
+        assert told[0] == first.taps[tap.name].nbytes > 0
+        others = [event async for event in stream]
+        assert isinstance(others[-1], Generation)
+        assert others[-1].tap_bytes == others[-1].best.taps[tap.name].nbytes > 0
+        assert sum(each for each in told if each > 0) == sum(event.tap_bytes for event in (first, *others))
+        assert sum(told) == 0
+
+        stream = worker.stream(asking, held=told.append)
+        await anext(stream)
+        await stream.aclose()
+        assert sum(told) == 0
+    finally:
+        await asyncio.to_thread(worker.stop)
+
+
 async def test_a_full_queue_refuses_at_the_door(worker: Worker, gate: Gate) -> None:
     """One runs, two wait, the next is refused; all three are answered."""
     gate.open.clear()

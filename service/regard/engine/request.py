@@ -100,6 +100,11 @@ class TokenEvent:
     last: bool = False
     taps: Mapping[str, FloatArray] = field(default_factory=dict)
 
+    @property
+    def tap_bytes(self) -> int:
+        """The bytes of its weights."""
+        return sum(weights.nbytes for weights in self.taps.values())
+
 
 class TokenLogprob(NamedTuple):
     """A token that could have come, and the natural logarithm of its probability."""
@@ -141,6 +146,11 @@ class Generation:
     def best(self) -> GeneratedSequence:
         """The first sequence."""
         return self.sequences[0]
+
+    @property
+    def tap_bytes(self) -> int:
+        """The bytes of its weights; those of the encoder, which its sequences share, with each of them."""
+        return sum(weights.nbytes for sequence in self.sequences for weights in sequence.taps.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from regard.engine.request import Priority
 from regard.metrics import ModelLabels
+from regard.rpc.undelivered import Account
 from regard.rpc.wire import Weights
 
 _SLACK = 0.02
@@ -19,6 +20,8 @@ class Call:
     """One request: when it came and has to be answered (seconds of `time.monotonic()`), who sent it, what it holds."""
 
     method: str
+    held: Account
+    """What is ready for the caller and not taken yet."""
     deadline: float | None = None
     client: str = ""
     priority: Priority = Priority.NORMAL
@@ -26,8 +29,11 @@ class Call:
     labels: ModelLabels = field(default_factory=ModelLabels)
     inputs: int = 0
     failures: int = 0
-    weights: Weights = field(default_factory=Weights)
+    weights: Weights = field(init=False)
     """Those of the maps that it answers with."""
+
+    def __post_init__(self) -> None:
+        self.weights = Weights(self.held.add)
 
     @property
     def expired(self) -> bool:

@@ -15,7 +15,7 @@ from regard.errors import InvalidInputError, RegardError
 from regard.rpc.status import answerable
 
 T = TypeVar("T")
-_EVENTS_AHEAD = 256
+_EVENTS_AHEAD = 64
 """Events of a stream that wait for a slow reader before its inputs are held back."""
 
 

@@ -12,13 +12,14 @@ from typing import Any, NoReturn, TypeAlias
 import grpc
 import structlog
 
-from regard.errors import InvalidInputError, RegardError
+from regard.errors import CallerStalledError, InvalidInputError, RegardError
 from regard.metrics import Metrics, ModelLabels
 from regard.rpc import wire
 from regard.rpc.admission import Admission
 from regard.rpc.call import Call, current_call
 from regard.rpc.clients import client_of
 from regard.rpc.status import answerable, status_code
+from regard.rpc.undelivered import Undelivered
 
 LONG_BYTES = 1 << 16
 """Weights that take longer to copy than the way to a thread."""
@@ -57,9 +58,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     answer whatever happens. Of a handler that takes a stream of requests (reflection's) only the reading is wrapped.
     """
 
-    def __init__(self, admission: Admission, metrics: Metrics) -> None:
+    def __init__(self, admission: Admission, metrics: Metrics, undelivered: Undelivered, max_stall_s: float) -> None:
         self._admission = admission
         self._metrics = metrics
+        self._undelivered = undelivered
+        self._max_stall_s = max_stall_s
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -85,7 +88,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             async def answer(request: object, context: Context) -> object:
                 async with self._serving(method, request, context):
-                    return await _written(await servicer(request, context))
+                    response = await _written(await servicer(request, context))
+                    current_call.get().held.add(_held_by(response))
+                    return response
 
             return grpc.unary_unary_rpc_method_handler(answer, read, write)
 
@@ -96,7 +101,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 events: AsyncGenerator[object, None] = servicer(request, context)
                 async with aclosing(events):
                     async for event in events:
-                        await context.write(await _written(event))
+                        await self._deliver(await _written(event), context)
 
         return grpc.unary_stream_rpc_method_handler(stream, read, write)
 
@@ -105,7 +110,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         service = method.strip("/").partition("/")[0]
         counted = service.startswith("regard.")
         client = client_of(context.invocation_metadata() or (), context.peer())
-        call = Call(method, _deadline_of(context), client, labels=ModelLabels(task=_TASKS.get(service, "")))
+        held, labels = self._undelivered.account(), ModelLabels(task=_TASKS.get(service, ""))
+        context.add_done_callback(lambda _: held.close())  # type: ignore[arg-type]  # the stubs' own class, no function
+        call = Call(method, held, _deadline_of(context), client, labels=labels)
         token = current_call.set(call)
         code, refusal = grpc.StatusCode.OK, None
         try:
@@ -131,6 +138,20 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 self._ended(call, code)
         if refusal is not None:
             await _abort(context, refusal)  # only now, so that whoever has the status is counted
+
+    async def _deliver(self, response: object, context: Context) -> None:
+        """Write a message of a stream. Raises `CallerStalledError` if its caller takes nothing for too long."""
+        held, num_bytes = current_call.get().held, _held_by(response)
+        held.add(num_bytes)
+        try:
+            async with asyncio.timeout(self._max_stall_s):
+                await context.write(response)
+        except TimeoutError:
+            raise CallerStalledError(
+                f"nothing of this stream was read for {self._max_stall_s:g} s, the longest that it may lie "
+                "(max_stall_s); read it while it comes, or ask for less attention"
+            ) from None
+        held.add(-num_bytes)
 
     def _ended(self, call: Call, code: grpc.StatusCode) -> None:
         seconds = time.monotonic() - call.started
@@ -198,6 +219,11 @@ async def _written(response: Any) -> object:
     if weights.num_bytes < LONG_BYTES:
         return wire.serialize(response, weights)
     return await asyncio.to_thread(wire.serialize, response, weights)
+
+
+def _held_by(response: object) -> int:
+    """Return the bytes of a message that are worth counting: of one with weights."""
+    return len(response) if isinstance(response, bytes) else 0
 
 
 def _deadline_of(context: Context) -> float | None:

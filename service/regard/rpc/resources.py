@@ -36,6 +36,7 @@ from regard.rpc.call import Call, current_call
 from regard.rpc.interventions import InterventionOrder
 from regard.rpc.reading import ImageReading, Reading, TextReading
 from regard.rpc.status import answerable
+from regard.rpc.undelivered import Undelivered
 from regard.text.codec import TextCodec
 from regard.v1 import (
     attribution_pb2,
@@ -111,6 +112,7 @@ class Resources:
     catalog: Catalog
     metrics: Metrics
     threads: Executor
+    undelivered: Undelivered
 
     def order(
         self,
@@ -129,7 +131,7 @@ class Resources:
         what may be read for it, and the `sequences` of each input share the input's. Raises what
         `Catalog.resolve` and `select` do, `UnavailableError` while the model loads, `InvalidInputError` for no
         inputs or too many, and `QueueFullError` where not even an input without any work would find room: when most
-        requests are refused, refusing must cost little.
+        requests are refused, refusing must cost little. And as `Undelivered.check` does, if it asks for attention.
         """
         call = current_call.get()
         call.inputs = inputs
@@ -146,6 +148,7 @@ class Resources:
         self._check_room(model, call)
         attention = None
         if not isinstance(request, PlainRequest) and request.HasField("attention"):
+            self.undelivered.check()
             selection = select(convert.choice_of(request.attention), model.manifest)
             allowed = self.settings.max_attention_bytes // sharing
             max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences

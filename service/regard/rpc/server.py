@@ -30,6 +30,7 @@ from regard.rpc.resources import Resources
 from regard.rpc.similarity import SimilarityService
 from regard.rpc.transcription import TranscriptionService
 from regard.rpc.translation import TranslationService
+from regard.rpc.undelivered import Undelivered
 from regard.v1 import (
     attribution_pb2,
     attribution_pb2_grpc,
@@ -88,7 +89,9 @@ class Server:
         self._health = Health(catalog, metrics, lambda: self._listener.listening)
         self._health_service = HealthService(self._health)
         self._threads = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="regard-codec")
-        self._resources = Resources(settings, catalog, metrics, self._threads)
+        self._undelivered = Undelivered(settings.max_undelivered_bytes)
+        self._resources = Resources(settings, catalog, metrics, self._threads, self._undelivered)
+        metrics.undelivered_bytes.set_function(lambda: self._undelivered.num_bytes)
         self._metrics = metrics
         self._listener = Listener(self._make_grpc, settings.host, settings.grpc_port)
         self._http: HttpServer | None = None
@@ -167,7 +170,7 @@ class Server:
     def _make_grpc(self) -> grpc.aio.Server:
         settings = self._settings
         server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._admission, self._metrics)],
+            interceptors=[CallInterceptor(self._admission, self._metrics, self._undelivered, settings.max_stall_s)],
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.server.max_pending_requests", MOST_PENDING),

@@ -8,7 +8,7 @@ until its response is written; its messages hold tickets for them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import count
 from threading import Lock
@@ -25,12 +25,13 @@ _LENGTH_DELIMITED = 2
 
 
 class Weights:
-    """What the maps of one call hold, until it is written into their place.
+    """What the maps of one call hold, until it is written into their place; `changed` is told of bytes more and fewer.
 
     Threads may put in, take out and ask how much there is at the same time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[int], None] = lambda num_bytes: None) -> None:
+        self._changed = changed
         self._waiting: dict[int, bytes] = {}
         self._numbers = count()
         self._num_bytes = 0
@@ -51,6 +52,7 @@ class Weights:
             number = next(self._numbers)
             self._waiting[number] = weights
             self._num_bytes += len(weights)
+        self._changed(len(weights))
         return _TICKET.pack(number, len(weights))
 
     def take(self, ticket: bytes) -> bytes:
@@ -58,7 +60,9 @@ class Weights:
         number, size = _TICKET.unpack(ticket)
         with self._changing:
             self._num_bytes -= size
-            return self._waiting.pop(number)
+            taken = self._waiting.pop(number)
+        self._changed(-size)
+        return taken
 
 
 def bytes_behind(ticket: bytes) -> int:
