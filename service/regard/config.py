@@ -117,8 +117,8 @@ class ServerSettings(BaseSettings):
     """Bytes of attention weights in one response, shared evenly by its inputs; or of attributions drawn over images.
     While outputs are made, 32 times as many may be held for it, for alignment, quality and the like."""
     max_undelivered_bytes: int = Field(default=1024 * MIB, ge=1)
-    """Bytes of attention weights that may wait for callers to take them, of all requests; while as many do, requests
-    for attention are refused."""
+    """Bytes of attention weights that may wait for callers to take them, of all requests. While more than half as many
+    do, requests for attention are refused, and streams end that hold more than an even share of that half."""
     max_stall_s: float = Field(default=60.0, gt=0)
     """Seconds for which a stream may lie unread; then it ends. Connections hold some 64 KiB of it, which need no
     reader."""

@@ -153,7 +153,8 @@ class Worker:
         """Yield each token of `request` as it is made, then the result.
 
         The request must be `streaming`. Closing the iterator takes it out of the batch. `held` is told, on the event
-        loop, of bytes of weights that come, and as negative numbers of those that have been taken.
+        loop, of bytes of weights that come, and as negative numbers of those that have been taken; a `RegardError` that
+        it raises ends the stream.
         """
         await self._load_twins(request)
         loop = asyncio.get_running_loop()
@@ -304,9 +305,13 @@ class _Untaken:
         self._events: asyncio.Queue[Event | RegardError] = asyncio.Queue()
 
     def put(self, outcome: Event | RegardError) -> None:
-        if self._open:
+        if not self._open:
+            return
+        try:
             self._hold(_tap_bytes(outcome))
-            self._events.put_nowait(outcome)
+        except RegardError as error:
+            outcome = error
+        self._events.put_nowait(outcome)
 
     async def get(self) -> Event | RegardError:
         return await self._events.get()
@@ -319,8 +324,8 @@ class _Untaken:
         self._hold(-self._num_bytes)
 
     def _hold(self, num_bytes: int) -> None:
-        self._num_bytes += num_bytes
         self._held(num_bytes)
+        self._num_bytes += num_bytes
 
 
 def _tap_bytes(outcome: Event | RegardError) -> int:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
+from regard.errors import CallerStalledError
 from regard.rpc.undelivered import Undelivered
 from regard.v1 import attention_pb2, translation_pb2, translation_pb2_grpc
 
@@ -78,13 +79,13 @@ async def test_a_stream_that_nobody_reads_ends(serve: Serve) -> None:
 
 async def test_while_much_waits_attention_is_refused_and_nothing_else(serve: Serve) -> None:
     """Until it is read; and a cancelled call holds nothing."""
-    async with serve(max_undelivered_bytes=50_000) as running, narrow(running) as stub:
+    async with serve(max_undelivered_bytes=100_000) as running, narrow(running) as stub:
         call = stub.StreamTranslate(much())
         await until(lambda: waiting(running) > 50_000)
         code, details = await refusal(running.translation.Translate(asking(attention={})))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "of attention wait for callers who don't take them" in details
-        assert "48.8 KiB may (max_undelivered_bytes)" in details
+        assert "97.7 KiB that may (max_undelivered_bytes)" in details
         await running.translation.Translate(asking())
 
         assert len([event async for event in call if event.HasField("translation")]) == 64
@@ -100,7 +101,7 @@ async def test_while_much_waits_attention_is_refused_and_nothing_else(serve: Ser
 
 async def test_a_refusal_says_when_to_try_again(serve: Serve) -> None:
     """As gRPC's own retries read it."""
-    async with serve(max_undelivered_bytes=50_000) as running, narrow(running) as stub:
+    async with serve(max_undelivered_bytes=100_000) as running, narrow(running) as stub:
         call = stub.StreamTranslate(much())
         await until(lambda: waiting(running) > 50_000)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -122,3 +123,26 @@ def test_an_account_counts_nothing_after_its_call() -> None:
     other.add(-50)
     other.close()
     assert whole.num_bytes == 0
+
+
+def test_of_streams_under_way_those_end_that_hold_more_than_their_share() -> None:
+    """Whoever reads what comes is not among them, unless nothing is left."""
+    whole = Undelivered(200)
+    reader, hoarder, other = whole.account(), whole.account(), whole.account()
+    hoarder.add_streamed(60)
+    other.add_streamed(30)
+    reader.add_streamed(20)
+    reader.add_streamed(-20)
+    with pytest.raises(
+        CallerStalledError, match="90 bytes of attention wait to be read by this and other callers, and 200 bytes may"
+    ):
+        hoarder.add_streamed(11)
+    assert whole.num_bytes == 90
+    other.add_streamed(11)
+    reader.add_streamed(10)
+    hoarder.close()
+    assert whole.num_bytes == 51
+    reader.add_streamed(149)
+    assert whole.num_bytes == 200
+    with pytest.raises(CallerStalledError):
+        whole.account().add_streamed(1)

@@ -25,7 +25,7 @@ from regard.engine.search.options import GenerationOptions
 from regard.engine.session import Session
 from regard.engine.source import Tokens, Unread
 from regard.engine.splits import Split
-from regard.errors import EngineError, PackageError, QueueFullError, UnavailableError
+from regard.errors import CallerStalledError, EngineError, PackageError, QueueFullError, UnavailableError
 from regard.manifest import Manifest, Package
 from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step, sum_package
 from regard.worker import Worker
@@ -240,6 +240,20 @@ async def test_a_stream_tells_what_waits_for_its_caller() -> None:
         stream = worker.stream(asking, held=told.append)
         await anext(stream)
         await stream.aclose()
+        assert sum(told) == 0
+
+        def refuse(num_bytes: int) -> None:
+            told.append(num_bytes)
+            if sum(told) > first.taps[tap.name].nbytes:
+                told.pop()
+                raise CallerStalledError("too much")
+
+        stream = worker.stream(asking, held=refuse)
+        await anext(stream)
+        while worker.running:
+            await asyncio.sleep(0.001)
+        with pytest.raises(CallerStalledError):
+            [event async for event in stream]
         assert sum(told) == 0
     finally:
         await asyncio.to_thread(worker.stop)

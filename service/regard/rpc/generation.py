@@ -238,7 +238,7 @@ class Generations:
         deltas = await self._deltas(order, reading)
         interventions = await self._resources.interventions(order.interventions, reading, field)
         request = order.request(reading, interventions, streaming=True)
-        async with aclosing(order.model.worker.stream(request, held=order.call.held.add)) as events:
+        async with aclosing(order.model.worker.stream(request, held=order.call.held.add_streamed)) as events:
             async for event in events:
                 if isinstance(event, Generation):
                     yield await self._finish(order, reading, event, field)
