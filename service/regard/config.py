@@ -116,7 +116,7 @@ class ServerSettings(BaseSettings):
     max_attention_bytes: int = Field(default=32 * MIB, ge=0, le=1 << 30)
     """Bytes of attention weights in one response, shared evenly by its inputs; or of attributions drawn over images.
     While outputs are made, 32 times as many may be held for it, for alignment, quality and the like."""
-    max_undelivered_bytes: int = Field(default=1024 * MIB, ge=1)
+    max_undelivered_bytes: int = Field(default=512 * MIB, ge=1)
     """Bytes of attention weights that may wait for callers to take them, of all requests. While more than half as many
     do, requests for attention are refused, and streams end that hold more than an even share of that half."""
     max_stall_s: float = Field(default=60.0, gt=0)
