@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 from load_tests.peers.course import SMALL_SHAPE, WORKSPACE, Course
-from load_tests.peers.loads import OK, Load, closed, opened
+from load_tests.peers.loads import OK, Ask, Load, T, closed, opened
 from load_tests.peers.memory import GROWTH_BAR, growth, processor_s, resident_bytes
 from load_tests.peers.refusing import Refusing
 from load_tests.peers.results import Figure
 from load_tests.peers.serving import Regard
 from load_tests.peers.setting import Setting
 from load_tests.peers.sources import random_sources, skewed_lengths
+from regard.client import Failure, RequestFailed
+from regard.client.throttle import Throttle
 
 TIMES = (1, 2, 4, 8, 16)
 """Offered loads, of the saturation."""
@@ -25,6 +27,7 @@ CALLERS = 128
 SOURCES = 512
 SEED = 23
 REFUSED = "RESOURCE_EXHAUSTED"
+REFUSAL = RequestFailed(Failure(8, REFUSED, retry_after_s=1.0))
 HELD_BAR = 0.95
 WARM_UP = 3_000
 """Requests after which the memory is watched: caches have grown to all rows and positions by then, every number of rows
@@ -67,6 +70,7 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
     requests = server.requests(sources)
     peaks: list[float] = []
     loads: dict[int, list[Load]] = {times: [] for times in TIMES}
+    throttled: dict[int, list[Load]] = {times: [] for times in TIMES}
     taken: dict[int, list[float]] = {times: [] for times in (0, *TIMES)}
     try:
         for number in range(pace.rounds):
@@ -75,8 +79,10 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
                 peak = asyncio.run(_close(server, requests, pace.saturating_s)).answered_per_s(pace.saturating_s / 3)
             peaks.append(peak)
             for times in TIMES:
+                offered = (server, requests, times * peak, pace.seconds, SEED + number)
                 with _counted(taken[times]):
-                    loads[times].append(asyncio.run(_open(server, requests, times * peak, pace.seconds, SEED + number)))
+                    loads[times].append(asyncio.run(_open(*offered)))
+                throttled[times].append(asyncio.run(_open(*offered, throttled=True)))
     finally:
         server.stop()
     yield Figure(f"{title}: saturation", "requests/s", peaks)
@@ -97,11 +103,18 @@ def _overload(setting: Setting, pace: Pace) -> Iterator[Figure]:
         yield Figure(
             f"{name}: throughput held, of that", "ratio", [one / bound for one, bound in zip(held, most, strict=True)]
         )
+        frugal = [load.held(peak, pace.unsteady_s) for load, peak in zip(throttled[times], peaks, strict=True)]
+        yield Figure(f"{name}, callers who throttle: throughput held", "ratio", frugal, HELD_BAR)
+        yield Figure(
+            f"{name}, callers who throttle: share refused",
+            "ratio",
+            [_share(load, REFUSED) for load in throttled[times]],
+        )
         if refusing := [load for load in loads[times] if load.outcomes[REFUSED]]:
             for quantile in (0.5, 0.99):
                 waits = [load.latency_ms(quantile, REFUSED) for load in refusing]
                 yield Figure(f"{name}: p{100 * quantile:g} of the time to a refusal", "ms", waits)
-    asked = [one for each in loads.values() for load in each for one in load.asked]
+    asked = [one for kind in (loads, throttled) for each in kind.values() for load in each for one in load.asked]
     setting.say(f"{title}: requests ended with {', '.join(sorted({one.outcome for one in asked}))}")
     others = sum(one.outcome not in (OK, REFUSED) for one in asked)
     yield Figure(f"{title}: neither answered nor refused", "requests", [others], 0.0, limits=True)
@@ -167,10 +180,30 @@ async def _close(server: Regard, requests: Sequence[tuple[bytes, int]], seconds:
 
 
 async def _open(
-    server: Regard, requests: Sequence[tuple[bytes, int]], rate_per_s: float, seconds: float, seed: int
+    server: Regard,
+    requests: Sequence[tuple[bytes, int]],
+    rate_per_s: float,
+    seconds: float,
+    seed: int,
+    *,
+    throttled: bool = False,
 ) -> Load:
     async with server.line() as line:
-        return await opened(line.ask, requests, rate_per_s, seconds, seed)
+        return await opened(throttling(line.ask) if throttled else line.ask, requests, rate_per_s, seconds, seed)
+
+
+def throttling(ask: Ask[T]) -> Ask[T]:
+    """Return what asks as `ask` does, but for the requests that Regard's clients would refuse by themselves."""
+    throttle = Throttle()
+
+    async def asking(request: T) -> str:
+        if throttle.refusal() is not None:
+            return REFUSED
+        outcome = await ask(request)
+        throttle.answered(REFUSAL if outcome == REFUSED else None)
+        return outcome
+
+    return asking
 
 
 def _share(load: Load, outcome: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -53,6 +54,7 @@ from regard.client.requests import (
     TranslateOptions,
 )
 from regard.client.results import Comparison
+from regard.client.throttle import Throttle
 from regard.v1 import (
     attribution_pb2_grpc,
     caption_pb2_grpc,
@@ -89,8 +91,10 @@ class AsyncClient:
         inputs_per_request: int = INPUTS_PER_REQUEST,
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
         credentials: grpc.ChannelCredentials | None = None,
+        throttled: bool = True,
     ) -> None:
         self._target = target
+        self._throttle = Throttle() if throttled else Throttle(free=math.inf)
         self._timeout_s = timeout_s
         self._inputs_per_request = inputs_per_request
         self._requests_in_flight = requests_in_flight
@@ -145,26 +149,19 @@ class AsyncClient:
             results.read_translations,
         )
 
-    async def stream_translate(
+    def stream_translate(
         self, text: str, **options: Unpack[TranslateOptions]
     ) -> AsyncIterator[TokenDelta | Translation]:
         """Translate one text: yield a delta for each token, and last the whole translation.
 
         Closing the generator early (`aclose`) cancels the request.
         """
-        call = self._translation.StreamTranslate(
-            requests.stream_translate_request(text, options), timeout=self._timeout_s
+        return self._stream(
+            lambda: self._translation.StreamTranslate(
+                requests.stream_translate_request(text, options), timeout=self._timeout_s
+            ),
+            results.read_event,
         )
-        try:
-            async for sent in call:
-                event = results.read_event(sent)
-                if isinstance(event, Failure):
-                    raise RequestFailed(event)
-                yield event
-        except grpc.aio.AioRpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
-        finally:
-            call.cancel()
 
     async def score_translation(
         self, text: str, target: str, **options: Unpack[ScoreTranslationOptions]
@@ -212,26 +209,19 @@ class AsyncClient:
             results.read_completions,
         )
 
-    async def stream_complete(
+    def stream_complete(
         self, prompt: str, **options: Unpack[CompleteOptions]
     ) -> AsyncIterator[TokenDelta | Completion]:
         """Complete one prompt: yield a delta for each token, and last the whole completion.
 
         Closing the generator early (`aclose`) cancels the request.
         """
-        call = self._completion.StreamComplete(
-            requests.stream_complete_request(prompt, options), timeout=self._timeout_s
+        return self._stream(
+            lambda: self._completion.StreamComplete(
+                requests.stream_complete_request(prompt, options), timeout=self._timeout_s
+            ),
+            results.read_completion_event,
         )
-        try:
-            async for sent in call:
-                event = results.read_completion_event(sent)
-                if isinstance(event, Failure):
-                    raise RequestFailed(event)
-                yield event
-        except grpc.aio.AioRpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
-        finally:
-            call.cancel()
 
     async def caption(self, image: Image, **options: Unpack[CaptionOptions]) -> Caption:
         """Caption one image, which is its bytes or its `Path`, or raise `RequestFailed`."""
@@ -252,21 +242,14 @@ class AsyncClient:
             results.read_captions,
         )
 
-    async def stream_caption(
-        self, image: Image, **options: Unpack[CaptionOptions]
-    ) -> AsyncIterator[TokenDelta | Caption]:
+    def stream_caption(self, image: Image, **options: Unpack[CaptionOptions]) -> AsyncIterator[TokenDelta | Caption]:
         """Caption one image: yield a delta for each token, and last the whole caption, as `stream_translate` does."""
-        call = self._captioning.StreamCaption(requests.stream_caption_request(image, options), timeout=self._timeout_s)
-        try:
-            async for sent in call:
-                event = results.read_caption_event(sent)
-                if isinstance(event, Failure):
-                    raise RequestFailed(event)
-                yield event
-        except grpc.aio.AioRpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
-        finally:
-            call.cancel()
+        return self._stream(
+            lambda: self._captioning.StreamCaption(
+                requests.stream_caption_request(image, options), timeout=self._timeout_s
+            ),
+            results.read_caption_event,
+        )
 
     async def transcribe(self, sound: Sound, **options: Unpack[TranscribeOptions]) -> Transcription:
         """Transcribe one sound, which is an audio file's bytes or `Path`, or `Samples`; or raise `RequestFailed`."""
@@ -291,23 +274,16 @@ class AsyncClient:
             results.read_transcriptions,
         )
 
-    async def stream_transcribe(
+    def stream_transcribe(
         self, sound: Sound, **options: Unpack[TranscribeOptions]
     ) -> AsyncIterator[TokenDelta | Transcription]:
         """Transcribe one sound: yield a delta for each token, and last the whole, as `stream_translate` does."""
-        call = self._transcription.StreamTranscribe(
-            requests.stream_transcribe_request(sound, options), timeout=self._timeout_s
+        return self._stream(
+            lambda: self._transcription.StreamTranscribe(
+                requests.stream_transcribe_request(sound, options), timeout=self._timeout_s
+            ),
+            results.read_transcription_event,
         )
-        try:
-            async for sent in call:
-                event = results.read_transcription_event(sent)
-                if isinstance(event, Failure):
-                    raise RequestFailed(event)
-                yield event
-        except grpc.aio.AioRpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
-        finally:
-            call.cancel()
 
     async def classify(self, given: str | Pair | Image, **options: Unpack[ClassifyOptions]) -> Classification:
         """Classify one text, pair of texts or image, or raise `RequestFailed`; an image is its bytes or its `Path`."""
@@ -461,14 +437,16 @@ class AsyncClient:
         self, images: Iterable[Image], texts: Iterable[str], **options: Unpack[CompareOptions]
     ) -> Comparison:
         """Compare every image with every text, in one request; an input that fails has its failure in its place."""
+        request = requests.compare_request(images, texts, options)
+        self._throttle.check()
         try:
-            return results.read_comparison(
-                await self._similarity.Compare(
-                    requests.compare_request(images, texts, options), timeout=self._timeout_s
-                )
-            )
-        except grpc.aio.AioRpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
+            compared = await self._similarity.Compare(request, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as rpc_error:
+            error = failed(rpc_error, self._target, self._timeout_s)
+            self._throttle.answered(error)
+            raise error from rpc_error
+        self._throttle.answered()
+        return results.read_comparison(compared)
 
     async def report(self, path: str | Path, answers: Iterable[tuple[Input, Answer | Failure]]) -> None:
         """Write a page of `answers`, as `Client.report` does, in a thread."""
@@ -486,40 +464,70 @@ class AsyncClient:
         except grpc.aio.AioRpcError as error:
             raise failed(error, self._target, self._timeout_s) from error
 
+    async def _stream(
+        self,
+        start: Callable[[], grpc.aio.UnaryStreamCall[Any, A]],
+        read: Callable[[A], R | Failure],
+    ) -> AsyncIterator[R]:
+        self._throttle.check()
+        call, begun = start(), False
+        try:
+            async for sent in call:
+                if not begun:
+                    begun = True
+                    self._throttle.answered()
+                event = read(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.aio.AioRpcError as rpc_error:
+            error = failed(rpc_error, self._target, self._timeout_s)
+            if not begun:
+                self._throttle.answered(error)
+            raise error from rpc_error
+        finally:
+            call.cancel()
+
     async def _each(
         self,
         parts: Iterable[tuple[int, list[P]]],
         start: Callable[[list[P]], grpc.aio.UnaryUnaryCall[Any, A]],
         read: Callable[[A, int], list[R | Failure]],
     ) -> AsyncIterator[R | Failure]:
-        running: deque[tuple[int, int, grpc.aio.UnaryUnaryCall[Any, A]]] = deque()
+        running: deque[tuple[int, int, grpc.aio.UnaryUnaryCall[Any, A] | Failure]] = deque()
         try:
             for first_index, part in parts:
                 if len(running) == self._requests_in_flight:
                     for answer in await self._finish(*running.popleft(), read):
                         yield answer
-                running.append((first_index, len(part), start(part)))
+                running.append((first_index, len(part), self._throttle.refusal() or start(part)))
             while running:
                 for answer in await self._finish(*running.popleft(), read):
                     yield answer
         finally:
             for _, _, call in running:
-                call.cancel()
+                if not isinstance(call, Failure):
+                    call.cancel()
 
     async def _finish(
         self,
         first_index: int,
         inputs: int,
-        call: grpc.aio.UnaryUnaryCall[Any, A],
+        call: grpc.aio.UnaryUnaryCall[Any, A] | Failure,
         read: Callable[[A, int], list[R | Failure]],
     ) -> list[R | Failure]:
+        if isinstance(call, Failure):
+            return [call] * inputs
         try:
-            return read(await call, first_index)
+            answer = await call
         except grpc.aio.AioRpcError as rpc_error:
             error = failed(rpc_error, self._target, self._timeout_s)
+            self._throttle.answered(error)
             if not concerns_inputs_only(error):
                 raise error from rpc_error
             return [error.failure] * inputs
+        self._throttle.answered()
+        return read(answer, first_index)
 
 
 def _one(answers: list[R | Failure]) -> R:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ from regard.client.requests import (
     TranslateOptions,
 )
 from regard.client.results import Comparison
+from regard.client.throttle import Throttle
 from regard.v1 import (
     attribution_pb2_grpc,
     caption_pb2_grpc,
@@ -78,7 +80,9 @@ class Client:
 
     `timeout_s` is the deadline of every request (None waits for ever). Many inputs are split into
     requests of at most `inputs_per_request`, which should not exceed the server's limit, and
-    `requests_in_flight` of them run at a time. `credentials` make the connection TLS.
+    `requests_in_flight` of them run at a time. `credentials` make the connection TLS. While the server
+    refuses most of what it is sent, a client that is `throttled` sends about twice as much as the server takes, and
+    fails the rest by itself with the same code, RESOURCE_EXHAUSTED (`regard.client.throttle` tells how).
     """
 
     def __init__(
@@ -89,8 +93,10 @@ class Client:
         inputs_per_request: int = INPUTS_PER_REQUEST,
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
         credentials: grpc.ChannelCredentials | None = None,
+        throttled: bool = True,
     ) -> None:
         self._target = target
+        self._throttle = Throttle() if throttled else Throttle(free=math.inf)
         self._timeout_s = timeout_s
         self._inputs_per_request = inputs_per_request
         self._requests_in_flight = requests_in_flight
@@ -152,19 +158,12 @@ class Client:
 
         Leaving the iteration early, with `close()` or by dropping the iterator, cancels the request.
         """
-        call = self._translation.StreamTranslate(
-            requests.stream_translate_request(text, options), timeout=self._timeout_s
+        return self._stream(
+            lambda: self._translation.StreamTranslate(
+                requests.stream_translate_request(text, options), timeout=self._timeout_s
+            ),
+            results.read_event,
         )
-        try:
-            for sent in call:
-                event = results.read_event(sent)
-                if isinstance(event, Failure):
-                    raise RequestFailed(event)
-                yield event
-        except grpc.RpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
-        finally:
-            call.cancel()
 
     def score_translation(self, text: str, target: str, **options: Unpack[ScoreTranslationOptions]) -> TranslationScore:
         """Tell how likely the model finds a translation that is given, or raise `RequestFailed`."""
@@ -219,19 +218,12 @@ class Client:
 
         Leaving the iteration early, with `close()` or by dropping the iterator, cancels the request.
         """
-        call = self._completion.StreamComplete(
-            requests.stream_complete_request(prompt, options), timeout=self._timeout_s
+        return self._stream(
+            lambda: self._completion.StreamComplete(
+                requests.stream_complete_request(prompt, options), timeout=self._timeout_s
+            ),
+            results.read_completion_event,
         )
-        try:
-            for sent in call:
-                event = results.read_completion_event(sent)
-                if isinstance(event, Failure):
-                    raise RequestFailed(event)
-                yield event
-        except grpc.RpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
-        finally:
-            call.cancel()
 
     def caption(self, image: Image, **options: Unpack[CaptionOptions]) -> Caption:
         """Caption one image, which is its bytes or its `Path`, or raise `RequestFailed`."""
@@ -254,17 +246,12 @@ class Client:
 
     def stream_caption(self, image: Image, **options: Unpack[CaptionOptions]) -> Iterator[TokenDelta | Caption]:
         """Caption one image: yield a delta for each token, and last the whole caption, as `stream_translate` does."""
-        call = self._captioning.StreamCaption(requests.stream_caption_request(image, options), timeout=self._timeout_s)
-        try:
-            for sent in call:
-                event = results.read_caption_event(sent)
-                if isinstance(event, Failure):
-                    raise RequestFailed(event)
-                yield event
-        except grpc.RpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
-        finally:
-            call.cancel()
+        return self._stream(
+            lambda: self._captioning.StreamCaption(
+                requests.stream_caption_request(image, options), timeout=self._timeout_s
+            ),
+            results.read_caption_event,
+        )
 
     def transcribe(self, sound: Sound, **options: Unpack[TranscribeOptions]) -> Transcription:
         """Transcribe one sound, which is an audio file's bytes or `Path`, or `Samples`; or raise `RequestFailed`."""
@@ -293,19 +280,12 @@ class Client:
         self, sound: Sound, **options: Unpack[TranscribeOptions]
     ) -> Iterator[TokenDelta | Transcription]:
         """Transcribe one sound: yield a delta for each token, and last the whole, as `stream_translate` does."""
-        call = self._transcription.StreamTranscribe(
-            requests.stream_transcribe_request(sound, options), timeout=self._timeout_s
+        return self._stream(
+            lambda: self._transcription.StreamTranscribe(
+                requests.stream_transcribe_request(sound, options), timeout=self._timeout_s
+            ),
+            results.read_transcription_event,
         )
-        try:
-            for sent in call:
-                event = results.read_transcription_event(sent)
-                if isinstance(event, Failure):
-                    raise RequestFailed(event)
-                yield event
-        except grpc.RpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
-        finally:
-            call.cancel()
 
     def classify(self, given: str | Pair | Image, **options: Unpack[ClassifyOptions]) -> Classification:
         """Classify one text, pair of texts or image, or raise `RequestFailed`; an image is its bytes or its `Path`."""
@@ -455,12 +435,16 @@ class Client:
 
     def compare(self, images: Iterable[Image], texts: Iterable[str], **options: Unpack[CompareOptions]) -> Comparison:
         """Compare every image with every text, in one request; an input that fails has its failure in its place."""
+        request = requests.compare_request(images, texts, options)
+        self._throttle.check()
         try:
-            return results.read_comparison(
-                self._similarity.Compare(requests.compare_request(images, texts, options), timeout=self._timeout_s)
-            )
-        except grpc.RpcError as error:
-            raise failed(error, self._target, self._timeout_s) from error
+            compared = self._similarity.Compare(request, timeout=self._timeout_s)
+        except grpc.RpcError as rpc_error:
+            error = failed(rpc_error, self._target, self._timeout_s)
+            self._throttle.answered(error)
+            raise error from rpc_error
+        self._throttle.answered()
+        return results.read_comparison(compared)
 
     def report(self, path: str | Path, answers: Iterable[tuple[Input, Answer | Failure]]) -> None:
         """Write a page on which a person looks at the attention of `answers`, each beside its input.
@@ -483,34 +467,64 @@ class Client:
         except grpc.RpcError as error:
             raise failed(error, self._target, self._timeout_s) from error
 
+    def _stream(
+        self,
+        start: Callable[[], grpc._CallIterator[A]],
+        read: Callable[[A], R | Failure],
+    ) -> Iterator[R]:
+        self._throttle.check()
+        call, begun = start(), False
+        try:
+            for sent in call:
+                if not begun:
+                    begun = True
+                    self._throttle.answered()
+                event = read(sent)
+                if isinstance(event, Failure):
+                    raise RequestFailed(event)
+                yield event
+        except grpc.RpcError as rpc_error:
+            error = failed(rpc_error, self._target, self._timeout_s)
+            if not begun:
+                self._throttle.answered(error)
+            raise error from rpc_error
+        finally:
+            call.cancel()
+
     def _each(
         self,
         parts: Iterable[tuple[int, list[P]]],
         start: Callable[[list[P]], grpc.Future[A]],
         read: Callable[[A, int], list[R | Failure]],
     ) -> Iterator[R | Failure]:
-        running: deque[tuple[int, int, grpc.Future[A]]] = deque()
+        running: deque[tuple[int, int, grpc.Future[A] | Failure]] = deque()
         try:
             for first_index, part in parts:
                 if len(running) == self._requests_in_flight:
                     yield from self._finish(*running.popleft(), read)
-                running.append((first_index, len(part), start(part)))
+                running.append((first_index, len(part), self._throttle.refusal() or start(part)))
             while running:
                 yield from self._finish(*running.popleft(), read)
         finally:
             for _, _, call in running:
-                call.cancel()
+                if not isinstance(call, Failure):
+                    call.cancel()
 
     def _finish(
-        self, first_index: int, inputs: int, call: grpc.Future[A], read: Callable[[A, int], list[R | Failure]]
+        self, first_index: int, inputs: int, call: grpc.Future[A] | Failure, read: Callable[[A, int], list[R | Failure]]
     ) -> list[R | Failure]:
+        if isinstance(call, Failure):
+            return [call] * inputs
         try:
-            return read(call.result(), first_index)
+            answer = call.result()
         except grpc.RpcError as rpc_error:
             error = failed(rpc_error, self._target, self._timeout_s)
+            self._throttle.answered(error)
             if not concerns_inputs_only(error):
                 raise error from rpc_error
             return [error.failure] * inputs
+        self._throttle.answered()
+        return read(answer, first_index)
 
 
 def _one(answers: Iterator[R | Failure]) -> R:

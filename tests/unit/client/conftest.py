@@ -44,6 +44,8 @@ class CannedServer:
     requests: list[object] = field(default_factory=list)
     refusals: list[grpc.StatusCode] = field(default_factory=list)
     """The codes that the next calls end with, before any is answered."""
+    pushback_ms: str = ""
+    """When to try again, as refusals tell it; they tell nothing if it is empty."""
     held: threading.Event = field(default_factory=threading.Event)
     """Answers wait for it; set unless a test clears it."""
     running: int = 0
@@ -66,6 +68,8 @@ class CannedServer:
             self.changed.notify_all()
         context.add_callback(self._ended)
         if refusal is not None:
+            if self.pushback_ms:
+                context.set_trailing_metadata((("grpc-retry-pushback-ms", self.pushback_ms),))
             context.abort(refusal, f"refused with {refusal.name}")
         self.held.wait(10)
 
