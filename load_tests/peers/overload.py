@@ -11,23 +11,20 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 from load_tests.peers.course import SMALL_SHAPE, WORKSPACE, Course
-from load_tests.peers.loads import OK, Ask, Load, T, closed, opened
+from load_tests.peers.loads import OK, Load, closed, opened
 from load_tests.peers.memory import GROWTH_BAR, growth, processor_s, resident_bytes
 from load_tests.peers.refusing import Refusing
 from load_tests.peers.results import Figure
 from load_tests.peers.serving import Regard
 from load_tests.peers.setting import Setting
 from load_tests.peers.sources import random_sources, skewed_lengths
-from regard.client import Failure, RequestFailed
-from regard.client.throttle import Throttle
+from load_tests.peers.throttling import REFUSED, throttling
 
 TIMES = (1, 2, 4, 8, 16)
 """Offered loads, of the saturation."""
 CALLERS = 128
 SOURCES = 512
 SEED = 23
-REFUSED = "RESOURCE_EXHAUSTED"
-REFUSAL = RequestFailed(Failure(8, REFUSED, retry_after_s=1.0))
 HELD_BAR = 0.95
 WARM_UP = 3_000
 """Requests after which the memory is watched: caches have grown to all rows and positions by then, every number of rows
@@ -190,20 +187,6 @@ async def _open(
 ) -> Load:
     async with server.line() as line:
         return await opened(throttling(line.ask) if throttled else line.ask, requests, rate_per_s, seconds, seed)
-
-
-def throttling(ask: Ask[T]) -> Ask[T]:
-    """Return what asks as `ask` does, but for the requests that Regard's clients would refuse by themselves."""
-    throttle = Throttle()
-
-    async def asking(request: T) -> str:
-        if throttle.refusal() is not None:
-            return REFUSED
-        outcome = await ask(request)
-        throttle.answered(REFUSAL if outcome == REFUSED else None)
-        return outcome
-
-    return asking
 
 
 def _share(load: Load, outcome: str) -> float:

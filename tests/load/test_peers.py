@@ -27,6 +27,7 @@ from load_tests.peers.rates import best, ratios, rotated, tokens_per_second
 from load_tests.peers.refusing import Refusing
 from load_tests.peers.results import Figure
 from load_tests.peers.sources import Source, longest_first, random_sources, skewed_lengths, uniform_lengths
+from load_tests.peers.throttling import REFUSED, throttling
 
 
 class Echo:
@@ -271,3 +272,24 @@ def test_the_picture_has_every_point_of_every_curve():
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 3 * (3 + 2)
     words = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert {"regard", "peer", "Here."} <= set(words)
+
+
+async def test_callers_who_throttle_ask_less_of_a_server_that_refuses() -> None:
+    """And as much as ever of one that answers."""
+    asked: list[str] = []
+
+    async def refuse(request: str) -> str:
+        asked.append(request)
+        return REFUSED
+
+    async def answer(request: str) -> str:
+        asked.append(request)
+        return OK
+
+    ask = throttling(refuse)
+    assert {await ask("a") for _ in range(500)} == {REFUSED}
+    assert 10 < len(asked) < 250
+    asked.clear()
+    ask = throttling(answer)
+    assert {await ask("a") for _ in range(500)} == {OK}
+    assert len(asked) == 500
