@@ -359,9 +359,6 @@ def _generation(model: transformers.PreTrainedModel, family: Family, decoder: De
     if start is None:
         raise CheckpointError("generation_config.json names no decoder_start_token_id")
     positions = _positions(model.config.get_text_config(decoder=True), family.decoder(model), family)
-    longest = _limit(positions, None if task is Task.COMPLETION else options.max_length)
-    if options.max_new_tokens is not None:  # takes precedence over max_length
-        longest = max(longest, _limit(positions, 1 + options.max_new_tokens))
     return GenerationSpec(
         start_token_id=start,
         eos_token_ids=tuple(eos),
@@ -369,10 +366,20 @@ def _generation(model: transformers.PreTrainedModel, family: Family, decoder: De
         suppressed_token_ids=suppressed_tokens(options, tuple(eos)),
         forced_bos_token_id=None if task is Task.COMPLETION else options.forced_bos_token_id,  # only behind nothing
         forced_eos_token_id=options.forced_eos_token_id,
-        max_target_tokens=longest - 1,
+        max_target_tokens=_most_target_positions(positions, options) - 1,
         vocabulary_size=decoder.vocabulary_size,
         defaults=generation_defaults(options),
     )
+
+
+def _most_target_positions(positions: int | None, options: transformers.GenerationConfig) -> int:
+    """Return how many positions an output may have, its start included.
+
+    A checkpoint's own lengths are what a request gets that names none, and no limit: in `generate()` any
+    `max_new_tokens` of a caller's has precedence.
+    """
+    named = max(options.max_length or 0, 1 + (options.max_new_tokens or 0))
+    return max(RELATIVE_POSITIONS, named) if positions is None else positions
 
 
 def _classification(config: transformers.PretrainedConfig, task: Task) -> ClassificationSpec:

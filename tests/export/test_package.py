@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from regard.engine.search.options import options_of
 from regard.manifest import ActivationScale, GraphSpec, Task, load_package
 from regard_export.checkpoint import load_checkpoint
 from regard_export.cli import app
@@ -246,15 +247,21 @@ def test_a_bad_checkpoint_is_one_clear_error_and_leaves_nothing(
     assert left_behind(tmp_path / "models") == []
 
 
-def test_new_tokens_of_a_checkpoint_come_before_its_lengths(translator: Path, tmp_path: Path) -> None:
-    """As in `generate()`: `max_new_tokens` is what a request gets, and a smaller `max_length` bounds nothing."""
+def test_lengths_of_a_checkpoint_are_for_whoever_names_none(translator: Path, tmp_path: Path) -> None:
+    """As in `generate()`: the checkpoint's `max_new_tokens` comes before its `max_length`, a request's before both."""
     checkpoint = Path(shutil.copytree(translator, tmp_path / "tiny"))
     file = checkpoint / "generation_config.json"
-    own = {"max_length": 20, "max_new_tokens": 60, "min_new_tokens": 4}
-    file.write_text(json.dumps(json.loads(file.read_text()) | own))
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps(written | {"max_length": 20, "max_new_tokens": 60, "min_new_tokens": 4}))
     spec = load_checkpoint(checkpoint, ANY_LANGUAGES).generation
-    assert spec is not None and spec.max_target_tokens == 60
+    assert spec is not None and spec.max_target_tokens == 159, "the positions that there are, but for the start token's"
     assert (spec.defaults.min_new_tokens, spec.defaults.max_new_tokens) == (4, 60)
+    assert [options_of(spec, given).max_new_tokens for given in ({}, {"max_new_tokens": 100})] == [60, 100]
+
+    file.write_text(json.dumps(written | {"max_length": 20}))
+    spec = load_checkpoint(checkpoint, ANY_LANGUAGES).generation
+    assert spec is not None
+    assert [options_of(spec, given).max_new_tokens for given in ({}, {"max_new_tokens": 100})] == [19, 100]
 
 
 def test_a_package_that_strays_is_not_written(
