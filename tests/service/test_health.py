@@ -233,3 +233,16 @@ async def test_a_taken_port_is_named(serve: Serve, which: str) -> None:
         with pytest.raises(ConfigurationError, match=f"port {port} of 127.0.0.1"):
             async with serve(**{which: port}):
                 pytest.fail("it started")
+
+
+async def test_methods_are_found_by_name_and_none_is_registered(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a registered method is freed and written to when gRPC's loop ends on an error."""
+    registered: list[str] = []
+    monkeypatch.setattr(
+        grpc.aio.Server, "add_registered_method_handlers", lambda self, service, handlers: registered.append(service)
+    )
+    async with serve() as running:
+        response = await running.translation.Translate(translate_request_of(CAT))
+
+    assert response.results[0].translation.text == CAT
+    assert not registered

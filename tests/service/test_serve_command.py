@@ -7,8 +7,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,8 +36,8 @@ PATIENCE_S = 60
 class Process:
     """A server in a process of its own, whose log is read line by line."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, str(SCRIPT), *arguments]
+    def __init__(self, *arguments: str, script: tuple[str, ...] = (str(SCRIPT),)) -> None:
+        command = [sys.executable, *script, *arguments]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def until(self, event: str) -> dict[str, Any]:
@@ -52,9 +55,9 @@ class Process:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[Process]:
-    """Run a server and leave none behind."""
-    started = Process(*arguments)
+def running(*arguments: str, script: tuple[str, ...] = (str(SCRIPT),)) -> Iterator[Process]:
+    """Run a server, with scripted workers unless `script` is another, and leave none behind."""
+    started = Process(*arguments, script=script)
     try:
         yield started
     finally:
@@ -94,6 +97,33 @@ def test_a_second_signal_ends_a_drain_at_once(models: Path) -> None:
             server.process.wait(timeout=PATIENCE_S)
 
         assert server.process.returncode == 128 + signal.SIGTERM
+
+
+def test_a_server_outlives_calls_whose_paths_are_not_text(packages: Path) -> None:
+    """However many there are: it goes on, its pages are there, and it ends in good order.
+
+    With real models: what gRPC wrote to memory that it had freed did harm where there was much in it.
+    """
+    real = ("-m", "regard.cli", "serve", "--log-format", "json")
+    with running("--models", str(packages), *FREE_PORTS, script=real) as server:
+        line = server.until("serving")
+        reading = threading.Thread(target=lambda: server.rest(), daemon=True)
+        reading.start()
+        target, alone = f"127.0.0.1:{line['grpc_port']}", [("grpc.use_local_subchannel_pool", 1)]
+        for _ in range(40):
+            with grpc.insecure_channel(target, options=alone) as channel, suppress(grpc.RpcError):
+                channel.unary_unary(b"/\xff")(b"", timeout=5)
+            time.sleep(0.05)
+            with urllib.request.urlopen(f"http://127.0.0.1:{line['http_port']}/metrics", timeout=PATIENCE_S) as page:
+                assert page.status == 200
+        with grpc.insecure_channel(target, options=alone) as channel:
+            stub = translation_pb2_grpc.TranslationServiceStub(channel)
+            response = stub.Translate(request_of(CAT), timeout=PATIENCE_S, wait_for_ready=True)
+        server.process.send_signal(signal.SIGTERM)
+        reading.join(PATIENCE_S)
+
+        assert response.results[0].translation.text
+        assert server.process.returncode == 0
 
 
 def test_a_damaged_package_ends_the_start(tmp_path: Path) -> None:

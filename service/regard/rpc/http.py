@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 HEAD_TIMEOUT_S = 10.0
 """How long the whole head of a request may take to arrive."""
+STOP_S = 2.0
+"""How long the server's thread has to end; it looks whether it should ten times a second."""
 
 log = structlog.get_logger("regard.http")
 
@@ -84,10 +86,10 @@ class HttpServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop answering and free the port."""
+        """Stop answering and free the port; whatever its thread does, within a few seconds."""
         if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
+            threading.Thread(target=self._server.shutdown, daemon=True).start()
+            self._thread.join(STOP_S)
         self._server.server_close()
 
 

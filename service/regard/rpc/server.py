@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import grpc
 import structlog
@@ -22,7 +23,7 @@ from regard.rpc.completion import CompletionService
 from regard.rpc.health import Health, HealthService
 from regard.rpc.http import HttpServer, make_app
 from regard.rpc.interceptor import CallInterceptor
-from regard.rpc.listener import Listener
+from regard.rpc.listener import Generic, Listener
 from regard.rpc.models import ModelService
 from regard.rpc.playground import Playground
 from regard.rpc.question_answering import QuestionAnsweringService
@@ -180,19 +181,22 @@ class Server:
                 ("grpc.max_send_message_length", settings.max_message_bytes + settings.max_attention_bytes),
             ],
         )
-        translation_pb2_grpc.add_TranslationServiceServicer_to_server(TranslationService(self._resources), server)
-        caption_pb2_grpc.add_CaptionServiceServicer_to_server(CaptionService(self._resources), server)
+        generic: Any = Generic(server)
+        translation_pb2_grpc.add_TranslationServiceServicer_to_server(TranslationService(self._resources), generic)
+        caption_pb2_grpc.add_CaptionServiceServicer_to_server(CaptionService(self._resources), generic)
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(
-            ClassificationService(self._resources), server
+            ClassificationService(self._resources), generic
         )
-        transcription_pb2_grpc.add_TranscriptionServiceServicer_to_server(TranscriptionService(self._resources), server)
+        transcription_pb2_grpc.add_TranscriptionServiceServicer_to_server(
+            TranscriptionService(self._resources), generic
+        )
         question_answering_pb2_grpc.add_QuestionAnsweringServiceServicer_to_server(
-            QuestionAnsweringService(self._resources), server
+            QuestionAnsweringService(self._resources), generic
         )
-        similarity_pb2_grpc.add_SimilarityServiceServicer_to_server(SimilarityService(self._resources), server)
-        completion_pb2_grpc.add_CompletionServiceServicer_to_server(CompletionService(self._resources), server)
-        attribution_pb2_grpc.add_AttributionServiceServicer_to_server(AttributionService(self._resources), server)
-        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
-        reflection.enable_server_reflection(SERVICES, server)
+        similarity_pb2_grpc.add_SimilarityServiceServicer_to_server(SimilarityService(self._resources), generic)
+        completion_pb2_grpc.add_CompletionServiceServicer_to_server(CompletionService(self._resources), generic)
+        attribution_pb2_grpc.add_AttributionServiceServicer_to_server(AttributionService(self._resources), generic)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), generic)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health_service, generic)
+        reflection.enable_server_reflection(SERVICES, generic)
         return server
