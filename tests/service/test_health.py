@@ -239,7 +239,9 @@ async def test_methods_are_found_by_name_and_none_is_registered(serve: Serve, mo
     """What waits for a registered method is freed and written to when gRPC's loop ends on an error."""
     registered: list[str] = []
     monkeypatch.setattr(
-        grpc.aio.Server, "add_registered_method_handlers", lambda self, service, handlers: registered.append(service)
+        type(grpc.aio.server()),
+        "add_registered_method_handlers",
+        lambda self, service, handlers: registered.append(service),
     )
     async with serve() as running:
         response = await running.translation.Translate(translate_request_of(CAT))

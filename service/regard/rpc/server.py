@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
 
 import grpc
 import structlog
@@ -23,7 +22,7 @@ from regard.rpc.completion import CompletionService
 from regard.rpc.health import Health, HealthService
 from regard.rpc.http import HttpServer, make_app
 from regard.rpc.interceptor import CallInterceptor
-from regard.rpc.listener import Generic, Listener
+from regard.rpc.listener import Listener, by_name
 from regard.rpc.models import ModelService
 from regard.rpc.playground import Playground
 from regard.rpc.question_answering import QuestionAnsweringService
@@ -170,33 +169,32 @@ class Server:
 
     def _make_grpc(self) -> grpc.aio.Server:
         settings = self._settings
-        server = grpc.aio.server(
-            interceptors=[CallInterceptor(self._admission, self._metrics, self._undelivered, settings.max_stall_s)],
-            options=[
-                ("grpc.so_reuseport", 0),
-                ("grpc.server.max_pending_requests", MOST_PENDING),
-                ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
-                ("grpc.server_max_unrequested_time_in_server", PENDING_TIMEOUT_S),
-                ("grpc.max_receive_message_length", settings.max_message_bytes),
-                ("grpc.max_send_message_length", settings.max_message_bytes + settings.max_attention_bytes),
-            ],
+        server = by_name(
+            grpc.aio.server(
+                interceptors=[CallInterceptor(self._admission, self._metrics, self._undelivered, settings.max_stall_s)],
+                options=[
+                    ("grpc.so_reuseport", 0),
+                    ("grpc.server.max_pending_requests", MOST_PENDING),
+                    ("grpc.server.max_pending_requests_hard_limit", MOST_PENDING),
+                    ("grpc.server_max_unrequested_time_in_server", PENDING_TIMEOUT_S),
+                    ("grpc.max_receive_message_length", settings.max_message_bytes),
+                    ("grpc.max_send_message_length", settings.max_message_bytes + settings.max_attention_bytes),
+                ],
+            )
         )
-        generic: Any = Generic(server)
-        translation_pb2_grpc.add_TranslationServiceServicer_to_server(TranslationService(self._resources), generic)
-        caption_pb2_grpc.add_CaptionServiceServicer_to_server(CaptionService(self._resources), generic)
+        translation_pb2_grpc.add_TranslationServiceServicer_to_server(TranslationService(self._resources), server)
+        caption_pb2_grpc.add_CaptionServiceServicer_to_server(CaptionService(self._resources), server)
         classification_pb2_grpc.add_ClassificationServiceServicer_to_server(
-            ClassificationService(self._resources), generic
+            ClassificationService(self._resources), server
         )
-        transcription_pb2_grpc.add_TranscriptionServiceServicer_to_server(
-            TranscriptionService(self._resources), generic
-        )
+        transcription_pb2_grpc.add_TranscriptionServiceServicer_to_server(TranscriptionService(self._resources), server)
         question_answering_pb2_grpc.add_QuestionAnsweringServiceServicer_to_server(
-            QuestionAnsweringService(self._resources), generic
+            QuestionAnsweringService(self._resources), server
         )
-        similarity_pb2_grpc.add_SimilarityServiceServicer_to_server(SimilarityService(self._resources), generic)
-        completion_pb2_grpc.add_CompletionServiceServicer_to_server(CompletionService(self._resources), generic)
-        attribution_pb2_grpc.add_AttributionServiceServicer_to_server(AttributionService(self._resources), generic)
-        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), generic)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health_service, generic)
-        reflection.enable_server_reflection(SERVICES, generic)
+        similarity_pb2_grpc.add_SimilarityServiceServicer_to_server(SimilarityService(self._resources), server)
+        completion_pb2_grpc.add_CompletionServiceServicer_to_server(CompletionService(self._resources), server)
+        attribution_pb2_grpc.add_AttributionServiceServicer_to_server(AttributionService(self._resources), server)
+        model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._catalog), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health_service, server)
+        reflection.enable_server_reflection(SERVICES, server)
         return server
