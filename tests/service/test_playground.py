@@ -42,11 +42,11 @@ async def ask(
     return await asyncio.to_thread(send)
 
 
-def begin(running: Running, text: str) -> socket.socket:
+def begin(running: Running, text: str, version: str = "1.1") -> socket.socket:
     """Send a request without waiting for its answer; return the connection."""
     body = json.dumps({"texts": [text]})
     host = f"127.0.0.1:{running.server.http_port}"
-    head = f"POST /playground/{STREAM_TRANSLATE} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    head = f"POST /playground/{STREAM_TRANSLATE} HTTP/{version}\r\nHost: {host}\r\nContent-Type: application/json\r\n"
     connection = socket.create_connection(("127.0.0.1", running.server.http_port), timeout=10)
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
     return connection
@@ -186,6 +186,41 @@ async def test_leaving_cancels_the_request(serve: Serve) -> None:
         connection = await asyncio.to_thread(begin, running, CAT)
         await worker.until_inside(1)
         connection.close()
+        await worker.until_inside(0)
+
+    assert worker.left_early == 1
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_who_only_has_no_more_to_say_is_answered(serve: Serve, version: str) -> None:
+    """A client that closes its side of the connection behind its request, as `nc -N` does, gets the whole answer."""
+    async with serve() as running:
+        worker = running.worker()
+        worker.steps.clear()
+        connection = await asyncio.to_thread(begin, running, CAT, version)
+        await worker.until_inside(1)
+        connection.shutdown(socket.SHUT_WR)
+        first = await asyncio.to_thread(connection.recv, 1)
+        worker.steps.set()
+        head, _, body = (first.decode() + await asyncio.to_thread(_read, connection)).partition("\r\n\r\n")
+
+    assert head.startswith("HTTP/1.0 200 OK\r\n")
+    assert "".join(json.loads(line).get("delta", {}).get("text", "") for line in body.splitlines()) == CAT
+    assert worker.left_early == 0
+
+
+async def test_who_leaves_after_all_is_noticed(serve: Serve) -> None:
+    """A client that had no more to say and hangs up all the same takes its request out with the next token."""
+    async with serve() as running:
+        worker = running.worker()
+        worker.steps.clear()
+        connection = await asyncio.to_thread(begin, running, CAT)
+        await worker.until_inside(1)
+        connection.shutdown(socket.SHUT_WR)
+        await asyncio.to_thread(connection.recv, 1)
+        connection.close()
+        worker.pause_after = 1
+        worker.steps.set()
         await worker.until_inside(0)
 
     assert worker.left_early == 1

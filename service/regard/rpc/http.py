@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -20,12 +21,14 @@ from regard.errors import ConfigurationError
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 HEAD_TIMEOUT_S = 10.0
 """How long the whole head of a request may take to arrive."""
 STOP_S = 2.0
 """How long the server's thread has to end; it looks whether it should ten times a second."""
+_FIRST_BYTE = b"H"
+"""Of `HTTP/1.0`, with which every answer begins."""
 
 log = structlog.get_logger("regard.http")
 
@@ -146,15 +149,50 @@ class HeadReader(io.RawIOBase):
         self._connection.settimeout(self._patience)
 
 
+class AnswerWriter(io.BufferedIOBase):
+    """Sends an answer to a connection, its first byte ahead of the rest where somebody asks whether it is still read.
+
+    A client that has sent all that it will may be gone, or wait for its answer. The connection looks the same, until
+    something is sent to it; every answer begins alike, so that a byte can go before it is known what the rest is.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__()
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._ahead = 0
+        self._begun = False
+
+    def writable(self) -> bool:
+        """Tell that it is."""
+        return True
+
+    def write(self, buffer: ReadableBuffer, /) -> int:
+        """Send all of `buffer` but what went ahead. Raises `OSError` if the connection is gone."""
+        data = bytes(buffer)
+        with self._lock:
+            self._connection.sendall(data[self._ahead :])
+            self._begun, self._ahead = True, 0
+        return len(data)
+
+    def send_first_byte(self) -> None:
+        """Send the first byte of the answer, unless it has begun; where nobody reads, the connection is reset by it."""
+        with self._lock, suppress(OSError):
+            if not self._begun:
+                self._begun, self._ahead = True, len(_FIRST_BYTE)
+                self._connection.sendall(_FIRST_BYTE)
+
+
 class _Handler(WSGIRequestHandler):
     timeout = HEAD_TIMEOUT_S
 
     def setup(self) -> None:
-        """Read the head with a deadline: the base's time-out is that of each read."""
+        """Read the head with a deadline, the base's time-out being that of each read; write by an `AnswerWriter`."""
         super().setup()
         self.rfile.close()
         self._reader = HeadReader(self.connection)
         self.rfile = io.BufferedReader(self._reader)
+        self.wfile = self._writer = AnswerWriter(self.connection)
 
     def parse_request(self) -> bool:
         """Parse the head, which has come when this returns."""
@@ -163,8 +201,8 @@ class _Handler(WSGIRequestHandler):
         return parsed
 
     def get_environ(self) -> dict[str, Any]:
-        """Hand on the connection, for those who want to know when the other side leaves."""
-        return super().get_environ() | {"regard.connection": self.connection}
+        """Hand on the connection, and what writes to it, for those who want to know when the other side leaves."""
+        return super().get_environ() | {"regard.connection": self.connection, "regard.answer": self._writer}
 
     def log_message(self, format: str, *args: object) -> None:
         """Write nothing: probes and scrapes come every few seconds."""

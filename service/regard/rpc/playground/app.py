@@ -82,7 +82,8 @@ class Playground:
         with ExitStack() as undo:
             undo.enter_context(self._bridge.place())
             body = read_body(environ, self._settings.max_message_bytes * 4 // 3)  # bytes are base64 in JSON
-            lines = self._bridge.call(method, body, environ.get("REMOTE_ADDR", ""), environ["regard.connection"])
+            connection, probe = environ["regard.connection"], environ["regard.answer"].send_first_byte
+            lines = self._bridge.call(method, body, environ.get("REMOTE_ADDR", ""), connection, probe)
             undo.callback(lines.close)
             lines.begin()
             headers = [("Content-Type", "application/x-ndjson; charset=utf-8"), ("Cache-Control", "no-store")]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import selectors
+import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -68,10 +68,13 @@ class Bridge:
         finally:
             self._places.release()
 
-    def call(self, method: MethodDescriptor, body: bytes, client: str, connection: socket.socket) -> Lines:
+    def call(
+        self, method: MethodDescriptor, body: bytes, client: str, connection: socket.socket, probe: Callable[[], None]
+    ) -> Lines:
         """Send a request, for as long as `connection` stays; `client` names who asks.
 
-        Raises `Refusal` for a body that is not the method's request, and if the call ends without an event.
+        `probe` sends something to `connection`, which is reset by it if nobody is there any more. Raises
+        `Refusal` for a body that is not the method's request, and if the call ends without an event.
         """
         request, response = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
         try:
@@ -85,7 +88,8 @@ class Bridge:
         ask = self._channel.unary_stream(  # a method that answers once is a stream of one
             f"/{method.containing_service.full_name}/{method.name}", request.SerializeToString, response.FromString
         )
-        return Lines(ask(message, timeout=TIMEOUT_S, metadata=(("x-client-id", f"playground {client}"),)), connection)
+        metadata = (("x-client-id", f"playground {client}"),)
+        return Lines(ask(message, timeout=TIMEOUT_S, metadata=metadata), connection, probe)
 
     def close(self) -> None:
         """Close the channel; what still runs is cancelled."""
@@ -95,10 +99,11 @@ class Bridge:
 class Lines:
     """The events of a call, each as a line of JSON; closing it, or its browser's leaving, cancels the call."""
 
-    def __init__(self, call: Any, connection: socket.socket) -> None:
+    def __init__(self, call: Any, connection: socket.socket, probe: Callable[[], None]) -> None:
         self._call = call
         self._ended, self._end = socket.socketpair()
-        self._watch = threading.Thread(target=self._cancel_when_left, args=(connection,), name="regard-playground")
+        watched = (connection, probe)
+        self._watch = threading.Thread(target=self._cancel_when_left, args=watched, name="regard-playground")
         self._watch.start()
         self._first: bytes | None = None
 
@@ -125,13 +130,20 @@ class Lines:
         self._watch.join()
         self._ended.close()
 
-    def _cancel_when_left(self, connection: socket.socket) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._ended, selectors.EVENT_READ)
-            selector.register(connection, selectors.EVENT_READ)
-            ready = [key.fileobj for key, _ in selector.select()]
-        if self._ended not in ready and _has_left(connection):
+    def _cancel_when_left(self, connection: socket.socket, probe: Callable[[], None]) -> None:
+        """Cancel the call once nobody reads its answer: the end of what a client sends may be but that."""
+        if self._ends_before(connection, select.POLLIN):
+            return
+        probe()
+        if not self._ends_before(connection, 0):
             self._call.cancel()
+
+    def _ends_before(self, connection: socket.socket, event: int) -> bool:
+        """Wait until this ends, which is True, or `event` or a reset comes from `connection`."""
+        poll = select.poll()
+        poll.register(self._ended, select.POLLIN)
+        poll.register(connection, event)
+        return self._ended.fileno() in dict(poll.poll())
 
 
 def line_of(event: Any) -> bytes:
@@ -159,10 +171,3 @@ def refusal_of(error: Any) -> Refusal:
         error.details() or error.code().name,
         retry_after_s=waits[0] if waits else None,
     )
-
-
-def _has_left(connection: socket.socket) -> bool:
-    try:
-        return not connection.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return True
