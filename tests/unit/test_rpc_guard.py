@@ -40,7 +40,7 @@ def test_a_body_has_a_deadline_as_a_whole() -> None:
         with pytest.raises(Refusal, match="did not arrive within 10 seconds") as refused:
             read_body(environ, 1000, lambda: body.now)
 
-        assert refused.value.status is HTTPStatus.REQUEST_TIMEOUT
+        assert refused.value.status == HTTPStatus.REQUEST_TIMEOUT
         assert body.timeouts == [BODY_TIMEOUT_S, BODY_TIMEOUT_S - 4, BODY_TIMEOUT_S - 8]
         assert ours.gettimeout() == 7.0
 

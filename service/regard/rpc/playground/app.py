@@ -113,7 +113,7 @@ def _refuse(refusal: Refusal, start_response: StartResponse) -> Iterable[bytes]:
     headers = [("Content-Type", "application/json; charset=utf-8"), ("Cache-Control", "no-store")]
     if refusal.retry_after_s is not None:
         headers.append(("Retry-After", str(math.ceil(refusal.retry_after_s))))
-    start_response(f"{refusal.status.value} {refusal.status.phrase}", [*headers, *_ANYWHERE])
+    start_response(refusal.status_line, [*headers, *_ANYWHERE])
     return [error_line(refusal)]
 
 

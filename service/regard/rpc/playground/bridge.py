@@ -16,7 +16,7 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.descriptor import MethodDescriptor
 
 from regard.rpc.interceptor import RETRY_KEY
-from regard.rpc.playground.guard import Refusal
+from regard.rpc.playground.guard import CLIENT_CLOSED_REQUEST, Refusal
 from regard.v1 import caption_pb2, classification_pb2, model_pb2, translation_pb2
 
 MAX_CALLS = 16
@@ -31,13 +31,25 @@ METHODS: dict[str, MethodDescriptor] = {
 }
 """What may be asked, by its name in a gRPC path."""
 
-_STATUSES = {
+_STATUSES: dict[grpc.StatusCode, int] = {
+    grpc.StatusCode.CANCELLED: CLIENT_CLOSED_REQUEST,
+    grpc.StatusCode.UNKNOWN: HTTPStatus.INTERNAL_SERVER_ERROR,
     grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
-    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
-    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+    grpc.StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    grpc.StatusCode.ALREADY_EXISTS: HTTPStatus.CONFLICT,
+    grpc.StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.FAILED_PRECONDITION: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.ABORTED: HTTPStatus.CONFLICT,
+    grpc.StatusCode.OUT_OF_RANGE: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.UNIMPLEMENTED: HTTPStatus.NOT_IMPLEMENTED,
+    grpc.StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS: HTTPStatus.INTERNAL_SERVER_ERROR,
+    grpc.StatusCode.UNAUTHENTICATED: HTTPStatus.UNAUTHORIZED,
 }
+"""As https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto maps them."""
 
 
 class Bridge:
@@ -166,7 +178,7 @@ def refusal_of(error: Any) -> Refusal:
     """Return what a failed call means in HTTP."""
     waits = [float(value) / 1000 for key, value in error.trailing_metadata() or () if key == RETRY_KEY]
     return Refusal(
-        _STATUSES.get(error.code(), HTTPStatus.INTERNAL_SERVER_ERROR),
+        _STATUSES[error.code()],
         error.code(),
         error.details() or error.code().name,
         retry_after_s=waits[0] if waits else None,

@@ -6,6 +6,7 @@ import ipaddress
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from http.client import responses
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -16,20 +17,25 @@ if TYPE_CHECKING:
 
 BODY_TIMEOUT_S = 10.0
 """How long a whole body may take to arrive; a place for calls is held meanwhile."""
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status, for its log, of a request whose client has left; HTTP has none."""
 _PIECE_BYTES = 1 << 16
 
 
 class Refusal(Exception):  # noqa: N818 (it is an answer)
     """A request that goes no further: the HTTP status, and what gRPC would have said."""
 
-    def __init__(
-        self, status: HTTPStatus, code: grpc.StatusCode, message: str, retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, status: int, code: grpc.StatusCode, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status = int(status)
         self.code = code
         self.message = message
         self.retry_after_s = retry_after_s
+
+    @property
+    def status_line(self) -> str:
+        """The status and its name."""
+        return f"{self.status} {responses.get(self.status, 'Client Closed Request')}"
 
 
 def check_origin(environ: WSGIEnvironment, host: str) -> None:
