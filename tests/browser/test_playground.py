@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ SCREENSHOTS = Path(__file__).parents[2] / "build" / "results" / "playground"
 SENTENCE = "The old house is near the station."
 UTTERANCE = "do i need a visa for my trip to india"
 HOSTILE = 'it\'s </script><img src=x onerror=alert(1)> "$(touch broken)" `id` \\ %s ${x}\n\t👩🏽‍🚀 <b>é'
+HEBREW = "הבית הישן (ליד התחנה)."
 UNNAMED = """[...document.querySelectorAll("button, select, input, textarea, summary")]
     .filter((one) => one.checkVisibility() && !one.closest("label") && !one.ariaLabel && !one.textContent.trim())
     .map((one) => one.outerHTML)"""
@@ -345,6 +347,21 @@ def test_hostile_text_is_text(open_playground):
 
     assert page.locator("main img, main b").count() == 0
     assert "</script><img" in page.get_by_label("Text", exact=True).input_value()
+
+
+def test_text_is_written_from_its_own_side(open_playground):
+    """What is typed and what comes back run from right to left where their letters do."""
+    page = open_playground()
+    direction = "(one) => getComputedStyle(one).direction"
+    text, output = page.get_by_label("Text", exact=True), page.locator(".live p").first
+    delta = {"input_index": 0, "delta": {"text": HEBREW, "log_probability": -0.1}}
+    page.route("**/StreamTranslate", lambda route: route.fulfill(body=json.dumps(delta) + "\n"))
+    assert [text.evaluate(direction), output.evaluate(direction)] == ["ltr", "ltr"]
+
+    ask(page, HEBREW)
+    expect(output).to_have_text(HEBREW)
+
+    assert [text.evaluate(direction), output.evaluate(direction)] == ["rtl", "rtl"]
 
 
 def test_all_can_be_done_with_the_keyboard(open_playground):
