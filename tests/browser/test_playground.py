@@ -281,6 +281,26 @@ def test_a_server_out_of_reach_is_said(open_playground):
     assert page.get_by_label("Text", exact=True).input_value() == SENTENCE
 
 
+def test_an_answer_that_breaks_off_is_said(open_playground):
+    """Where the connection ends in the middle of a stream, what came stays, and is not taken for the whole."""
+    page = open_playground()
+    page.route("**/StreamTranslate", lambda route: fulfill_in_part(route, events=3))
+    ask(page, SENTENCE)
+
+    expect(page.get_by_role("alert")).to_have_text("the answer broke off: the server can’t be reached any more")
+    expect(page.locator(".live .token")).to_have_count(3)
+    expect(page.locator(".run")).to_have_text("Translate")
+
+
+def test_an_answer_of_something_else_is_said(open_playground):
+    """What a proxy answers in the place of a server is no answer, and is named by its status."""
+    page = open_playground()
+    page.route("**/StreamTranslate", lambda route: route.fulfill(status=502, body="<html>\nBad gateway"))
+    ask(page, SENTENCE)
+
+    expect(page.get_by_role("alert")).to_have_text("the server’s answer is 502 Bad Gateway")
+
+
 @pytest.mark.parametrize("task", REQUESTS)
 def test_the_command_sends_what_the_page_sends(open_playground, tmp_path, task):
     """Run by a shell, the command gives grpcurl the message that the page sent, whatever the text holds."""
