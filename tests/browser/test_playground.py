@@ -301,6 +301,17 @@ def test_an_answer_of_something_else_is_said(open_playground):
     expect(page.get_by_role("alert")).to_have_text("the server’s answer is 502 Bad Gateway")
 
 
+def test_without_models_nothing_can_be_asked(open_playground):
+    """A page that never had the server's models says why, and asking does nothing."""
+    page = open_playground()
+    page.route("**/ListModels", lambda route: route.abort())
+    page.reload()
+
+    expect(page.get_by_role("alert")).to_have_text("the server can’t be reached")
+    expect(page.locator(".run")).to_be_disabled()
+    page.locator(".composer").evaluate("(form) => form.requestSubmit()")
+
+
 @pytest.mark.parametrize("task", REQUESTS)
 def test_the_command_sends_what_the_page_sends(open_playground, tmp_path, task):
     """Run by a shell, the command gives grpcurl the message that the page sent, whatever the text holds."""

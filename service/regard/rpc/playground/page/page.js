@@ -11,6 +11,7 @@ let drawn = null;
 
 /** Asks, and shows tokens as they come and then the answer; asking again stops what runs. */
 async function answer() {
+    if (!form) return;
     const { order } = form;
     if (!order) {
         form.refuse({ field: form.looks ? "images" : "texts", message: form.looks ? "give an image first" : "type a text first" });
@@ -162,6 +163,7 @@ async function begin() {
         const problem = root.querySelector(".problem");
         problem.textContent = error.message;
         problem.hidden = false;
+        run.disabled = true;
         return;
     }
     if (!form.models.length) {
