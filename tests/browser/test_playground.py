@@ -245,6 +245,14 @@ def test_a_failed_input_is_told_at_the_input(open_playground):
     expect(page.locator("[data-field=text] .problem")).to_contain_text("texts[0]")
 
 
+def test_a_refusal_is_in_view(open_playground):
+    """On a phone, whose page has gone on to the answer that was asked for, it comes back to what was refused."""
+    page = open_playground(width=360, height=640)
+    ask(page, "word " * 600)
+
+    expect(page.get_by_role("alert")).to_be_in_viewport(ratio=1)
+
+
 def test_nothing_is_sent_without_an_input(open_playground):
     """An empty form asks for its text or image, and the server for nothing."""
     page, sent = open_playground(), []

@@ -48,9 +48,23 @@ class Form {
         this.#changed();
     }
 
-    /** Shows a problem beside the field that it names, or below all. */
+    /** Shows a problem beside the field that it names, or below all, wherever the page was scrolled to. */
     refuse(problem) {
         this.clear();
+        this.#place(problem);
+        this.problem.scrollIntoView({ block: "nearest" });
+    }
+
+    clear() {
+        this.problem.hidden = true;
+        this.root.querySelector(".actions").before(this.problem);
+        for (const control of this.root.querySelectorAll("[aria-invalid]")) {
+            control.removeAttribute("aria-invalid");
+            control.removeAttribute("aria-describedby");
+        }
+    }
+
+    #place(problem) {
         const name = problem.field?.replaceAll(/\[\d+\]/g, "") ?? "";
         const known = { texts: "text", images: "image", inputs: this.looks ? "image" : "text" };
         const field = this.root.querySelector(`[data-field="${CSS.escape(known[name.split(".")[0]] ?? name)}"]`);
@@ -62,15 +76,6 @@ class Form {
         control.setAttribute("aria-invalid", "true");
         control.setAttribute("aria-describedby", "problem");
         field.closest("details")?.setAttribute("open", "");
-    }
-
-    clear() {
-        this.problem.hidden = true;
-        this.root.querySelector(".actions").before(this.problem);
-        for (const control of this.root.querySelectorAll("[aria-invalid]")) {
-            control.removeAttribute("aria-invalid");
-            control.removeAttribute("aria-describedby");
-        }
     }
 
     #changed() {
