@@ -217,6 +217,7 @@ def test_a_refusal_stands_beside_its_field(open_playground):
     problem = page.locator("[data-field='generation.num_beams'] .problem")
     expect(problem).to_contain_text("generation.num_beams is 5000")
     expect(beams).to_have_attribute("aria-invalid", "true")
+    expect(beams).to_have_accessible_name("Beams")
     expect(beams).to_have_accessible_description(problem.inner_text())
     beams.fill("4")
     expect(problem).to_have_count(0)
@@ -243,6 +244,7 @@ def test_a_failed_input_is_told_at_the_input(open_playground):
     ask(page, "word " * 600)
 
     expect(page.locator("[data-field=text] .problem")).to_contain_text("texts[0]")
+    expect(page.locator("textarea")).to_have_accessible_name("Text")
 
 
 def test_a_refusal_is_in_view(open_playground):

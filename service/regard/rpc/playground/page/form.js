@@ -181,6 +181,7 @@ class Form {
 
     #field(name, label, control, onchange) {
         this.fields.set(name, control);
+        control.ariaLabel = label; // and not all that its label holds, to which a problem may be added
         control.addEventListener("input", () => {
             onchange();
             this.#changed();
