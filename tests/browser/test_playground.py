@@ -32,6 +32,21 @@ REQUESTS = {
     "Caption": caption_pb2.StreamCaptionRequest,
     "Classify": classification_pb2.ClassifyRequest,
 }
+HOLD_STREAM = """() => {
+    const [fetched, encoder] = [fetch, new TextEncoder()];
+    const held = Promise.withResolvers();
+    window.passOn = async (count) => (await held.promise)(count);
+    window.fetch = async (url, asked) => {
+        const lines = (await (await fetched(url, asked)).text()).split(/(?<=\\n)/);
+        const start = (stream) => held.resolve((count) => {
+            for (const line of lines.splice(0, count)) stream.enqueue(encoder.encode(line));
+            if (!lines.length) stream.close();
+        });
+        return new Response(new ReadableStream({ start }));
+    };
+}"""
+"""Holds the lines of the next answer back, to pass some on at a time."""
+TWO_FRAMES = "new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))"
 GRPCURL = """#!/bin/sh
 printf '%s\\0' "$@" > arguments
 case "$*" in *"-d @"*) cat > body;; esac
@@ -117,6 +132,26 @@ def test_what_has_come_is_looked_at_before_the_end(open_playground, server, task
         assert page.locator(".rows .label").count() == 5
     else:
         assert f"{row.max():.3f}" in reading(page)
+
+
+def test_who_looks_while_tokens_come_is_left_to_it(open_playground):
+    """A head that is chosen before the end stays chosen, and its button keeps the focus, until the end and after it."""
+    page = open_playground()
+    page.evaluate(HOLD_STREAM)
+    ask(page, SENTENCE)
+    page.evaluate("passOn(3)")
+    chosen = page.get_by_role("button", name="layer 1, head 2")
+    chosen.focus()
+    chosen.press("Enter")
+    page.evaluate("passOn(2)")
+    expect(page.locator(".live .token")).to_have_count(5)
+    page.evaluate(TWO_FRAMES)
+
+    expect(chosen).to_be_focused()
+    page.evaluate("passOn(Infinity)")
+    facts(page).wait_for()
+    expect(chosen).to_have_attribute("aria-pressed", "true")
+    expect(chosen).to_be_focused()
 
 
 def fulfill_in_part(route: Route, events: int) -> None:

@@ -56,6 +56,11 @@ class View {
         this.redraw();
     }
 
+    /** Shows the layer and head that another view shows of the same family; nothing changes if there are none such. */
+    chooseAs({ family, layer, head }) {
+        if (family.name === this.family.name && this.family.layers.includes(layer)) this.choose(layer, head);
+    }
+
     point(look) {
         this.#pointed = look && { ...NOWHERE, ...look };
         this.redraw();

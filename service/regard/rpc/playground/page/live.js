@@ -62,3 +62,40 @@ function mapOfRows({ rows, shape: [heads, keys], ...named }, queries) {
     }
     return { ...named, stack: "decoder", query_axis: "target", key_axis: "source", shape: [heads, queries, keys], encoding: "float32", error: 0, values };
 }
+
+/** Draws once a frame at most, and leaves the page as long to itself as a drawing took: long answers take long. */
+class Pace {
+    #drawing = null;
+    #wanted = false;
+    #stopped = false;
+
+    constructor(drawOnce) {
+        this.drawOnce = drawOnce;
+    }
+
+    draw() {
+        this.#wanted = true;
+        this.#drawing ??= this.#drawWhileWanted();
+    }
+
+    stop() {
+        this.#stopped = true;
+    }
+
+    async #drawWhileWanted() {
+        while (this.#wanted) {
+            const began = await nextFrame();
+            if (this.#stopped) return;
+            this.#wanted = false;
+            this.drawOnce();
+            const ended = await nextFrame();
+            await new Promise((resolve) => { setTimeout(resolve, ended - began); });
+        }
+        this.#drawing = null;
+    }
+}
+
+/** Returns when the next frame begins, and its time. */
+function nextFrame() {
+    return new Promise((resolve) => { requestAnimationFrame(resolve); });
+}

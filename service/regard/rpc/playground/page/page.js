@@ -45,20 +45,26 @@ async function follow(order, signal, tokens) {
     const { model } = form;
     const task = form.task;
     const coming = new Live(task, model, order.given);
-    let frame = 0;
-    for await (const event of ask(order.method.path, order.request, signal)) {
-        if (event.delta) {
-            tokens.append(tokenOf(event.delta));
-            coming.add(event.delta);
-            cancelAnimationFrame(frame);
-            frame = requestAnimationFrame(() => showComing(coming));
-            continue;
+    let before = null;
+    const pace = new Pace(() => { before = showComing(coming, before); });
+    try {
+        for await (const event of ask(order.method.path, order.request, signal)) {
+            if (event.delta) {
+                tokens.append(tokenOf(event.delta));
+                coming.add(event.delta);
+                pace.draw();
+                continue;
+            }
+            const result = event.translation ?? event.caption ?? event.results[0].classification;
+            live.querySelector(".facts").textContent = factsOf(result);
+            live.hidden = false;
+            show(task, result, event.model ?? model, order.given, before);
         }
-        cancelAnimationFrame(frame);
-        const result = event.translation ?? event.caption ?? event.results[0].classification;
-        live.querySelector(".facts").textContent = factsOf(result);
-        live.hidden = false;
-        show(task, result, event.model ?? model, order.given);
+    } catch (error) {
+        if (error.name !== "AbortError") showComing(coming, before);
+        throw error;
+    } finally {
+        pace.stop();
     }
 }
 
@@ -79,21 +85,35 @@ function factsOf({ target_tokens: tokens, source_tokens: read, timing, finish_re
     return facts.join(" · ");
 }
 
-function show(task, result, model, given) {
+function show(task, result, model, given, before) {
     const whole = answerOf(task, result, model, given);
     drawn = whole && showAnswer(whole);
+    const refocus = focusIn(shown);
     shown.replaceChildren(drawn ? drawn.root : plain(result));
     drawn?.redraw();
+    if (drawn && before) drawn.view.chooseAs(before.view);
+    refocus();
 }
 
-/** Shows what has come so far, with what the last token looked at. */
-function showComing(coming) {
+/** Shows what has come so far, with what the last token looked at; to whoever has taken hold of it, what there was `before`. */
+function showComing(coming, before) {
     const part = coming.answer;
-    if (!part) return;
+    if (!part || (before && shown.contains(document.activeElement))) return before;
     drawn = showAnswer(part);
     shown.classList.remove("stale");
     shown.replaceChildren(drawn.root);
+    if (before) drawn.view.chooseAs(before.view);
     drawn.view.point({ query: part.axes.target.segments.length - 1 });
+    return drawn;
+}
+
+/** Returns what gives the focus back to the element in the same place of `root`, once it has other children. */
+function focusIn(root) {
+    const held = root.contains(document.activeElement) ? document.activeElement : null;
+    const group = (one) => one.closest("[role=group]")?.getAttribute("aria-label");
+    const alike = () => [...root.querySelectorAll(held.localName)].filter((one) => one.getAttribute("role") === held.getAttribute("role") && group(one) === group(held));
+    const place = held && alike().indexOf(held);
+    return () => held && alike()[place]?.focus({ preventScroll: true });
 }
 
 /** What is shown of a model that gives no attention. */
