@@ -2,17 +2,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page
 
 from ..unit.report.answers import caption, classification, image_classification, translation  # noqa: TID252
-from .reading import figures, word
+from .reading import figures, plane, word
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "results" / "report"
 LONG_WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 LONG_TEXT = " ".join(f"word{number}" for number in range(127))
 HOSTILE = "</script><img/src=x/onerror=alert(1)> <b>bold</b> &amp; \u2028 ${document} \ud83d"
 
+PIXEL = """(canvas, [across, down]) => [...canvas.getContext("2d").getImageData(
+    Math.floor(across * canvas.width), Math.floor(down * canvas.height), 1, 1).data]"""
 CONTRASTS = Path(__file__).with_name("contrasts.js").read_text("utf-8")
 
 
@@ -124,3 +127,16 @@ def test_a_wide_map_scrolls_within_its_box(open_report):
     left, top = (page.locator(side).bounding_box() for side in (".rows", ".columns"))
     assert left["x"] == pytest.approx(box.bounding_box()["x"], abs=3)
     assert top["y"] == pytest.approx(box.bounding_box()["y"], abs=3)
+
+
+def test_a_map_is_drawn_however_large(open_report):
+    """A map of more pixels than a browser's canvas holds is drawn all the same, where its labels say."""
+    source, answer = classification(" ".join(f"t{number}" for number in range(1200)), layers=1, heads=1)
+    page = open_report((source, answer))
+    field, legend = page.locator(".field canvas"), page.locator(".legend canvas")
+    weights = plane(answer, "self", "encoder", 0)
+    query, key = np.unravel_index(weights.argmax(), weights.shape)
+    at = [(key + 0.5) / weights.shape[1], (query + 0.5) / weights.shape[0]]
+
+    assert field.evaluate(PIXEL, at) == legend.evaluate(PIXEL, [0.999, 0.5])
+    assert field.bounding_box()["height"] == pytest.approx(page.locator(".rows").bounding_box()["height"], abs=1)

@@ -2,6 +2,7 @@
 
 const SLANT = Math.SQRT1_2;
 const LEAST_FIGURE = 0.05;
+const MOST_PIXELS = 2 ** 26; // of a canvas; beyond what a browser holds nothing is drawn, and nothing said
 
 /** A heat map of the plane that the view shows, with the look's row and column framed. */
 class Matrix {
@@ -55,8 +56,14 @@ class Matrix {
         const painted = `${this.view.layer} ${this.view.head} ${isDark()} ${cellWidth} ${devicePixelRatio}`;
         if (painted === this.painted) return;
         this.painted = painted;
+        const [width, height] = [plane.keys * cellWidth, plane.queries * cellHeight];
+        if (width * height * devicePixelRatio ** 2 > MOST_PIXELS) {
+            paintTiny(this.canvas, plane.values, plane.keys, plane.queries, plane.most);
+            [this.canvas.style.width, this.canvas.style.height] = [`${width}px`, `${height}px`];
+            return;
+        }
         const ramp = rampOf(isDark());
-        const context = drawable(this.canvas, plane.keys * cellWidth, plane.queries * cellHeight);
+        const context = drawable(this.canvas, width, height);
         const gap = Math.min(cellWidth, cellHeight) > 12 ? 1 : 0;
         context.font = `11px ${getComputedStyle(this.root).fontFamily}`;
         context.textAlign = "center";
