@@ -270,12 +270,23 @@ def test_the_index_leads_to_every_answer(open_report):
     expect(page.locator("article h2")).to_have_text("Translation")
 
 
+def test_an_empty_answer_has_a_name(open_report):
+    """A caption without a word is in the index and the picker by its number."""
+    page = open_report(translation(), caption(""))
+
+    page.get_by_role("navigation", name="Answers").get_by_role("link", name="Caption 2, empty").click()
+
+    expect(page.locator("article h2")).to_have_text("Caption")
+    assert page.locator(".picker option").all_text_contents() == ["the old house", "Caption 2, empty"]
+
+
 def test_one_answer_needs_no_index(open_report):
-    """A report of one answer shows neither index nor picker."""
+    """A report of one answer shows neither index nor picker, and leaves no room for them."""
     page = open_report(translation())
 
     assert not page.get_by_role("navigation").is_visible()
     assert not page.locator(".picker").is_visible()
+    assert page.locator("article").bounding_box()["x"] == page.locator("h1").bounding_box()["x"]
 
 
 def test_a_narrow_page_picks_answers_by_a_select(open_report):

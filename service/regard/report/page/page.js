@@ -6,8 +6,10 @@ const index = document.querySelector(".index");
 const picker = document.querySelector(".picker");
 let shown = null;
 
-function headline(answer) {
-    return answer.task === "caption" ? answer.output : answer.source ?? answer.classes[0]?.label ?? "Image";
+/** What an answer is called in the index: its text, or its number where there is nothing to read, as in an empty caption. */
+function headline(answer, number) {
+    const text = answer.task === "caption" ? answer.output : answer.source ?? answer.classes[0]?.label ?? "Image";
+    return text.trim() || `${TASKS[answer.task]} ${number}, empty`;
 }
 
 function show() {
@@ -26,9 +28,9 @@ function fillIndex() {
     const groups = Map.groupBy(answers.map((answer, place) => ({ answer, number: place + 1 })), ({ answer }) => answer.task);
     for (const [task, members] of groups) {
         const name = `${TASKS[task]}s`;
-        const links = members.map(({ answer, number }) => element("li", {}, element("a", { href: `#${number}` }, element("bdi", {}, headline(answer)))));
+        const links = members.map(({ answer, number }) => element("li", {}, element("a", { href: `#${number}` }, element("bdi", {}, headline(answer, number)))));
         index.append(element("h2", {}, name), element("ol", {}, ...links));
-        const chosen = members.map(({ answer, number }) => element("option", { value: number }, headline(answer)));
+        const chosen = members.map(({ answer, number }) => element("option", { value: number }, headline(answer, number)));
         picker.append(element("optgroup", { label: name }, ...chosen));
     }
     picker.addEventListener("change", () => { location.hash = picker.value; });
