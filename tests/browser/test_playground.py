@@ -241,6 +241,33 @@ def test_alignment_heads_leave_no_other_choice(open_playground):
     assert page.locator(".head").count() == 1
 
 
+def test_another_model_is_asked_in_the_same_way(open_playground):
+    """Choosing another model leaves the options as they are, where it has them, and the focus on the choice."""
+    page = open_playground()
+    page.route("**/ListModels", list_twin)
+    page.reload()
+    show_options(page)
+    page.get_by_label("Beams").fill("3")
+    page.locator("[data-field='attention.layers'] select").select_option("1")
+    model = page.locator("[data-field=model_name] select")
+    model.focus()
+    model.select_option(label="twin")
+
+    expect(model).to_be_focused()
+    assert page.get_by_label("Beams").input_value() == "3"
+    assert page.locator("[data-field='attention.layers'] select").input_value() == ""
+    assert page.locator("[data-field='attention.layers'] option").all_inner_texts() == ["all", "0"]
+
+
+def list_twin(route: Route) -> None:
+    """List one model more, a translator with the first layer of the first alone."""
+    listed = route.fetch().json()
+    (first,) = (model for model in listed["models"] if model["task"] == "TASK_TRANSLATION")
+    taps = [tap for tap in first["taps"] if tap["layer"] == 0]
+    listed["models"].append(first | {"name": "twin", "taps": taps})
+    route.fulfill(body=json.dumps(listed) + "\n")
+
+
 def test_a_refusal_stands_beside_its_field(open_playground):
     """What the server refuses is said where it was given, and goes once it is changed."""
     page = open_playground()

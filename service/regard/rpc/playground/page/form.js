@@ -112,8 +112,11 @@ class Form {
         this.root.querySelector(".examples").replaceChildren(...examples);
     }
 
-    #fillOptions(open) {
+    /** Puts in the options of the model; of another model of the same task they stay as they were, where it has them. */
+    #fillOptions(another) {
         const options = this.root.querySelector(".options");
+        const before = another ? [] : [...this.fields].filter(([name]) => name !== "model_name");
+        const held = [...this.fields].find(([, control]) => control === document.activeElement)?.[0];
         this.fields.clear();
         const rows = [this.#modelField()];
         if (this.model.taps.length) rows.push(this.#kinds());
@@ -124,9 +127,14 @@ class Form {
         } else more.push(this.#number("top_k", "Classes", "5"));
         if (this.model.taps.length) more.push(...this.#attention());
         const details = element("details", {}, element("summary", {}, "More options"), ...more);
-        details.open = !open && options.querySelector("details")?.open === true;
+        details.open = !another && options.querySelector("details")?.open === true;
         options.replaceChildren(...rows, details);
+        for (const [name, { value }] of before) {
+            const control = this.fields.get(name);
+            if (control && [...(control.options ?? [{ value }])].some((one) => one.value === value)) control.value = value;
+        }
         this.#keepApart();
+        this.fields.get(held)?.focus();
     }
 
     #modelField() {
