@@ -452,6 +452,17 @@ def test_hostile_text_is_text(open_playground):
     assert "</script><img" in page.get_by_label("Text", exact=True).input_value()
 
 
+def test_an_empty_output_is_said(open_playground):
+    """An answer without a word is told as such: there is nothing to underline."""
+    page = open_playground()
+    timing = {"queue_s": 0.0, "encode_s": 0.0, "decode_s": 0.0}
+    last = {"input_index": 0, "translation": {"text": "", "source_tokens": 9, "target_tokens": 1, "timing": timing}}
+    page.route("**/StreamTranslate", lambda route: route.fulfill(body=json.dumps(last) + "\n"))
+    ask(page, SENTENCE)
+
+    expect(facts(page)).to_have_text("9 tokens read · 1 written · an empty output · 0.0 ms")
+
+
 def test_text_is_written_from_its_own_side(open_playground):
     """What is typed and what comes back run from right to left where their letters do."""
     page = open_playground()

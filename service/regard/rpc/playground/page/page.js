@@ -74,12 +74,12 @@ function tokenOf({ text, log_probability: logProbability }) {
     return token;
 }
 
-function factsOf({ target_tokens: tokens, source_tokens: read, timing, finish_reason: reason }) {
+function factsOf({ text, target_tokens: tokens, source_tokens: read, timing, finish_reason: reason }) {
     const seconds = timing.queue_s + timing.encode_s + timing.decode_s;
     const facts = [];
     if (read) facts.push(`${read} tokens read`);
     if (tokens) facts.push(`${tokens} written`);
-    if (tokens) facts.push("underlined where unsure");
+    if (tokens) facts.push(text ? "underlined where unsure" : "an empty output");
     facts.push(`${(1000 * seconds).toFixed(seconds < 0.1 ? 1 : 0)} ms`);
     if (reason === "FINISH_REASON_LENGTH") facts.push("cut at the most tokens");
     return facts.join(" · ");
