@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+import itertools
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from regard.rpc import http
-from regard.rpc.http import HEAD_TIMEOUT_S, HeadReader, HttpServer, make_app
+from regard.rpc.http import HEAD_TIMEOUT_S, AnswerWriter, HeadReader, HttpServer, make_app
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 
 class Trickle:
@@ -36,6 +42,20 @@ class Trickle:
         self.timeouts.append(self._timeout)
         buffer[:1] = b"x"
         return 1
+
+
+class Narrow:
+    """A connection that takes three bytes at a time."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send(self, data: memoryview) -> int:
+        """Take the next bytes."""
+        self.sent.append(bytes(data[:3]))
+        return len(self.sent[-1])
+
+    sendall = send
 
 
 @pytest.fixture
@@ -81,3 +101,46 @@ def test_a_whole_request_is_answered(server: HttpServer) -> None:
         answer = connection.makefile("rb").read()
 
     assert answer.endswith(b"\r\n\r\nok\n")
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_an_answer_goes_as_it_is_taken(ahead: bool) -> None:
+    """Every piece has the connection's patience anew, and a byte that went ahead is not sent again."""
+    connection = Narrow()
+    writer = AnswerWriter(connection)  # type: ignore[arg-type]
+    if ahead:
+        writer.send_first_byte()
+
+    assert writer.write(b"HTTP/1.0 200 OK\r\n") == 17
+    writer.send_first_byte()
+    assert writer.write(b"rest") == 4
+
+    assert b"".join(connection.sent) == b"HTTP/1.0 200 OK\r\nrest"
+    assert (connection.sent[0] == b"H") is ahead
+
+
+def test_who_reads_no_more_is_let_go(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A client that leaves its answer where it is keeps neither a thread nor a line of the log."""
+    monkeypatch.setattr(http._Handler, "timeout", 0.05)
+    closed = threading.Event()
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            return itertools.repeat(bytes(1 << 20))
+
+        def close(self) -> None:
+            closed.set()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return Body()
+
+    server = HttpServer("127.0.0.1", 0, app)
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert closed.wait(10)
+        connection.makefile("rb").read()
+    server.stop()
+
+    assert capfd.readouterr().err == ""

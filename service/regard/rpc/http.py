@@ -168,11 +168,18 @@ class AnswerWriter(io.BufferedIOBase):
         return True
 
     def write(self, buffer: ReadableBuffer, /) -> int:
-        """Send all of `buffer` but what went ahead. Raises `OSError` if the connection is gone."""
-        data = bytes(buffer)
+        """Send all of `buffer` but what went ahead. Raises `ConnectionError` if the connection is gone.
+
+        So it is if nothing of it is taken for as long as the connection is patient; a whole may take longer.
+        """
+        data = memoryview(buffer)
         with self._lock:
-            self._connection.sendall(data[self._ahead :])
-            self._begun, self._ahead = True, 0
+            rest, self._begun, self._ahead = data[self._ahead :], True, 0
+            try:
+                while rest:
+                    rest = rest[self._connection.send(rest) :]
+            except TimeoutError as error:
+                raise ConnectionAbortedError("the other side reads no more") from error
         return len(data)
 
     def send_first_byte(self) -> None:
