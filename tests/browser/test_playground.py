@@ -309,6 +309,20 @@ def test_a_failed_input_is_told_at_the_input(open_playground):
     expect(page.locator("textarea")).to_have_accessible_name("Text")
 
 
+def test_a_refusal_is_seen_in_another_task(open_playground):
+    """What is refused after another task was chosen is said there, though the field isn't."""
+    page, asked = open_playground(), []
+    page.route("**/StreamTranslate", lambda route: asked.append(route))
+    with page.expect_request("**/StreamTranslate"):
+        ask(page, SENTENCE)
+    choose(page, "Caption")
+    (route,) = asked
+    route.fulfill(body=json.dumps({"error": {"code": "INVALID_ARGUMENT", "message": "texts[0] is too long"}}) + "\n")
+
+    expect(page.get_by_role("alert")).to_have_text("texts[0] is too long")
+    expect(page.locator(".run")).to_have_text("Caption")
+
+
 def test_a_refusal_is_in_view(open_playground):
     """On a phone, whose page has gone on to the answer that was asked for, it comes back to what was refused."""
     page = open_playground(width=360, height=640)

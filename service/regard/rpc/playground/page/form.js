@@ -70,7 +70,7 @@ class Form {
         const field = this.root.querySelector(`[data-field="${CSS.escape(known[name.split(".")[0]] ?? name)}"]`);
         this.problem.textContent = problem.message;
         this.problem.hidden = false;
-        if (!field) return;
+        if (!field || field.hidden) return; // that of another task, chosen meanwhile
         field.append(this.problem);
         const control = field.querySelector("textarea, select, input");
         control.setAttribute("aria-invalid", "true");
