@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,6 +27,10 @@ def classify(
     pair: Annotated[
         str | None, typer.Option("--pair", help="The second of two texts, for a model trained on pairs.")
     ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="An image file instead: JPEG, PNG, WebP or GIF; may be repeated."),
+    ] = None,
     file: options.FileOption = None,
     as_json: options.JsonOption = False,
     top_k: Annotated[
@@ -42,12 +47,13 @@ def classify(
     attention: AttentionOptions | None,
     interventions: list[Intervention],
 ) -> None:
-    """Classify a text, or each line of a file or of stdin.
+    """Classify a text or an image, or each of several images, or each line of a file or of stdin.
 
-    One text gets its likeliest classes as bars. A line gets its likeliest class and, after a tab,
-    its probability; if it is outside the model's classes, "out_of_scope" follows after another tab.
-    With --attention, words are highlighted by the weight that the model's first token gives them.
-    With --report, a page for a browser shows it instead, for every layer, head and word.
+    One text or image gets its likeliest classes as bars. A line gets its likeliest class and, after a tab,
+    its probability; if it is outside the model's classes, "out_of_scope" follows after another tab. So does
+    each of several images, behind its file's name; one that can't be read is told of on stderr.
+    With --attention, words are highlighted by the weight that the model's first token gives them, and an image
+    is lit where it looks. With --report, a page for a browser shows it instead, for every layer, head and word.
     --knock-out, --ban and --window ask what the model would say if it looked at less.
 
     [bold]Examples[/bold]
@@ -58,13 +64,17 @@ def classify(
     [cyan]regard classify "book me a flight to paris" --report attention.html[/cyan]
     [dim]# without a look at the word[/dim]
     [cyan]regard classify "book me a flight to paris" --ban flight[/cyan]
+    [cyan]regard classify --image photo.jpg --attention[/cyan]
     [cyan]regard classify --file utterances.txt | cut -f1 | sort | uniq -c[/cyan]
     [cyan]regard classify "cancel it" --json | jq .classes[/cyan]
     """
     from regard.cli.report import Report
     from regard.client import ClassifyOptions, Client
 
-    options.has_one_text(text, file, sys.stdin.isatty())
+    if image and (text is not None or file is not None):
+        refuse("--image is instead of a text or --file: give one of them")
+    if not image:
+        options.has_one_text(text, file, sys.stdin.isatty())
     if pair is not None and text is None:
         refuse("--pair is the second of two texts: give the first as the argument")
     given = text if text is None or pair is None else (text, pair)
@@ -78,7 +88,8 @@ def classify(
         wanted["interventions"] = interventions
     if priority:
         wanted["priority"] = priority
-    show = partial(_show, every_layer=bool(attention and attention.layers), drawn=report is None)
+    drawn = attention is not None and report is None
+    show = partial(_show, every_layer=bool(attention and attention.layers), drawn=drawn)
     with (
         Client(
             server,
@@ -88,13 +99,23 @@ def classify(
         ) as client,
         Report(report) as page,
     ):
-        if text is None or given is None:
+        if image:
+            from regard.cli.answers import answer_files
+
+            answer_files(
+                image,
+                "images",
+                lambda contents: page.keep_each(contents, lambda kept: client.classify_each(kept, **wanted)),
+                show if drawn or len(image) == 1 else _show_line,
+                as_json=as_json,
+            )
+        elif text is None or given is None:
             from regard.cli.answers import answer_lines
 
             answer_lines(
                 file,
                 lambda texts: page.keep_each(texts, lambda kept: client.classify_each(kept, **wanted)),
-                show if attention and not report else _show_line,
+                show if drawn else _show_line,
                 as_json=as_json,
             )
         elif as_json:
@@ -105,17 +126,21 @@ def classify(
             show(page.keep(text, client.classify(given, **wanted)))
 
 
-def _show(classification: Classification, *, every_layer: bool, drawn: bool) -> None:
+def _show(
+    classification: Classification, name: str = "", image: bytes | None = None, *, every_layer: bool, drawn: bool
+) -> None:
     from regard.cli.screen import OUT
     from regard.cli.views import class_bars, classification_view
 
+    if name:
+        OUT.print(name, style="dim", markup=False, soft_wrap=True)
     if classification.attention is None or not drawn:
         OUT.print(class_bars(classification))
     else:
-        OUT.print(classification_view(classification, every_layer=every_layer))
+        OUT.print(classification_view(classification, image, every_layer=every_layer))
 
 
-def _show_line(classification: Classification) -> None:
+def _show_line(classification: Classification, name: str = "", image: bytes | None = None) -> None:
     likeliest = classification.classes[0]
     columns = [likeliest.label, f"{likeliest.probability:.4f}", *(["out_of_scope"] * classification.out_of_scope)]
-    print("\t".join(columns), flush=True)
+    print("\t".join([name, *columns] if name else columns), flush=True)

@@ -136,10 +136,8 @@ def caption_view(caption: Caption, picture: bytes, *, every_layer: bool) -> Rend
         return Text(caption.text)
     drawings: list[RenderableType] = []
     for one in _chosen(attention, every_layer=every_layer):
-        grid = one.key_grid
-        if grid is None:
+        if one.key_grid is None:
             continue
-        part = (grid.left, grid.top, grid.left + grid.width, grid.top + grid.height)
         words = [place for place, query in enumerate(one.queries) if not query.special]
         labels = [_labels(one.queries)[place] for place in words]
         for place in range(len(one.weights)):
@@ -147,7 +145,7 @@ def caption_view(caption: Caption, picture: bytes, *, every_layer: bool) -> Rend
             below = (
                 f"where each {attention.granularity} looked: its largest weight is brightest · {_origin(one, place)}"
             )
-            drawings.append(captioned(caption.text, HeatStrip(picture, part, labels, maps), below))
+            drawings.append(captioned(caption.text, HeatStrip(picture, _part_of(one), labels, maps), below))
     return _spaced(drawings)
 
 
@@ -173,14 +171,19 @@ def transcription_view(transcription: Transcription, *, every_layer: bool) -> Re
     return _spaced(drawings)
 
 
-def classification_view(classification: Classification, *, every_layer: bool) -> RenderableType:
-    """Draw the words by the weight that the first token, [CLS], gives them, and the classes as bars."""
-    drawings: list[RenderableType] = [class_bars(classification)]
+def classification_view(
+    classification: Classification, picture: bytes | None = None, *, every_layer: bool
+) -> RenderableType:
+    """Draw the words, or the picture, by the weights that the first token, [CLS], gives, and the classes as bars."""
+    drawings: list[RenderableType] = []
     if classification.attention is not None:
         for one in _chosen(classification.attention, every_layer=every_layer):
-            for place, weights in enumerate(one.shares()):
-                drawings.insert(-1, _highlighted(one, weights[0].tolist(), _origin(one, place)))
-    return _spaced(drawings)
+            if picture is None:
+                for place, weights in enumerate(one.shares()):
+                    drawings.append(_highlighted(one, weights[0].tolist(), _origin(one, place)))
+            elif one.key_grid is not None:
+                drawings.append(_lit(one, picture))
+    return _spaced([*drawings, class_bars(classification)])
 
 
 def highlighted_view(attention: Attention, *, every_layer: bool) -> RenderableType:
@@ -199,6 +202,25 @@ def class_bars(classification: Classification) -> RenderableType:
     classes = classification.classes
     bars = Bars([one.label for one in classes], [one.probability for one in classes])
     return Group(bars, Text("out of scope", style="bold yellow")) if classification.out_of_scope else bars
+
+
+def _lit(one: AttentionMap, picture: bytes) -> RenderableType:
+    """Draw a small picture for each head, lit where the first token looked; or all patches, if none comes before."""
+    leads, several = one.queries[0].special, len(one.weights) > 1
+    whose = one.queries[0].text if leads else "all patches"
+    queries, heads = range(1 if leads else len(one.queries)), range(len(one.weights))
+    maps = [np.mean([patch_weights(one, query, head) for query in queries], axis=0) for head in heads]
+    labels = [Label(_heads(one, head) if several else whose) for head in heads]
+    origin = f"{one.stack} layer {one.layer}{_times(one)}" if several else _origin(one, 0)
+    below = Text(f"where {whose} looked: its largest weight is brightest · {origin}", "dim")
+    return Group(HeatStrip(picture, _part_of(one), labels, maps), below)
+
+
+def _part_of(one: AttentionMap) -> tuple[float, float, float, float]:
+    """Return the part of an image that the keys of a map cover: left, top, right and bottom edge."""
+    grid = one.key_grid
+    assert grid is not None
+    return grid.left, grid.top, grid.left + grid.width, grid.top + grid.height
 
 
 def _highlighted(one: AttentionMap, weights: Sequence[float], origin: str) -> RenderableType:
@@ -221,10 +243,13 @@ def _chosen(attention: Attention, *, every_layer: bool) -> list[AttentionMap]:
 
 
 def _origin(one: AttentionMap, place: int) -> str:
-    times = "" if one.weighting == "none" else ", times value norms"
     if one.reduction == "alignment_heads":  # of several layers
-        return f"{one.stack}, mean of the alignment heads{times}"
-    return f"{one.stack} layer {one.layer}, {_heads(one, place)}{times}"
+        return f"{one.stack}, mean of the alignment heads{_times(one)}"
+    return f"{one.stack} layer {one.layer}, {_heads(one, place)}{_times(one)}"
+
+
+def _times(one: AttentionMap) -> str:
+    return "" if one.weighting == "none" else ", times value norms"
 
 
 def _heads(one: AttentionMap, place: int) -> str:

@@ -162,6 +162,9 @@ class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
             if item.text == "bad":
                 results.append(classification_pb2.ClassificationResult(failure=_failure(f"inputs[{index}].text")))
                 continue
+            if item.image == b"bad":
+                results.append(classification_pb2.ClassificationResult(failure=_failure(f"inputs[{index}].image")))
+                continue
             scope = item.text == "who invented the internet"
             classification = classification_pb2.Classification(
                 classes=[
@@ -172,7 +175,13 @@ class _Classification(classification_pb2_grpc.ClassificationServiceServicer):
                 source_tokens=7,
             )
             if request.HasField("attention"):
-                classification.attention.CopyFrom(_attention(item.text, ["[CLS]"], ["[SEP]"], item.text, "SELF"))
+                text = item.text or "0,0 0,1"
+                classification.attention.CopyFrom(_attention(text, ["[CLS]"], ["[SEP]"], text, "SELF"))
+                if item.image:
+                    grid = attention_pb2.PatchGrid(
+                        rows=1, columns=2, image_width=40, image_height=20, width=40, height=20
+                    )
+                    classification.attention.axes[0].grid.CopyFrom(grid)
             results.append(classification_pb2.ClassificationResult(classification=classification))
         return classification_pb2.ClassifyResponse(model=MODEL, results=results)
 

@@ -10,6 +10,7 @@ import sys
 
 import grpc
 import pytest
+from PIL import Image
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -21,6 +22,8 @@ from regard.cli.screen import streamed_line
 from regard.cli.search import FLAGS
 from regard.client import AttentionOptions, Client, GenerationOptions, Model, Tap
 from regard.v1 import generation_pb2, intervention_pb2, priority_pb2
+
+from .conftest import png
 
 
 @pytest.fixture
@@ -364,6 +367,35 @@ def test_attended_words_are_drawn(run):
     assert lines[2] == "% of [CLS]'s attention; [CLS] 57, [SEP] 14 · encoder layer 1, mean of 3 heads"
 
 
+def test_images_are_classified(run, server, tmp_path):
+    """One gets its classes as bars; each of several a line behind its name, and one that fails harms no other."""
+    files = {name: tmp_path / name for name in ("one", "bad", "gone", "two")}
+    for name in ("one", "bad", "two"):
+        files[name].write_text(name)
+    assert run("classify", "--image", str(files["one"])) == run("classify", "hello")
+    assert server.requests[0].inputs[0].image == b"one"
+    code, out, err = run("classify", *(word for file in files.values() for word in ("--image", str(file))))
+    assert (code, out) == (1, f"{files['one']}\tgreeting\t0.7500\n{files['two']}\tgreeting\t0.7500\n")
+    assert err.splitlines() == [
+        f"error: {files['bad']}: the image is bad; send a better one (INVALID_ARGUMENT)",
+        f"error: {files['gone']}: can't be read: No such file or directory (INVALID_ARGUMENT)",
+    ]
+    _, out, _ = run("classify", "--image", str(files["two"]), "--json")
+    assert json.loads(out)["source"] == str(files["two"])
+
+
+def test_an_image_is_lit_where_the_class_token_looked(run, tmp_path):
+    """With --attention it stands above the classes, and the caption says whose attention was drawn; so do reports."""
+    photo, page = tmp_path / "photo.png", tmp_path / "attention.html"
+    photo.write_bytes(png(Image.new("RGB", (40, 20), "white")))
+    _, out, _ = run("classify", "--image", str(photo), "--attention")
+    words = " ".join(out.split())
+    assert "[CLS] where [CLS] looked: its largest weight is brightest · encoder layer 1, mean of 3 heads" in words
+    assert words.index("looked") < words.index("greeting 75.0 %")
+    assert run("classify", "--image", str(photo), "--report", str(page))[0] == 0
+    assert "data:image/" in page.read_text("utf-8")
+
+
 def test_models_as_a_table_and_as_json(run):
     """The models are a table for people and objects for programs."""
     _, table, _ = run("models")
@@ -547,6 +579,9 @@ def test_undecodable_argument(run):
         (["translate", "hi", "--ban", "hi", "--markup", "html"], "without --markup: give one of them"),
         (["translate", "--file", "x", "--num-return-sequences", "2"], "give --json for several"),
         (["translate", "hi", "--report", "/nowhere/x.html"], "can't write /nowhere/x.html: /nowhere is no directory"),
+        (["classify", "hi", "--image", "a.png"], "--image is instead of a text or --file"),
+        (["classify", "--file", "x", "--image", "a.png"], "--image is instead of a text or --file"),
+        (["classify", "--image", "a.png", "--pair", "hi"], "--pair is the second of two texts"),
         (["classify", "hi", "--report", "/"], "can't write /: it is a directory"),
     ],
 )
