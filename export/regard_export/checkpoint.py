@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import Tokenizer
 from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.models.auto import modeling_auto
 
@@ -45,6 +46,7 @@ from regard_export.places import require_checkpoint
 from regard_export.reading import read
 from regard_export.stepping import SAMPLE_TOKENS
 from regard_export.tokenization import TOKENIZER_FILE, TokenizerFiles, load_tokenizer, tokenizer_files
+from regard_export.tokenization.reach import furthest_token, named
 from regard_export.weights import weight_file
 
 RELATIVE_POSITIONS = 512
@@ -144,6 +146,8 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     audio = speech.audio_of(directory, model, family) if listens else None
     transcription = speech.transcription_of(model.generation_config, config) if listens else None
     inputs = _inputs(model, tokenizer, text if reads else None, image, audio, task)
+    if isinstance(inputs, TextInputs):
+        _require_embedded(directory.name, files, inputs)
     image_inputs = ImageInputs(image) if compares and image is not None else None
     if missing and not _runs_without(missing, model, family, task, [inputs, *([image_inputs] if image_inputs else [])]):
         raise CheckpointError(f"{directory.name}/{weights.name} lacks {len(missing)} weights, the first: {missing[0]}")
@@ -240,6 +244,18 @@ def _text(
         target_pieces_file=files.target_pieces,
         token_types=task in PAIRED and _tells_texts_apart(model, tokenizer),
     )
+
+
+def _require_embedded(name: str, files: TokenizerFiles, inputs: TextInputs) -> None:
+    """Refuse a tokenizer that gives what the model has no embedding for: a request with it would fail."""
+    vocabulary, rows = Tokenizer.from_str(files.contents[TOKENIZER_FILE]), inputs.vocabulary_size
+    furthest = furthest_token(vocabulary, inputs.pad_token_id)
+    if furthest >= rows:
+        raise CheckpointError(
+            f"{name}: the tokenizer's tokens go up to {named(vocabulary, furthest)}, but the model's embedding has "
+            f"{rows} rows, for tokens up to {rows - 1}: save the tokenizer that the model was trained with beside it, "
+            "or resize the embedding (model.resize_token_embeddings) and train the model on"
+        )
 
 
 def _tells_texts_apart(model: transformers.PreTrainedModel, tokenizer: Any) -> bool:

@@ -11,11 +11,21 @@ import pytest
 import torch
 
 from regard.manifest import Task, load_package
+from regard_export import classics
 from regard_export.errors import CheckpointError, ExportError, ParityError
 from regard_export.modules import Blueprint, Classified, export_module
 from regard_export.package import Options
 
-from .blueprints import CLASSICS, LABELS, POSITIONS, VOCABULARY, text_classifier, tokenizer
+from .blueprints import (
+    CLASSICS,
+    LABELS,
+    POSITIONS,
+    VOCABULARY,
+    captioner,
+    text_classifier,
+    tokenizer,
+    translator,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +70,46 @@ def test_a_module_is_exported_in_fp32_only(tmp_path: Path) -> None:
     """Another precision is refused."""
     with pytest.raises(ExportError, match="in fp32, for cpu or portable, not in int8"):
         export_module(CLASSICS["policy"](), tmp_path, Options(name="policy", precision="int8"))
+
+
+class Looking(torch.nn.Module):
+    """A classifier whose table of vectors is no embedding to PyTorch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.zeros(VOCABULARY - 1, 3))
+
+    def classify(self, source: torch.Tensor, source_length: torch.Tensor | None) -> Classified:
+        """Return the first token's vector."""
+        return Classified(self.table[source[:, 0]], ())
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: text_classifier(classics.LocalTransformer(40, 3, window=2, positions=128)),
+            "tokens go up to 59 ('w59'), but its embedding embedding has 40 rows, for tokens up to 39",
+        ),
+        (
+            lambda: translator(classics.AdditiveTranslator(40, 24, 32)),
+            "tokens go up to 59 ('w59'), but its embedding encoder.embedding has 40 rows",
+        ),
+        (
+            lambda: captioner(classics.ShowAttendTell(40, width=24)),
+            "generation.vocabulary_size is 60, but its embedding embedding has 40 rows, for tokens up to 39",
+        ),
+        (
+            lambda: text_classifier(Looking()),
+            "tokens go up to 59 ('w59'), which it has no place for (index 59 is out of bounds",
+        ),
+    ],
+)
+def test_tokens_without_an_embedding_are_refused(tmp_path: Path, make: Callable[[], Blueprint], words: str) -> None:
+    """The message has the largest token and the embedding with its size, and nothing is written."""
+    with pytest.raises(ExportError, match=re.escape(words)):
+        export_module(make(), tmp_path / "models", Options(name="short"))
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize("unread", [{"taps": False}, {"interventions": True}, {"activation_scale": "token"}])

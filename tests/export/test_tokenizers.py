@@ -24,12 +24,12 @@ from regard_export.alignment.forcing import Forcer
 from regard_export.checkpoint import load_checkpoint
 from regard_export.cli import app
 from regard_export.errors import CheckpointError
-from regard_export.languages import Languages
+from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.package import Options, export
 from regard_export.tokenization import TOKENIZER_FILE, load_tokenizer, tokenizer_files
 from regard_export.tokenization.proof import CORPUS, cut
 
-from .checkpoints import save_fsmt, save_translator
+from .checkpoints import save_classifier, save_fsmt, save_translator
 from .vocabularies import (
     LANGUAGE_CODES,
     PAD,
@@ -332,3 +332,18 @@ def test_a_conversion_that_strays_is_refused(tmp_path: Path) -> None:
     theirs.build_inputs_with_special_tokens = lambda ids, pair=None: [*ids, *([5] if len(ids) > 1 else []), 0]
     with pytest.raises(CheckpointError, match="MarianTokenizer can't be converted: of 'The quick"):
         tokenizer_files(directory, theirs, marked=False)
+
+
+def test_tokens_without_an_embedding_are_refused(tmp_path: Path) -> None:
+    """A word that was added and fails in Transformers is; a special token is not, since no text becomes one."""
+    directory = save_classifier(tmp_path / "tiny")
+    theirs = load_tokenizer(directory)
+    theirs.add_special_tokens({"additional_special_tokens": ["<extra>"]})
+    theirs.save_pretrained(directory)
+    model = load_checkpoint(directory, ANY_LANGUAGES).model
+    theirs.add_tokens(["extra"])
+    theirs.save_pretrained(directory)
+    with pytest.raises(IndexError):
+        model(**theirs("an extra word", return_tensors="pt"))
+    with pytest.raises(CheckpointError, match=r"go up to 121 \('extra'\), but .* has 120 rows, for tokens up to 119"):
+        load_checkpoint(directory, ANY_LANGUAGES)

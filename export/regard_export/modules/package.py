@@ -13,6 +13,7 @@ from regard_export.lowering import Target, lower, target_of
 from regard_export.modules.blueprint import TOKENIZER_FILE, Blueprint
 from regard_export.modules.graphs import ModuleClassifier, ModuleEncoder, ModuleGraph, ModuleStep
 from regard_export.modules.parity import measure
+from regard_export.modules.vocabulary import require_embedded
 from regard_export.package import Options, seal, staging_directory
 from regard_export.passes import simplify
 from regard_export.places import place_of
@@ -39,6 +40,7 @@ def export_module(blueprint: Blueprint, output: Path, options: Options, progress
             "of a module's options only name, version, target and overwrite can be chosen: leave the others out"
         )
     blueprint.module.eval()
+    require_embedded(blueprint)
     with staging_directory(output, final) as staging:
         files = GraphFiles({}, ())
         for kind in (ModuleEncoder, ModuleStep) if blueprint.generates else (ModuleClassifier,):
