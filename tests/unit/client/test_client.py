@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from typing import get_type_hints
 
 import grpc
 import numpy as np
@@ -14,9 +15,12 @@ import pytest
 from regard.client import (
     AsyncClient,
     AttentionOptions,
+    Ban,
+    Bias,
     Client,
     Failure,
     InvalidTextError,
+    Places,
     RequestFailed,
     ServerUnreachable,
     TokenDelta,
@@ -144,6 +148,62 @@ async def test_every_method_of_the_async_client_refuses_an_unknown_option(server
             asked = getattr(client, method)(*given, modle="m")
             [event async for event in asked] if inspect.isasyncgen(asked) else await asked
     assert server.requests == []
+
+
+@pytest.mark.parametrize(("method", "given"), _asking(Client))
+def test_no_option_may_be_of_any_type(server, method, given):
+    """Whatever a method takes, what is of no type that it declares is refused by its name."""
+    kind = get_type_hints(getattr(Client, method), include_extras=True)["options"].__args__[0]
+    with Client(server.target) as client:
+        for name in kind.__annotations__:
+            with pytest.raises(InvalidInputError, match=name) as refused:
+                list(getattr(client, method)(*given, **{name: object()}))
+            assert refused.value.field in (name, f"generation.{name}")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "field"),
+    [
+        ({"model": 5}, "model must be a string, not int", "model"),
+        ({"attention": True}, "attention must be of class AttentionOptions, not bool", "attention"),
+        ({"attention": AttentionOptions(layers=5)}, "attention.layers must be a list, not int", "attention.layers"),
+        ({"attention": AttentionOptions(top_k="5")}, "must be a whole number, not str", "attention.top_k"),
+        (
+            {"interventions": ["x"]},
+            r"interventions\[0\] must be of class KnockOut, LocalWindow, Ban or Bias, not str",
+            "interventions[0]",
+        ),
+        ({"interventions": [Ban(keys=[(0, 4)])]}, "must be of class Places, not list", "interventions[0].keys"),
+        ({"interventions": [Ban(keys=Places(spans=[("a", "b")]))]}, "number", "interventions[0].keys.spans[0][0]"),
+        ({"glossary": {}}, "glossary must be a list, not dict", "glossary"),
+        ({"glossary": ["car"]}, r"glossary\[0\] must be a list, not str", "glossary[0]"),
+        ({"glossary": [("a", "b", "c")]}, r"glossary\[0\] must be 2 values, not 3", "glossary[0]"),
+        ({"glossary": [("a", 1)]}, r"glossary\[0\]\[1\] must be a string, not int", "glossary[0][1]"),
+        ({"truncate": "no"}, "truncate must be True or False, not str", "truncate"),
+        ({"priority": 2}, "priority must be a string, not int", "priority"),
+        ({"version": "\ud800"}, "version holds a lone surrogate", "version"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_by_name(server, options, message, field):
+    """Nothing is sent, and the error names the option, or what of it is at fault, and what it must be."""
+    with Client(server.target) as client, pytest.raises(InvalidInputError, match=message) as refused:
+        client.translate("hi", **options)
+    assert (refused.value.field, server.requests) == (field, [])
+
+
+def test_what_counts_and_what_is_none_are_taken(server):
+    """NumPy's numbers, ranges and iterators are; None is no option at all."""
+    attention = AttentionOptions(layers=np.arange(2), heads=iter([1]), top_k=np.int64(3), prompt=np.bool_(True))
+    bias = Bias(value=np.float32(0.5), keys=Places(spans=[[0, np.int32(2)]], positions=range(2)))
+    with Client(server.target) as client:
+        client.translate("hi", attention=attention, interventions=(one for one in [bias]), glossary=[["a", "b"]])
+        client.translate("hi", model=None, attention=None, interventions=None, glossary=None, markup=None)
+    asked, plain = server.requests
+    assert (list(asked.attention.layers), list(asked.attention.heads), asked.attention.top_k) == ([0, 1], [1], 3)
+    assert asked.interventions[0].bias.keys.spans[0].end == 2
+    assert asked.glossary[0].target == "b"
+    assert plain == type(plain)(texts=["hi"], markup=1, generation={})
 
 
 def test_sequences_and_tokens_come_back(server):

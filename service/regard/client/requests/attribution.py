@@ -11,13 +11,13 @@ from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import Kind, Stack
 from regard.client.requests.classification import classification_input
 from regard.client.requests.inputs import Pair, read_image, read_pair, read_text
+from regard.client.requests.options import read_options
 from regard.client.requests.values import (
     Priority,
     enum_value,
     priority_message,
     read_count,
     read_indices,
-    require_known,
 )
 from regard.v1 import attention_pb2, attribution_pb2
 
@@ -111,7 +111,7 @@ def attribute_translation_request(
     inputs: Sequence[str | Pair], options: AttributeTranslationOptions
 ) -> attribution_pb2.AttributeTranslationRequest:
     """Return the message that asks which parts of `inputs`, texts or texts with translations, made each word likely."""
-    require_known(options, AttributeTranslationOptions)
+    options = read_options(options, AttributeTranslationOptions)
     pairs = [one if isinstance(one, tuple) else (one, None) for one in inputs]
     return attribution_pb2.AttributeTranslationRequest(
         model_name=options.get("model", ""),
@@ -128,7 +128,7 @@ def attribute_caption_request(
     inputs: Sequence[bytes | tuple[bytes, str]], options: AttributeOutputOptions
 ) -> attribution_pb2.AttributeCaptionRequest:
     """Return the message that asks which parts of `inputs`, images or images with captions, made each word likely."""
-    require_known(options, AttributeOutputOptions)
+    options = read_options(options, AttributeOutputOptions)
     pairs = [one if isinstance(one, tuple) else (one, None) for one in inputs]
     return attribution_pb2.AttributeCaptionRequest(
         model_name=options.get("model", ""),
@@ -144,7 +144,7 @@ def attribute_class_request(
     inputs: Sequence[str | bytes | Pair], options: AttributeClassOptions
 ) -> attribution_pb2.AttributeClassRequest:
     """Return the message that asks which parts of `inputs`, texts, pairs of texts or images, made a class likely."""
-    require_known(options, AttributeClassOptions)
+    options = read_options(options, AttributeClassOptions)
     return attribution_pb2.AttributeClassRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),

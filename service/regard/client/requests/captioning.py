@@ -8,7 +8,8 @@ from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Image, read_image
 from regard.client.requests.interventions import Intervention, intervention_messages
-from regard.client.requests.values import Priority, priority_message, require_known
+from regard.client.requests.options import read_options
+from regard.client.requests.values import Priority, priority_message
 from regard.v1 import caption_pb2
 
 
@@ -29,7 +30,7 @@ class CaptionOptions(GenerationOptions, total=False):
 
 def caption_request(images: Sequence[bytes], options: CaptionOptions) -> caption_pb2.CaptionRequest:
     """Return the message that asks for the captions of `images`."""
-    require_known(options, CaptionOptions)
+    options = read_options(options, CaptionOptions)
     return caption_pb2.CaptionRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
@@ -43,7 +44,7 @@ def caption_request(images: Sequence[bytes], options: CaptionOptions) -> caption
 
 def stream_caption_request(image: Image, options: CaptionOptions) -> caption_pb2.StreamCaptionRequest:
     """Return the message that asks for the caption of `image`, token by token."""
-    require_known(options, CaptionOptions)
+    options = read_options(options, CaptionOptions)
     return caption_pb2.StreamCaptionRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),

@@ -8,7 +8,8 @@ from typing import Literal, TypedDict
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Pair
 from regard.client.requests.interventions import Intervention, intervention_messages
-from regard.client.requests.values import Priority, enum_value, priority_message, read_count, require_known
+from regard.client.requests.options import read_options
+from regard.client.requests.values import Priority, enum_value, priority_message, read_count
 from regard.v1 import classification_pb2
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
@@ -60,7 +61,7 @@ def classify_request(
     inputs: Sequence[str | bytes | Pair], options: ClassifyOptions
 ) -> classification_pb2.ClassifyRequest:
     """Return the message that asks for the classification of `inputs`: texts, pairs of texts, or images."""
-    require_known(options, ClassifyOptions)
+    options = read_options(options, ClassifyOptions)
     return classification_pb2.ClassifyRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
@@ -85,7 +86,7 @@ def classify_tokens_request(
     texts: Sequence[str], options: ClassifyTokensOptions
 ) -> classification_pb2.ClassifyTokensRequest:
     """Return the message that asks for the classes of the tokens of `texts`."""
-    require_known(options, ClassifyTokensOptions)
+    options = read_options(options, ClassifyTokensOptions)
     aggregation = classification_pb2.EntityAggregation.Value
     return classification_pb2.ClassifyTokensRequest(
         model_name=options.get("model", ""),

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import read_text
-from regard.client.requests.values import Priority, priority_message, require_known
+from regard.client.requests.options import read_options
+from regard.client.requests.values import Priority, priority_message
 from regard.v1 import completion_pb2
 
 
@@ -26,7 +27,7 @@ class CompleteOptions(GenerationOptions, total=False):
 
 def complete_request(prompts: Sequence[str], options: CompleteOptions) -> completion_pb2.CompleteRequest:
     """Return the message that asks for what follows `prompts`."""
-    require_known(options, CompleteOptions)
+    options = read_options(options, CompleteOptions)
     return completion_pb2.CompleteRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
@@ -39,7 +40,7 @@ def complete_request(prompts: Sequence[str], options: CompleteOptions) -> comple
 
 def stream_complete_request(prompt: str, options: CompleteOptions) -> completion_pb2.StreamCompleteRequest:
     """Return the message that asks for what follows `prompt`, token by token."""
-    require_known(options, CompleteOptions)
+    options = read_options(options, CompleteOptions)
     return completion_pb2.StreamCompleteRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),

@@ -7,7 +7,8 @@ from typing import TypedDict
 
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Pair
-from regard.client.requests.values import Priority, priority_message, read_count, require_known
+from regard.client.requests.options import read_options
+from regard.client.requests.values import Priority, priority_message, read_count
 from regard.v1 import question_answering_pb2
 
 
@@ -38,7 +39,8 @@ class AnswerOptions(TypedDict, total=False):
 
 def answer_request(questions: Sequence[Pair], options: AnswerOptions) -> question_answering_pb2.AnswerRequest:
     """Return the message that asks for the answers to `questions`, each with its context."""
-    require_known(options, AnswerOptions)
+    options = read_options(options, AnswerOptions)
+    overlap = options.get("overlap_tokens")
     return question_answering_pb2.AnswerRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),
@@ -48,7 +50,7 @@ def answer_request(questions: Sequence[Pair], options: AnswerOptions) -> questio
         handle_impossible_answer=options.get("handle_impossible_answer", False),
         align_to_words=options.get("align_to_words", True),
         window_tokens=read_count(options.get("window_tokens"), "window_tokens"),
-        overlap_tokens=options.get("overlap_tokens"),
+        overlap_tokens=None if overlap is None else read_count(overlap, "overlap_tokens", least=0),
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
     )

@@ -9,7 +9,8 @@ from typing import TypedDict
 from regard.client.failures import InvalidTextError
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Image, read_image, read_text
-from regard.client.requests.values import Priority, priority_message, require_known
+from regard.client.requests.options import read_options
+from regard.client.requests.values import Priority, priority_message
 from regard.v1 import similarity_pb2
 
 
@@ -34,7 +35,7 @@ def compare_request(
     images: Iterable[Image], texts: Iterable[str], options: CompareOptions
 ) -> similarity_pb2.CompareRequest:
     """Return the message that asks for the comparison of `images` with `texts`."""
-    require_known(options, CompareOptions)
+    options = read_options(options, CompareOptions)
     for name, given in (("images", images), ("texts", texts)):
         if isinstance(given, str | bytes | os.PathLike):
             raise InvalidTextError(f"{name} must be several, not one: give a list", field=name)

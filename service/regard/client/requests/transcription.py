@@ -8,7 +8,8 @@ from typing import Literal
 from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Sound, read_sound
-from regard.client.requests.values import Priority, enum_value, priority_message, read_frames, require_known
+from regard.client.requests.options import read_options
+from regard.client.requests.values import Priority, enum_value, priority_message, read_frames
 from regard.v1 import transcription_pb2
 
 
@@ -37,7 +38,7 @@ def transcribe_request(
     sounds: Sequence[transcription_pb2.AudioInput], options: TranscribeOptions
 ) -> transcription_pb2.TranscribeRequest:
     """Return the message that asks for the transcriptions of `sounds`."""
-    require_known(options, TranscribeOptions)
+    options = read_options(options, TranscribeOptions)
     read_frames(options.get("align_att_frames"), streaming=False)
     return transcription_pb2.TranscribeRequest(
         model_name=options.get("model", ""),
@@ -54,7 +55,7 @@ def transcribe_request(
 
 def stream_transcribe_request(sound: Sound, options: TranscribeOptions) -> transcription_pb2.StreamTranscribeRequest:
     """Return the message that asks for the transcription of `sound`, token by token."""
-    require_known(options, TranscribeOptions)
+    options = read_options(options, TranscribeOptions)
     return transcription_pb2.StreamTranscribeRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),

@@ -9,7 +9,8 @@ from regard.client.generation import GenerationOptions, generation_message
 from regard.client.requests.attention import AttentionOptions, attention_message
 from regard.client.requests.inputs import Pair, read_text
 from regard.client.requests.interventions import Intervention, intervention_messages
-from regard.client.requests.values import Priority, enum_value, priority_message, read_frames, require_known
+from regard.client.requests.options import read_options
+from regard.client.requests.values import Priority, enum_value, priority_message, read_frames
 from regard.errors import InvalidInputError
 from regard.v1 import glossary_pb2, translation_pb2
 
@@ -47,7 +48,7 @@ class TranslateOptions(GenerationOptions, total=False):
 
 def translate_request(texts: Sequence[str], options: TranslateOptions) -> translation_pb2.TranslateRequest:
     """Return the message that asks for the translation of `texts`."""
-    require_known(options, TranslateOptions)
+    options = read_options(options, TranslateOptions)
     read_frames(options.get("align_att_frames"), streaming=False)
     return translation_pb2.TranslateRequest(
         model_name=options.get("model", ""),
@@ -68,7 +69,7 @@ def translate_request(texts: Sequence[str], options: TranslateOptions) -> transl
 
 def stream_translate_request(text: str, options: TranslateOptions) -> translation_pb2.StreamTranslateRequest:
     """Return the message that asks for the translation of `text`, token by token."""
-    require_known(options, TranslateOptions)
+    options = read_options(options, TranslateOptions)
     read_text(text, "text")
     if options.get("markup", "none") != "none":
         raise InvalidInputError(
@@ -114,7 +115,7 @@ def score_translation_request(
     pairs: Sequence[Pair], options: ScoreTranslationOptions
 ) -> translation_pb2.ScoreTranslationRequest:
     """Return the message that asks how likely the model finds each text's translation."""
-    require_known(options, ScoreTranslationOptions)
+    options = read_options(options, ScoreTranslationOptions)
     return translation_pb2.ScoreTranslationRequest(
         model_name=options.get("model", ""),
         model_version=options.get("version", ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeVar
 
@@ -13,22 +12,14 @@ Priority = Literal["low", "normal", "high"]
 V = TypeVar("V")
 
 
-def require_known(options: Iterable[str], kind: type) -> None:
-    """Raise `InvalidInputError` for an option that is none of `kind`'s, a TypedDict: its own and its bases'."""
-    known = kind.__annotations__  # those of its bases are in it
-    for name in options:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InvalidInputError(f"there is no option {name}{hint}", field=name)
-
-
-def read_count(value: int | None, field: str, bits: int = 32) -> int:
-    """Return a count of at least 1, or 0 where none is given: the server's default."""
+def read_count(value: int | None, field: str, bits: int = 32, least: int = 1) -> int:
+    """Return a count of at least 1, or `least`, or 0 where none is given: the server's default."""
     if value is None:
         return 0
-    if not 1 <= value < 2**bits:
-        raise InvalidInputError(f"{field} must be at least 1, not {value}", field=field)
+    if not hasattr(value, "__index__"):
+        raise InvalidInputError(f"{field} must be a whole number, not {type(value).__name__}", field=field)
+    if not least <= value < 2**bits:
+        raise InvalidInputError(f"{field} must be at least {least}, not {value}", field=field)
     return value
 
 
