@@ -119,5 +119,7 @@ def _advice(raised: RegardError) -> str:
     from regard.client import ServerUnreachable
 
     if isinstance(raised, ServerUnreachable):
-        return f"{raised.message}: start one with `regard serve --models models/` or name it with --server"
+        from regard.cli.reaching import advice_on
+
+        return f"{raised.message}: {advice_on(raised.message)}"
     return in_words(raised.message, raised.field)

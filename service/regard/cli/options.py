@@ -17,8 +17,19 @@ INPUTS_PER_REQUEST = 16
 """Small, so that a progress bar moves evenly; the server batches across requests anyway."""
 REQUESTS_IN_FLIGHT = 8
 
+
+def _address(server: str) -> str:
+    """Return an address as it was given; refuse none, and that of a page."""
+    if not server.strip():
+        refuse(f"--server needs an address: HOST:PORT, such as {DEFAULT_SERVER}")
+    if server.startswith(("http://", "https://")):
+        refuse(f"--server {server}: a server is asked over gRPC; give HOST:PORT alone, such as {DEFAULT_SERVER}")
+    return server
+
+
 ServerOption = Annotated[
-    str, typer.Option("--server", metavar="HOST:PORT", envvar="REGARD_SERVER", help="The server to ask.")
+    str,
+    typer.Option("--server", metavar="HOST:PORT", envvar="REGARD_SERVER", callback=_address, help="The server to ask."),
 ]
 ModelOption = Annotated[
     str,

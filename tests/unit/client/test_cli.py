@@ -11,6 +11,7 @@ import sys
 import grpc
 import pytest
 from PIL import Image
+from prometheus_client import CollectorRegistry, Counter
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from regard.cli.attention import ATTENTION
 from regard.cli.screen import streamed_line
 from regard.cli.search import FLAGS
 from regard.client import AttentionOptions, Client, GenerationOptions, Model, Tap
+from regard.rpc.http import HttpServer, make_app
 from regard.v1 import generation_pb2, intervention_pb2, priority_pb2
 
 from .conftest import png
@@ -473,6 +475,23 @@ def test_no_server(run):
     )
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_the_http_port_of_a_server_is_told_from_none(run, host):
+    """Who names the port of the metrics and the playground is told so; that of another page is no server's."""
+    metrics, other = CollectorRegistry(), CollectorRegistry()
+    for registry, name in ((metrics, "regard_requests_total"), (other, "requests_total")):
+        Counter(name, "Requests.", registry=registry)
+        port = HttpServer("127.0.0.1", 0, make_app(registry, list))
+        port.start()
+        try:
+            code, _, err = run("translate", "hi", "--server", f"{host}:{port.port}")
+        finally:
+            port.stop()
+        assert (code, err.count("\n")) == (1, 1)
+        assert ("that is the HTTP port of a Regard server" in err) == (registry is metrics)
+        assert ("start one with" in err) == (registry is other)
+
+
 def test_a_refused_request_is_one_line(run, server):
     """The server's own words become the error."""
     server.refusals = [grpc.StatusCode.NOT_FOUND]
@@ -582,6 +601,9 @@ def test_undecodable_argument(run):
         (["classify", "hi", "--image", "a.png"], "--image is instead of a text or --file"),
         (["classify", "--file", "x", "--image", "a.png"], "--image is instead of a text or --file"),
         (["classify", "--image", "a.png", "--pair", "hi"], "--pair is the second of two texts"),
+        (["models", "--server", ""], "--server needs an address: HOST:PORT, such as localhost:50051"),
+        (["translate", "hi", "--server", " "], "--server needs an address"),
+        (["models", "--server", "http://localhost:50051"], "give HOST:PORT alone, such as localhost:50051"),
         (["classify", "hi", "--report", "/"], "can't write /: it is a directory"),
     ],
 )
