@@ -207,13 +207,16 @@ def seal(
 def staging_directory(output: Path, final: Path) -> Iterator[Path]:
     """Yield a hidden directory that is renamed to `final` at the end, or removed on an error.
 
-    Raises `ExportError` if anything can't be written, such as for want of room.
+    So is `output` then, with those above it, if it wasn't there. Raises `ExportError` if anything can't be written,
+    such as for want of room.
     """
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{final.parent.name}-{final.name}.", dir=output, ignore_cleanup_errors=True
-        ) as scratch:
+        with (
+            _made(output),
+            tempfile.TemporaryDirectory(
+                prefix=f".{final.parent.name}-{final.name}.", dir=output, ignore_cleanup_errors=True
+            ) as scratch,
+        ):
             staging = Path(scratch) / "package"
             staging.mkdir()
             yield staging
@@ -222,6 +225,20 @@ def staging_directory(output: Path, final: Path) -> Iterator[Path]:
         if error.errno == errno.ENOSPC:
             raise ExportError(f"there is no room left in {output}; free some, or choose another --output") from error
         raise ExportError(f"{output} can't be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def _made(directory: Path) -> Iterator[None]:
+    """Make a directory and those above it; on an error those that were not there go again, up to one that is used."""
+    missing = [one for one in (directory, *directory.parents) if not one.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for one in missing:
+                one.rmdir()
+        raise
 
 
 def _put(staging: Path, final: Path, replaced: Path) -> None:

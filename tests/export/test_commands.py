@@ -311,13 +311,15 @@ def test_an_export_that_fails_midway_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A full disk or an interruption, once the graphs are written, is one line and no file."""
+    """A full disk or an interruption, once the graphs are written, is one line; no file, and no folder, is new."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     monkeypatch.setattr("regard_export.package.seal", failure)
-    result = run(str(classifier), "--output", str(tmp_path / "models"))
-    assert result.exit_code == code
-    assert message in in_one_line(result.stderr)
-    assert list((tmp_path / "models").rglob("*")) == []
+    (tmp_path / "empty").mkdir()
+    for output in ("new/models", "empty"):
+        result = run(str(classifier), "--output", str(tmp_path / output))
+        assert result.exit_code == code
+        assert message in in_one_line(result.stderr)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
