@@ -20,9 +20,11 @@ from regard_export.commands import (
     refuse,
     refuse_interrupted,
     stoppable,
+    tell,
     verify,
 )
 from regard_export.errors import ExportError
+from regard_export.output import written
 from regard_export.places import place_of, require_checkpoint
 
 app = typer.Typer(
@@ -201,8 +203,9 @@ app.command()(calibrate)
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. Output that can't be written becomes a line on stderr and exit code 1."""
+    with written(tell):
+        app()
 
 
 if __name__ == "__main__":

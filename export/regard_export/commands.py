@@ -59,10 +59,15 @@ class ExportByDefault(TyperGroup):
         return rest
 
 
-def refuse(message: str, code: int = 2) -> NoReturn:
-    """Print an error and exit."""
+def tell(message: str) -> None:
+    """Print an error."""
     ERR.print("[bold red]error:[/bold red]", end=" ")
     ERR.print(message, markup=False, soft_wrap=True)
+
+
+def refuse(message: str, code: int = 2) -> NoReturn:
+    """Print an error and exit."""
+    tell(message)
     raise typer.Exit(code)
 
 

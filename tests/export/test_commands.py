@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -356,3 +357,26 @@ def test_an_output_that_is_a_file_is_refused(classifier: Path, tmp_path: Path) -
     (tmp_path / "models").write_text("")
     with pytest.raises(ExportError, match="models can't be written: File exists"):
         export(classifier, tmp_path / "models", Options(name="tiny"))
+
+
+def as_process(*arguments: str, stdout: Any, encoding: str = "utf-8") -> subprocess.CompletedProcess[bytes]:
+    """Run `regard-export` as a process, whose output goes to `stdout`."""
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "regard_export.cli", *arguments]
+    return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, env=environment, check=False)
+
+
+@pytest.mark.parametrize("command", [["--help"], ["inspect"], ["verify"]])
+def test_output_that_cannot_be_written_is_one_line(command: list[str], exported: Path) -> None:
+    """A full disk is told as such, a reader who has left is not, and an encoding has what it lacks replaced."""
+    arguments = [*command, *([str(exported)] if "--help" not in command else [])]
+    with Path("/dev/full").open("w") as full:
+        ended = as_process(*arguments, stdout=full)
+    assert ended.returncode == 1
+    assert ended.stderr.decode() == "error: can't write the output: No space left on device\n"
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:
+        ended = as_process(*arguments, stdout=closed)
+    assert (ended.returncode, ended.stderr) == (1, b"")
+    assert as_process(*arguments, stdout=subprocess.PIPE, encoding="ascii").returncode == 0
