@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 
 from regard.manifest import Manifest, Package, SourceSpec, Task, TextSpec, load_package
 from regard.text.codec import TextCodec
+from regard.text.detokenizer import Vocabulary
+from regard.text.stops import StopStrings
 from regard_export.alignment.bitext import read_bitext
 from regard_export.alignment.forcing import Forcer
 from regard_export.checkpoint import load_checkpoint
@@ -284,6 +286,28 @@ def test_m2m100_marks_its_source_and_begins_with_its_target(source: str | None, 
     pieces = Tokenizer.from_str(checkpoint.tokenizer_files["source_pieces.json"])
     assert pieces.encode("Hello").tokens[0] == mark
     assert cut(vocabulary, pieces, "Hello")[0] == vocabulary.token_to_id(mark)
+
+
+@pytest.mark.parametrize("save", [save_marian, save_m2m100, save_unigram, save_gpt2])
+def test_stop_strings_end_where_transformers_text_has_them(save: Callable[[Path], Path], tmp_path: Path) -> None:
+    """Also behind more tokens of spaces, or of none, than a window has, whose decoder may take such away."""
+    theirs = load_tokenizer(save(tmp_path / "tiny"))
+    vocabulary = Vocabulary.of(
+        Tokenizer.from_str(tokenizer_files(tmp_path / "tiny", theirs, marked=False).contents[TOKENIZER_FILE])
+    )
+    known = [token_id for token_id in theirs.get_vocab().values() if token_id not in vocabulary.special_ids]
+    spaces = [token_id for token_id in known if theirs.convert_ids_to_tokens(token_id) in ("▁", "Ġ")]
+    silent = [*vocabulary.special_ids]
+    draw = random.Random(0)
+    for _ in range(100):
+        between = draw.choice([spaces, silent]) * draw.randint(0, 30)
+        tokens = [*draw.choices(known, k=3), *between[:40], *draw.choices(known, k=3)]
+        for string in (" ", " e", "an"):
+            stops = StopStrings((string,))
+            counts = range(1, len(tokens) + 1)
+            ours = [count for count in counts if stops.ends_within_last(vocabulary, tokens[:count])]
+            holding = [count for count in counts if string in theirs.decode(tokens[:count], skip_special_tokens=True)]
+            assert ours[:1] == holding[:1]
 
 
 def remove(directory: Path, *names: str) -> Path:

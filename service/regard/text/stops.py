@@ -10,7 +10,7 @@ from regard.text.detokenizer import Vocabulary
 _MOST_TOKENS_PER_CHARACTER = 4
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 _CONTEXT = 8
-"""Tokens before those that a stop string can have, so that none is decoded as the first of its text."""
+"""Tokens before those that a stop string can have, so that none of these is decoded as the first of its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class StopStrings:
     def ends_within_last(self, vocabulary: Vocabulary, token_ids: Sequence[int]) -> bool:
         """Tell whether a stop string ends within the last of `token_ids`."""
         longest = max(map(len, self.strings))
-        window = token_ids[-(_MOST_TOKENS_PER_CHARACTER * longest + _CONTEXT) :]
+        window = _last(vocabulary, token_ids, _MOST_TOKENS_PER_CHARACTER * longest)
         text = vocabulary.decode(window)
         before = len(vocabulary.decode(window[:-1]).rstrip(_INCOMPLETE))
         return any(text.find(string, max(before - len(string) + 1, 0)) >= 0 for string in self.strings)
@@ -53,6 +53,19 @@ class StopFilter:
     def finish(self) -> str:
         """Return what was held back, up to the stop string, when no more comes."""
         return self._stops.cut(self._held)
+
+
+def _last(vocabulary: Vocabulary, token_ids: Sequence[int], count: int) -> Sequence[int]:
+    """Return the last tokens with a text, at least `count`, behind others of which one at least can be seen.
+
+    A text's decoder may take all the spaces away that it begins with, as Marian's does.
+    """
+    spoken = [token_id for token_id in token_ids if token_id not in vocabulary.special_ids]
+    context, start = _CONTEXT, len(spoken) - count - _CONTEXT
+    while start > 0 and not vocabulary.decode(spoken[start : start + context]).strip():
+        context *= 2
+        start -= context
+    return spoken[max(start, 0) :]
 
 
 def _overlap(text: str, string: str) -> int:
