@@ -465,6 +465,17 @@ def test_alternatives_are_no_more_than_the_tokens_that_may_come() -> None:
     assert isinstance(beams[0], Generation) and beams[0].best.token_ids == [6] * 9 + [END]
 
 
+def test_an_output_that_ends_before_its_alternatives_part_is_one() -> None:
+    """The echo of four tokens and its end has a fifth position to part at, and no sixth."""
+    bench = Bench(max_rows=10)
+    heard = [bench.submit([5] * 4, num_return_sequences=3, alternatives_position=at)[1] for at in (4, 5)]
+    bench.run()
+    reached, unreached = (events[0] for events in heard)
+    assert isinstance(reached, Generation) and len(reached.sequences) == 3
+    assert isinstance(unreached, Generation)
+    assert [sequence.token_ids for sequence in unreached.sequences] == [[5] * 4 + [END]]
+
+
 def test_a_fault_in_one_search_ends_its_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its caller hears of a fault of the engine, with its cause for the log; the others of its lane get their echo."""
     bench = Bench()

@@ -32,7 +32,10 @@ FLAGS: dict[str, tuple[Any, str]] = {
     "target_language": (str, 'The language to write, as the tokenizer spells its token, such as "fr_XX".'),
     "target_prefix": (str, "What the output begins with."),
     "stop_strings": (list[str], "A text before which the output ends; may be repeated."),
-    "alternatives_position": (int, "Where several sequences part, each with another of the likeliest tokens."),
+    "alternatives_position": (
+        int,
+        "Where several sequences part, each with another of the likeliest tokens, if the output is so long.",
+    ),
     "top_logprobs": (int, "List so many of the likeliest tokens at each position (with --json)."),
     "return_scores": (bool, "Tell log-probabilities and scores (with --json), which costs a few percent; the default."),
 }

@@ -61,7 +61,10 @@ class GenerationOptions(TypedDict, total=False):
     stop_strings: Sequence[str]
     """Texts that end the output, which is cut before them."""
     alternatives_position: int
-    """Where the sequences of `num_return_sequences` part, each with another of the likeliest tokens."""
+    """Where the sequences of `num_return_sequences` part, each with another of the likeliest tokens.
+
+    An output that ends before it comes back as one sequence.
+    """
     token_logprobs: bool
     """Whether the results list their tokens, each with its log-probability."""
     top_logprobs: int

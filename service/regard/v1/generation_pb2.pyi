@@ -137,7 +137,7 @@ class GenerationOptions(_message.Message):
     """When a beam search ends. Needs num_beams."""
     num_return_sequences: _builtins.int
     """Sequences to return, the best first: of a beam search at most num_beams; of sampling and of
-    alternatives_position any number. A stream gives one. Default, if 0: 1.
+    alternatives_position any number, of the latter one where the output ends before it. A stream gives one. Default, if 0: 1.
     """
     do_sample: _builtins.bool
     """Whether tokens are drawn by their probability instead of chosen. Needs num_beams of 1."""
@@ -182,8 +182,9 @@ class GenerationOptions(_message.Message):
     """
     alternatives_position: _builtins.int
     """Where the sequences of num_return_sequences part, in tokens from the first that is not forced:
-    each goes on greedily behind another of the tokens that are likeliest there. From 0. Needs
-    num_return_sequences; not with num_beams or do_sample.
+    each goes on greedily behind another of the tokens that are likeliest there. An output that ends
+    before it has nothing to part at: it comes back as one sequence, however many were asked for. From 0.
+    Needs num_return_sequences; not with num_beams or do_sample.
     """
     token_logprobs: _builtins.bool
     """Whether the results list their tokens, each with its log-probability. Default: no."""

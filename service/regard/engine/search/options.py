@@ -29,7 +29,8 @@ class GenerationOptions:
     first token. With `first_timestamp_token_id`, the tokens from there on are times, which Whisper's
     rule puts into the text; it begins with one up to `max_initial_timestamp_index`.
     `alternatives_position` is where `num_return_sequences` sequences part, each with another of the
-    likeliest tokens, and `top_logprobs` how many of the likeliest tokens are told at every position.
+    likeliest tokens; they are one if it ends before. `top_logprobs` is how many of the likeliest
+    tokens are told at every position.
     Without `return_scores` no log-probability and no score is told, nor computed where the search needs none.
     Where there are `target_token_ids`, nothing is searched for: they are the output, and are scored.
     """
