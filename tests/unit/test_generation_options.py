@@ -21,14 +21,18 @@ from .packages import manifest_of, package_of, unigram, word_piece
 Asked = tuple[GenerationSpec, TextCodec]
 
 
+OTHERS = ("<mask>", "<s>", "[CLS]", "<extra_id_0>", "<start>")
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Asked:
     """A model with a token for each of two languages."""
     tokenizer = unigram()
-    tokenizer.add_special_tokens([AddedToken("fr_XX"), AddedToken("de_DE")])
+    tokenizer.add_special_tokens([*map(AddedToken, ("fr_XX", "de_DE", *OTHERS))])
     manifest = manifest_of(Task.TRANSLATION)
     assert manifest.generation is not None
-    spec = manifest.generation.model_copy(update={"vocabulary_size": tokenizer.get_vocab_size()})
+    sizes = {"vocabulary_size": tokenizer.get_vocab_size(), "start_token_id": tokenizer.token_to_id("<start>")}
+    spec = manifest.generation.model_copy(update=sizes)
     return spec, TextCodec(package_of(tmp_path, tokenizer, manifest))
 
 
@@ -169,6 +173,11 @@ def test_what_is_too_long_is_refused_before_it_is_tokenized(
         ({"target_language": "</s>"}, "target_language is '</s>', which stands for the end of a sentence"),
         ({"target_language": "<unk>"}, "target_language is '<unk>', which stands for what the vocabulary doesn't know"),
         ({"target_language": "<pad>"}, "target_language is '<pad>', which stands for padding"),
+        ({"target_language": "<mask>"}, "target_language is '<mask>', which stands for a word that is left out"),
+        ({"target_language": "<s>"}, "target_language is '<s>', which stands for no language"),
+        ({"target_language": "[CLS]"}, "target_language is '[CLS]', which stands for no language"),
+        ({"target_language": "<extra_id_0>"}, "target_language is '<extra_id_0>', which stands for no language"),
+        ({"target_language": "<start>"}, "target_language is '<start>', which stands for the beginning of a text"),
         ({"target_language": "fr_XX", "forced_bos_token_id": 5}, "target_language can't be set with forced_bos"),
         ({"early_stopping": 9}, "early_stopping has no value 9"),
         ({"num_beams": 2, "num_return_sequences": 2}, "num_return_sequences is 2; a stream gives one sequence"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from regard.engine.search.options import MAX_LISTED_TOKENS, GenerationOptions, o
 from regard.errors import InvalidInputError, quoted
 from regard.manifest import GenerationSpec
 from regard.text.characters import check_characters
-from regard.text.codec import CHARACTERS_PER_TOKEN, TextCodec
+from regard.text.codec import CHARACTERS_PER_TOKEN, MASKS, TextCodec
 from regard.text.stops import StopStrings
 from regard.v1 import generation_pb2
 
@@ -56,6 +57,13 @@ _EARLY_STOPPING: dict[int, bool | str] = {
     generation_pb2.EARLY_STOPPING_TRUE: True,
     generation_pb2.EARLY_STOPPING_NEVER: "never",
 }
+
+
+_NO_LANGUAGE = "no language"
+_OF_NO_LANGUAGE = re.compile(
+    r"[<\[]\|?(s|bos|eos|cls|sep|pad|unk|mask|startoftext|endoftext|(extra_id_|unused)\d+)\|?[>\]]", re.IGNORECASE
+)
+"""How tokenizers spell what begins, ends or divides texts, and what they keep in reserve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +185,14 @@ def _language(message: generation_pb2.GenerationOptions, spec: GenerationSpec, c
             f"is {quoted(message.target_language)}, which is no special token of the model; "
             'spell it as the tokenizer does, such as "fr_XX", "__fr__" or "fra_Latn"',
         )
-    meanings: dict[int | None, str] = {
-        spec.pad_token_id: "padding",
-        codec.unknown_id: "what the vocabulary doesn't know",
-    }
+    meanings: dict[int | None, str] = dict.fromkeys(map(codec.special_token, MASKS), "a word that is left out")
+    if token_id != spec.forced_bos_token_id:
+        meanings[spec.start_token_id] = "the beginning of a text"
+    meanings |= {spec.pad_token_id: "padding", codec.unknown_id: "what the vocabulary doesn't know"}
     meanings |= dict.fromkeys(spec.eos_token_ids, "the end of a sentence")
-    if token_id in meanings:
-        found = quoted(message.target_language)
-        raise _refused("target_language", f"is {found}, which stands for {meanings[token_id]}")
+    meaning = meanings.get(token_id, _NO_LANGUAGE if _OF_NO_LANGUAGE.fullmatch(message.target_language) else None)
+    if meaning is not None:
+        raise _refused("target_language", f"is {quoted(message.target_language)}, which stands for {meaning}")
     return token_id
 
 
