@@ -14,6 +14,7 @@
 | `regard_time_to_first_token_seconds` | histogram | model, version | from a stream's arrival to a text's first token |
 | `regard_attention_responses_total` | counter | model, version, task | inputs answered with attention |
 | `regard_attention_bytes_total` | counter | model, version, task | bytes of attention weights sent |
+| `regard_received_bytes` | gauge | | bytes of requests of 64 KiB and more that are not answered yet |
 | `regard_undelivered_bytes` | gauge | | bytes of attention weights that wait for callers to take them |
 | `regard_attention_entropy_ratio` | histogram | model, version | how widely outputs attend over their sources |
 | `regard_attention_coverage_ratio` | histogram | model, version | how much of their sources outputs attend to |
@@ -134,6 +135,7 @@ class Metrics:
         )
         self.attention_responses = counter("attention_responses", "Inputs answered with attention.", _BY_TASK)
         self.attention_bytes = counter("attention_bytes", "Bytes of attention weights sent.", _BY_TASK)
+        self.received_bytes = gauge("received_bytes", "Bytes of large requests that are not answered yet.")
         self.undelivered_bytes = gauge("undelivered_bytes", "Bytes of attention that wait for callers to take them.")
         self.attention_entropy = histogram(
             "attention_entropy_ratio",

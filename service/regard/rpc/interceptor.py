@@ -18,6 +18,7 @@ from regard.rpc import wire
 from regard.rpc.admission import Admission
 from regard.rpc.call import Call, current_call
 from regard.rpc.clients import client_of
+from regard.rpc.received import LARGE_BYTES, LargeRequest, NoRoom, Received
 from regard.rpc.status import answerable, status_code
 from regard.rpc.undelivered import Undelivered
 
@@ -58,8 +59,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     answer whatever happens. Of a handler that takes a stream of requests (reflection's) only the reading is wrapped.
     """
 
-    def __init__(self, admission: Admission, metrics: Metrics, undelivered: Undelivered, max_stall_s: float) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        metrics: Metrics,
+        received: Received,
+        undelivered: Undelivered,
+        *,
+        max_stall_s: float,
+    ) -> None:
         self._admission = admission
+        self._received = received
         self._metrics = metrics
         self._undelivered = undelivered
         self._max_stall_s = max_stall_s
@@ -72,6 +82,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         """Return the handler of a method, wrapped; None, which means UNIMPLEMENTED, stays None."""
         method = handler_call_details.method
+        if self._received.full and method.startswith("/regard."):
+            return self._refusing(method)
         if method in self._wrapped:
             return self._wrapped[method]
         handler = await continuation(handler_call_details)
@@ -82,13 +94,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        read, write = _reader(handler.request_deserializer), _writer(handler.response_serializer)
+        read = _reader(handler.request_deserializer, self._received)
+        write = _writer(handler.response_serializer)
         servicer: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
         if not handler.response_streaming:
 
             async def answer(request: object, context: Context) -> object:
                 async with self._serving(method, request, context):
-                    response = await _written(await servicer(request, context))
+                    response = await _written(await servicer(_message(request), context))
                     current_call.get().held.add(_held_by(response))
                     return response
 
@@ -98,12 +111,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # which closes the servicer's generator before it ends.
         async def stream(request: object, context: Context) -> None:
             async with self._serving(method, request, context):
-                events: AsyncGenerator[object, None] = servicer(request, context)
+                events: AsyncGenerator[object, None] = servicer(_message(request), context)
                 async with aclosing(events):
                     async for event in events:
                         await self._deliver(await _written(event), context)
 
         return grpc.unary_stream_rpc_method_handler(stream, read, write)
+
+    def _refusing(self, method: str) -> Handler:
+        """Return a handler that refuses a call before its request is read, which one of a single request can't."""
+
+        async def refuse(requests: AsyncIterator[object], context: Context) -> None:
+            async with self._serving(method, NoRoom(), context):
+                pass
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
 
     @asynccontextmanager
     async def _serving(self, method: str, request: object, context: Context) -> AsyncIterator[None]:
@@ -117,6 +139,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         code, refusal = grpc.StatusCode.OK, None
         try:
             _check_read(request)
+            if isinstance(request, NoRoom):
+                raise self._received.refusal()
             if counted:
                 in_flight = self._metrics.requests_in_flight.labels(call.labels.task)
                 with self._admission.admit(), in_flight.track_inprogress():
@@ -134,6 +158,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = status_code(refusal)
         finally:
             current_call.reset(token)
+            if isinstance(request, LargeRequest):
+                request.let_go()
             if counted:
                 self._ended(call, code)
         if refusal is not None:
@@ -194,14 +220,24 @@ def _check_read(request: object) -> None:
         raise InvalidInputError("the request's bytes are not its message, or hold text that is not UTF-8")
 
 
-def _reader(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+def _reader(deserialize: Callable[[bytes], Any] | None, received: Received | None = None) -> Callable[[bytes], Any]:
+    """Return what reads requests; where they are `received`, a large one is counted there for as long as it is held."""
+
     def read(data: bytes) -> Any:
+        counts = received is not None and len(data) >= LARGE_BYTES
+        if received is not None and counts and not received.has_room(len(data)):
+            return NoRoom()
         try:
-            return data if deserialize is None else deserialize(data)
+            message = data if deserialize is None else deserialize(data)
         except Exception:
             return _Unreadable()
+        return received.hold(message, len(data)) if received is not None and counts else message
 
     return read
+
+
+def _message(request: object) -> object:
+    return request.message if isinstance(request, LargeRequest) else request
 
 
 def _writer(serialize: Callable[[Any], bytes] | None) -> Callable[[Any], bytes]:

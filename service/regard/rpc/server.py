@@ -26,6 +26,7 @@ from regard.rpc.listener import Listener, by_name
 from regard.rpc.models import ModelService
 from regard.rpc.playground import Playground
 from regard.rpc.question_answering import QuestionAnsweringService
+from regard.rpc.received import Received
 from regard.rpc.resources import Resources
 from regard.rpc.similarity import SimilarityService
 from regard.rpc.transcription import TranscriptionService
@@ -89,8 +90,10 @@ class Server:
         self._health = Health(catalog, metrics, lambda: self._listener.listening)
         self._health_service = HealthService(self._health)
         self._threads = ThreadPoolExecutor(settings.codec_threads, thread_name_prefix="regard-codec")
+        self._received = Received(settings.max_received_bytes)
         self._undelivered = Undelivered(settings.max_undelivered_bytes)
         self._resources = Resources(settings, catalog, metrics, self._threads, self._undelivered)
+        metrics.received_bytes.set_function(lambda: self._received.num_bytes)
         metrics.undelivered_bytes.set_function(lambda: self._undelivered.num_bytes)
         self._metrics = metrics
         self._listener = Listener(self._make_grpc, settings.host, settings.grpc_port)
@@ -171,7 +174,15 @@ class Server:
         settings = self._settings
         server = by_name(
             grpc.aio.server(
-                interceptors=[CallInterceptor(self._admission, self._metrics, self._undelivered, settings.max_stall_s)],
+                interceptors=[
+                    CallInterceptor(
+                        self._admission,
+                        self._metrics,
+                        self._received,
+                        self._undelivered,
+                        max_stall_s=settings.max_stall_s,
+                    )
+                ],
                 options=[
                     ("grpc.so_reuseport", 0),
                     ("grpc.server.max_pending_requests", MOST_PENDING),
