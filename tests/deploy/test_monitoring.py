@@ -17,7 +17,8 @@ from regard.metrics import Metrics
 from .conftest import CHART, Chart
 
 MONITORING = CHART / "monitoring"
-WORDS_OF_PROMQL = {"by", "on", "offset", "sum", "min", "rate", "histogram_quantile", "label_values"}
+WORDS_OF_PROMQL = {"by", "on", "and", "offset", "sum", "max", "rate", "histogram_quantile", "label_values"}
+WORDS_OF_PROMQL |= {"absent", "changes", "max_over_time"}
 ADDED_BY_PROMETHEUS = {"job", "instance"}
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
 
@@ -48,7 +49,8 @@ def told() -> dict[str, set[str]]:
     }
     assert len(list(DeviceCollector(OneDevice()).collect())) == len(_GAUGES)
     labels |= {f"regard_device_{name}": {"device"} for name in _GAUGES}
-    return labels | {family.name: set() for family in metrics.registry.collect() if family.name.startswith("process_")}
+    labels |= {family.name: set() for family in metrics.registry.collect() if family.name.startswith("process_")}
+    return labels | {"up": set()}  # Prometheus' own
 
 
 def dashboard() -> dict[str, Any]:
@@ -80,7 +82,7 @@ def queries() -> Iterator[str]:
 
 def named(query: str) -> Iterator[tuple[str, set[str]]]:
     """Yield every series that a query names, with the labels that it is selected by."""
-    for name, selector in re.findall(r"\b((?:regard|process)_[a-z_]+)(?:\{([^}]*)\})?", query):
+    for name, selector in re.findall(r"\b((?:regard|process)_[a-z_]+|up)\b(?:\{([^}]*)\})?", query):
         yield name, set(re.findall(r"(\w+)(?:=~|!~|!=|=)", selector or ""))
 
 
@@ -93,7 +95,7 @@ def test_a_query_names_what_a_server_tells(query: str) -> None:
         assert name in there
         assert selected <= there[name] | ADDED_BY_PROMETHEUS
     grouped = {label.strip() for labels in re.findall(r"\b(?:by|on) \(([^)]*)\)", query) for label in labels.split(",")}
-    for name, _ in series:
+    for name in {name for name, _ in series} - {"up"}:  # of which there is only asked whether it is there
         assert grouped <= there[name] | ADDED_BY_PROMETHEUS
     bare = re.sub(r"\{[^}]*\}|\"[^\"]*\"|\[[^\]]*\]|\b(?:by|on) \([^)]*\)", "", query)
     rest = set(re.findall(r"[a-zA-Z_]{2,}", bare)) - {name for name, _ in series} - WORDS_OF_PROMQL
@@ -159,5 +161,20 @@ def test_the_chart_gives_both_as_they_are_written(chart: Chart) -> None:
     config_map, rule = resources["ConfigMap/attention-dashboard"], resources["PrometheusRule/attention"]
     assert json.loads(config_map["data"]["regard.json"]) == dashboard()
     assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
-    assert rule["spec"] == yaml.safe_load((MONITORING / "alerts.yaml").read_text())
+    written = (MONITORING / "alerts.yaml").read_text().replace('job="regard"', 'job="attention", namespace="default"')
+    assert rule["spec"] == yaml.safe_load(written)
     assert rule["metadata"]["labels"]["release"] == "prometheus"
+
+
+def test_alerts_look_for_the_job_that_the_values_name(chart: Chart) -> None:
+    """Without one it is the Service that the ServiceMonitor finds; another is taken as it is given."""
+
+    def jobs(*arguments: str) -> set[str]:
+        given = ("--set", "models.claim=models,alerts.enabled=true,serviceMonitor.enabled=true", *arguments)
+        resources = chart.render("--namespace", "words", *given)
+        assert "Service/test-regard" in resources
+        text = json.dumps(resources["PrometheusRule/test-regard"]["spec"]).replace('\\"', '"')
+        return set(re.findall(r'job="[^{}]*?"(?:, namespace="[^"]*")?', text))
+
+    assert jobs() == {'job="test-regard", namespace="words"'}
+    assert jobs("--set", "alerts.job=monitoring/regard") == {'job="monitoring/regard"'}

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,9 +14,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
+from regard.config import ServerSettings
 from regard.errors import ConfigurationError
+from regard.metrics import Metrics
+from regard.rpc.server import Server
 
-from .conftest import Running, Serve
+from .conftest import Running, Serve, catalog_of
 from .test_translation import CAT, refusal
 from .test_translation import request_of as translate_request_of
 
@@ -82,6 +86,16 @@ async def test_watchers_hear_of_a_model_that_fails_and_of_no_other(serve: Serve)
     assert still.status == SERVING
     assert (ready, reasons) == (503, "echo/1 is not ready\n")
     assert gauges == [0.0, 1.0]
+
+
+async def test_models_that_have_not_been_loaded_are_told_to_be_unready(models: Path) -> None:
+    """While the first one loads there is a series for each: what is not there wakes nobody."""
+    metrics = Metrics()
+    Server(ServerSettings(), catalog_of(models, metrics), metrics)
+
+    for name in ("echo", "sorter"):
+        labels = {"model": name, "version": "1"}
+        assert metrics.registry.get_sample_value("regard_model_ready", labels) == 0
 
 
 async def test_a_watcher_hears_after_another_has_left(serve: Serve) -> None:

@@ -29,6 +29,7 @@ class Health:
         self._listening = listening
         self._metrics = metrics
         self.draining = False
+        self.record()  # while the first model loads, too
 
     @property
     def unready(self) -> list[str]:
