@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from regard.devices import _GAUGES, DeviceCollector, watch_process
+from regard.errors import EngineError, UnavailableError
 from regard.metrics import Metrics
 
 from .conftest import CHART, Chart
@@ -123,12 +124,27 @@ def test_every_metric_of_the_server_is_on_the_dashboard_or_known_not_to_be() -> 
     families = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in drawn}
     mine = {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in told() if name.startswith("regard_")}
     assert mine - families == {
-        "regard_requests",  # inputs are counted beside, with their codes
         "regard_model_threads",
         "regard_device_utilization_ratio",
         "regard_device_power_watts",
         "regard_device_temperature_celsius",
     }
+
+
+def test_what_is_no_fault_of_a_caller_is_told() -> None:
+    """Failures are those of the engine and of models that aren't ready."""
+    (failures,) = (rule for rule in rules() if rule["alert"] == "RegardFailures")
+    codes = {EngineError.code_name, UnavailableError.code_name}
+    assert [set(found.split("|")) for found in re.findall(r'code=~"([^"]*)"', failures["expr"])] == [codes]
+
+
+def test_requests_for_no_model_are_drawn_whatever_model_is_looked_at() -> None:
+    """Those that a draining pod refuses have no model, nor have those for one that isn't there."""
+    (query,) = (query for query in queries() if "regard_requests_total" in query)
+    (wanted,) = re.findall(r'model=~"([^"]*)"', query)
+    for chosen, model in ((".*", "echo"), ("echo", "echo"), ("(echo|sorter)", "sorter")):
+        assert all(re.fullmatch(wanted.replace("$model", chosen), one) for one in (model, ""))
+    assert not re.fullmatch(wanted.replace("$model", "echo"), "sorter")
 
 
 def test_panels_have_places_of_their_own() -> None:

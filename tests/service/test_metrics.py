@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from regard import metrics as metrics_module
@@ -79,6 +80,7 @@ async def test_requests_and_inputs_are_counted_by_code(serve: Serve) -> None:
         assert running.metric("regard_requests_total", **TRANSLATION, code="INVALID_ARGUMENT") == 1
         unknown = {"model": "", "version": "", "task": "translation", "code": "NOT_FOUND"}
         assert running.metric("regard_requests_total", **unknown) == 1
+        assert running.metric("regard_inputs_total", **unknown) == 1
         assert running.metric("regard_request_seconds_count", **TRANSLATION) == 2
         assert running.metric("regard_inputs_total", **TRANSLATION, code="OK") == 2
         assert running.metric("regard_inputs_total", **TRANSLATION, code="INVALID_ARGUMENT") == 1
@@ -88,6 +90,32 @@ async def test_requests_and_inputs_are_counted_by_code(serve: Serve) -> None:
         assert running.metric("regard_queue_seconds_count", **TRANSLATION) == 2
         assert running.metric("regard_decode_seconds_sum", **TRANSLATION) == 0.006
         assert running.metric("regard_time_to_first_token_seconds_count", **ECHO) == 0
+
+
+async def test_inputs_of_a_request_that_is_refused_whole_are_counted(serve: Serve) -> None:
+    """Each under the code of the refusal: a model that is not ready or has no room, or attention that lies unread."""
+    async with serve(max_undelivered_bytes=2) as running:
+        worker = running.worker()
+        running.server._undelivered.num_bytes = 2
+        await refusal(running.translation.Translate(request_of(CAT, attention={})))
+        worker.capacity = 0
+        await refusal(running.translation.Translate(request_of(CAT, HELLO)))
+        worker.ready = False
+        await refusal(running.translation.Translate(request_of(CAT, HELLO, CAT)))
+
+        assert running.metric("regard_inputs_total", **TRANSLATION, code="RESOURCE_EXHAUSTED") == 1 + 2
+        assert running.metric("regard_inputs_total", **TRANSLATION, code="UNAVAILABLE") == 3
+
+
+async def test_a_request_of_too_many_inputs_does_not_outweigh_all_others(serve: Serve) -> None:
+    """Its inputs are not counted, nor is the model's state asked: the mistake is the caller's, wherever it is tried."""
+    async with serve(max_inputs=2) as running:
+        running.worker().ready = False
+        code, _ = await refusal(running.translation.Translate(request_of(*[CAT] * 3)))
+
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert running.metric("regard_requests_total", **TRANSLATION, code="INVALID_ARGUMENT") == 1
+        assert running.metric("regard_inputs_total", **TRANSLATION, code="INVALID_ARGUMENT") == 0
 
 
 async def test_a_stream_tells_its_time_to_the_first_token(serve: Serve) -> None:

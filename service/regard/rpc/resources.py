@@ -129,26 +129,31 @@ class Resources:
 
         `field` names the inputs; `sharing` of them share one response and its budget of attention, all of them
         what may be read for it, and the `sequences` of each input share the input's. Raises what
-        `Catalog.resolve` and `select` do, `UnavailableError` while the model loads, `InvalidInputError` for no
-        inputs or too many, and `QueueFullError` where not even an input without any work would find room: when most
+        `Catalog.resolve` and `select` do, `InvalidInputError` for no inputs or too many, `UnavailableError` while the
+        model loads, and `QueueFullError` where not even an input without any work would find room: when most
         requests are refused, refusing must cost little. And as `Undelivered.check` does, if it asks for attention.
         """
         call = current_call.get()
         call.inputs = inputs
         call.priority = convert.priority_of(request.priority)
-        model = self.catalog.resolve(request.model_name, request.model_version, task)
+        with self._refusing(call):
+            model = self.catalog.resolve(request.model_name, request.model_version, task)
         call.labels = model.labels
-        if not model.worker.ready:
-            raise UnavailableError(f"model {model.label} is not ready; try again, or elsewhere")
         if not 1 <= inputs <= self.settings.max_inputs:
             raise InvalidInputError(
                 f"{field}: {inputs} given; a request takes from 1 to {self.settings.max_inputs}",
                 field=field,
             )
-        self._check_room(model, call)
+        with self._refusing(call):
+            if not model.worker.ready:
+                raise UnavailableError(f"model {model.label} is not ready; try again, or elsewhere")
+            model.worker.check_room(
+                ClassifyRequest(Unread(0), deadline=call.deadline, client=call.client, priority=call.priority)
+            )
         attention = None
         if not isinstance(request, PlainRequest) and request.HasField("attention"):
-            self.undelivered.check()
+            with self._refusing(call):
+                self.undelivered.check()
             selection = select(convert.choice_of(request.attention), model.manifest)
             allowed = self.settings.max_attention_bytes // sharing
             max_bytes = min(request.attention.max_bytes or allowed, allowed) // sequences
@@ -156,11 +161,11 @@ class Resources:
             attention = AttentionOrder(selection, max_bytes, max_read_bytes, call.weights)
         return Order(model, call, truncate, attention)
 
-    def _check_room(self, model: Model, call: Call) -> None:
-        """Raise what `Worker.check_room` does, and count all inputs of the call as refused."""
-        least = ClassifyRequest(Unread(0), deadline=call.deadline, client=call.client, priority=call.priority)
+    @contextmanager
+    def _refusing(self, call: Call) -> Iterator[None]:
+        """Count all inputs of the call as refused where the body raises."""
         try:
-            model.worker.check_room(least)
+            yield
         except RegardError as error:
             call.failures = call.inputs
             self.metrics.inputs_ended(call.labels, error.code_name, call.inputs)
