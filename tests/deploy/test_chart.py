@@ -246,6 +246,40 @@ def test_both_ports_must_differ(chart: Chart) -> None:
 
 
 @pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ("strategy.rollingUpdate.maxSurge=0", "maxSurge and maxUnavailable are both 0"),
+        ("strategy.rollingUpdate.maxSurge=0%", "maxSurge and maxUnavailable are both 0"),
+        (
+            "autoscaling.enabled=true,autoscaling.minReplicas=9,autoscaling.maxReplicas=2",
+            "minReplicas, 9, is more than maxReplicas, 2",
+        ),
+        (r"podLabels.app\.kubernetes\.io/name=x", "podLabels: app.kubernetes.io/name is the chart's own"),
+        (r"podLabels.app\.kubernetes\.io/instance=x", "podLabels: app.kubernetes.io/instance is the chart's own"),
+        (r"podLabels.helm\.sh/chart=x", "podLabels: helm.sh/chart is the chart's own"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused_in_words(chart: Chart, wrong: str, why: str) -> None:
+    """Kubernetes would refuse them only where they are installed."""
+    assert why in chart.refusal(*MODELS, "--set", wrong)
+
+
+def test_values_that_go_together_are_taken(chart: Chart) -> None:
+    """What is near to what is refused, and which Kubernetes takes, stays as it was."""
+    given = [
+        "strategy.type=Recreate,strategy.rollingUpdate.maxSurge=0",
+        "strategy.rollingUpdate.maxSurge=0,strategy.rollingUpdate.maxUnavailable=100%",
+        "strategy.rollingUpdate.maxSurge=150%",
+        "autoscaling.minReplicas=9,autoscaling.maxReplicas=2",
+        "autoscaling.enabled=true,autoscaling.minReplicas=2,autoscaling.maxReplicas=2",
+        "probes.readiness.successThreshold=3,probes.liveness.successThreshold=1",
+        r"podLabels.example\.com/name=x",
+    ]
+    for values in given:
+        assert DEPLOYMENT in chart.render(*MODELS, "--set", values)
+
+
+@pytest.mark.parametrize(
     ("wrong", "named"),
     [
         ("settings.grpc_port=70000", "/settings/grpc_port"),
@@ -266,9 +300,14 @@ def test_both_ports_must_differ(chart: Chart) -> None:
         ("gpu.count=-1", "/gpu/count"),
         ("gpu.resource=gpus", "/gpu/resource"),
         ("probes.liveness.period=3", "period"),
+        ("probes.liveness.successThreshold=3", "/probes/liveness/successThreshold"),
+        ("probes.startup.successThreshold=2", "/probes/startup/successThreshold"),
+        ('alerts.job="', "/alerts/job"),
         ("strategy.type=Sometimes", "/strategy/type"),
         ("strategy.rollingUpdate.maxSurge=half", "/strategy/rollingUpdate/maxSurge"),
+        ("strategy.rollingUpdate.maxUnavailable=101%", "/strategy/rollingUpdate/maxUnavailable"),
         ("podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"),
+        ("podDisruptionBudget.maxUnavailable=999%", "/podDisruptionBudget/maxUnavailable"),
         ("service.type=ExternalName", "/service/type"),
         ("user=0", "/user"),
     ],
