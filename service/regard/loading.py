@@ -15,6 +15,7 @@ from regard.engine.providers import ONNX_NAMES, Choice, choose, device_of
 from regard.engine.scheduler import Clock
 from regard.engine.session import OnnxSession, Session, Twins, why_not
 from regard.engine.splits import Split, available_cores, settings_of, splits_of
+from regard.errors import UnavailableError
 from regard.manifest import Manifest, Package
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,49 @@ def _open(package: Package, graph: str, settings: EngineSettings, choice: Choice
         intra_op_threads=settings.intra_op_threads,
     )
     return session
+
+
+class LateOpening:
+    """Opens a graph when the package that it is of was loaded long ago, and may have been replaced on disk since.
+
+    What was opened is given out only if its files are still those of the package; else nothing is any more. They are
+    read after it was opened, so that none can be exchanged in between.
+    """
+
+    def __init__(self, open_session: SessionFactory, package: Package, graph: str, settings: EngineSettings) -> None:
+        self._open_session = open_session
+        self._package = package
+        self._graph = graph
+        self._settings = settings
+        self._altered = False
+
+    def open(self) -> Session:
+        """Return the graph, ready to run. Raises what opening it raises, and `UnavailableError` if it is another's."""
+        if self._altered:
+            raise self._refusal()
+        try:
+            return self._open_session(self._package, self._graph, self._settings)
+        finally:
+            self._verify()
+
+    def _verify(self) -> None:
+        manifest, altered = self._package.manifest, self._package.altered(self._graph)
+        if altered is None:
+            return
+        self._altered = True
+        log.error(
+            "the package on disk is no longer the one that was loaded; restart the server",
+            model=f"{manifest.name}/{manifest.version}",
+            graph=self._graph,
+            altered=altered,
+        )
+        raise self._refusal()
+
+    def _refusal(self) -> UnavailableError:
+        return UnavailableError(
+            f"model {self._package.manifest.name!r} takes no interventions now: its package on disk is no longer the "
+            "one that was loaded; restart the server"
+        )
 
 
 @dataclass(frozen=True)

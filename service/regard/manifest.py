@@ -528,6 +528,22 @@ class Package:
         """Return the path of a file that the manifest names."""
         return self.directory / file
 
+    def altered(self, graph: str) -> str | None:
+        """Return a file that a graph is loaded from and that is gone or no longer what the manifest lists, if any.
+
+        They are the graph's own, and those of its weights, which it names.
+        """
+        own, listed = self.manifest.graphs[graph].file, self.manifest.files
+        file = own
+        try:
+            content = self.path(own).read_bytes() if own in listed else b""
+            for file in (name for name in listed if name == own or name.encode() in content):
+                if sha256_of(self.path(file)) != listed[file]:
+                    return file
+        except OSError:
+            return file
+        return None
+
 
 def load_package(directory: Path) -> Package:
     """Read and verify the package in `directory`.

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import structlog
 
@@ -26,7 +25,7 @@ from regard.engine.scheduler import Clock, Scheduler
 from regard.engine.session import OnFirstUse, Session
 from regard.engine.ticket import Ticket
 from regard.errors import EngineError, RegardError, RequestCancelledError, UnavailableError
-from regard.loading import ContenderFactory, Loader, SessionFactory, open_session
+from regard.loading import ContenderFactory, LateOpening, Loader, SessionFactory, open_session
 from regard.manifest import Package
 from regard.outbox import Outbox
 
@@ -188,7 +187,9 @@ class Worker:
         loaded, manifest = self._loader.load(self._clock), self.package.manifest
         for graph in loaded.sessions:
             if (twin := manifest.graphs[graph].intervened_graph) is not None:
-                self._intervened[graph] = OnFirstUse(partial(self._open_session, self.package, twin, loaded.settings))
+                self._intervened[graph] = OnFirstUse(
+                    LateOpening(self._open_session, self.package, twin, loaded.settings).open
+                )
         self._scheduler = Scheduler(loaded.settings, loaded.split.instances)
         self._provider = loaded.provider
         self._observer.loaded(loaded.split.instances, loaded.split.threads)

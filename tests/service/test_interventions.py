@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,9 +31,10 @@ from regard.client import (
     RequestFailed,
     TranslateOptions,
 )
+from regard.manifest import load_package, sha256_of
 
 from ..conftest import Intervenable  # noqa: TID252 - tests are no package of sys.path
-from ..serving import serving_in_thread  # noqa: TID252 - tests are no package of sys.path
+from ..serving import serving, serving_in_thread  # noqa: TID252 - tests are no package of sys.path
 
 TEXTS = ["w5 w9 w30 w7", "w11 w12 w13 w14 w15 w16 w17 w18 w19", "w40 w41"]
 EVERYTHING = AttentionOptions(kinds=("self",))
@@ -272,6 +276,26 @@ async def test_plain_requests_answer_as_if_nobody_intervened(client: AsyncClient
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
     for (ours, *_), (theirs, *_) in zip(changed_alone, alone, strict=True):
         assert not np.allclose(ours, theirs, atol=1e-3)
+
+
+async def test_a_package_that_was_replaced_answers_no_interventions(intervenable: Intervenable, tmp_path: Path) -> None:
+    """Whatever lies in its place by then is not what was loaded; plain requests are answered as before."""
+    package = shutil.copytree(intervenable.models / "sorter" / "1", tmp_path / "models" / "sorter" / "1")
+    async with serving(tmp_path / "models") as address, AsyncClient(address) as client:
+        before = (await client.classify(TEXTS[0])).classes
+        other = shutil.copytree(package, tmp_path / "other")
+        weights = other / "classifier.onnx.data"
+        weights.write_bytes((np.fromfile(weights, np.float32) / 2).tobytes())
+        manifest = json.loads((other / "manifest.json").read_text())
+        manifest["files"][weights.name] = sha256_of(weights)
+        (other / "manifest.json").write_text(json.dumps(manifest))
+        package.rename(tmp_path / "old")
+        load_package(other.rename(package))
+
+        with pytest.raises(RequestFailed, match="no longer the one that was loaded; restart the server") as refusal:
+            await client.classify(TEXTS[0], interventions=[KnockOut(layers=[1])])
+        assert refusal.value.code_name == "UNAVAILABLE"
+        assert (await client.classify(TEXTS[0])).classes == before
 
 
 REFUSED: list[tuple[str, Intervention, str]] = [

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from threading import Event as ThreadEvent
 
 import numpy as np
@@ -26,7 +27,7 @@ from regard.engine.session import Session
 from regard.engine.source import Tokens, Unread
 from regard.engine.splits import Split
 from regard.errors import CallerStalledError, EngineError, PackageError, QueueFullError, UnavailableError
-from regard.manifest import Manifest, Package
+from regard.manifest import Manifest, Package, sha256_of
 from regard.testing import END, FakeSession, echo_encoder, echo_package, echo_step, sum_package
 from regard.worker import Worker
 
@@ -427,6 +428,45 @@ async def test_one_thread_loads_a_graph_whoever_waits_for_it() -> None:
     finally:
         load.set()
         worker.stop()
+
+
+@pytest.mark.parametrize(("altered", "refused"), [("weights.bin", True), ("twin.onnx", True), ("other.bin", False)])
+async def test_a_graph_of_another_package_is_never_run(tmp_path: Path, altered: str, refused: bool) -> None:
+    """Where a package was replaced before a graph was first needed, who needs it is refused, and others are served."""
+    files = {"twin.onnx": b"a graph, and its weights.bin", "weights.bin": b"weights", "other.bin": b"another's weights"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    package, opened = echo_package(), list[str]()
+    graphs = package.manifest.graphs
+    encoder = graphs["encoder"].model_copy(update={"file": "twin.onnx", "intervened_graph": "twin"})
+    fields = {"graphs": {**graphs, "encoder": encoder, "twin": encoder}}
+    fields["files"] = {name: sha256_of(tmp_path / name) for name in files}
+    package = replace(package, directory=tmp_path, manifest=package.manifest.model_copy(update=fields))
+
+    def open_session(package: Package, graph: str, settings: EngineSettings) -> Session:
+        opened.append(graph)
+        session = echo_step() if graph == "step" else echo_encoder()
+        return twin(session) if graph == "twin" else session
+
+    worker = Worker(package, EngineSettings(), SilentObserver(), open_session=open_session)
+    worker.start()
+    intervening = replace(request(5), interventions=knocked_out(package.manifest.taps[:1]))
+    (tmp_path / "new").write_bytes(files[altered] + b" of another package")
+    (tmp_path / "new").rename(tmp_path / altered)
+    try:
+        with capture_logs() as logs:
+            answers = await asyncio.gather(*(worker.run(intervening) for _ in range(3)), return_exceptions=True)
+            answers.append(*await asyncio.gather(worker.run(intervening), return_exceptions=True))
+        assert isinstance(await worker.run(request(5)), Generation)
+    finally:
+        await asyncio.to_thread(worker.stop)
+
+    assert [type(answer) for answer in answers] == [UnavailableError if refused else Generation] * 4
+    assert [entry["log_level"] for entry in logs] == ["error"] * refused
+    assert opened == ["encoder", "step", "twin"]
+    for error in answers if refused else ():
+        assert "package on disk is no longer the one that was loaded; restart the server" in str(error)
+        assert str(tmp_path) not in str(error)
 
 
 class Chosen:
