@@ -9,7 +9,7 @@
 | `regard_device_temperature_celsius` | gauge | device | how hot it is |
 
 `device` is the driver's number of a GPU. Where there is no GPU, or nvidia-ml-py isn't installed, there
-are none of them; what a GPU doesn't tell is left out.
+are none of them, as while a driver is lost; what a GPU doesn't tell is left out.
 """
 
 from __future__ import annotations
@@ -45,10 +45,14 @@ class DeviceCollector(Collector):
         self._nvml = nvml
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield every gauge with the GPUs that tell it."""
+        """Yield every gauge with the GPUs that tell it; none while the driver is lost."""
+        try:
+            count = self._nvml.nvmlDeviceGetCount()
+        except self._nvml.NVMLError:
+            return
         for name, (what, read) in _GAUGES.items():
             family = GaugeMetricFamily(f"regard_device_{name}", what, labels=["device"])
-            for index in range(self._nvml.nvmlDeviceGetCount()):
+            for index in range(count):
                 try:
                     value = read(self._nvml, self._nvml.nvmlDeviceGetHandleByIndex(index))
                 except self._nvml.NVMLError:

@@ -7,7 +7,7 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from regard import devices
 from regard.devices import watch_devices
@@ -71,6 +71,25 @@ def test_the_table_names_every_gauge(registry: CollectorRegistry, monkeypatch: p
 
     told = {family.name for family in registry.collect()}
     assert told == set(re.findall(r"^\| `(regard_\w+)`", devices.__doc__ or "", re.MULTILINE))
+
+
+def test_a_driver_that_is_lost_leaves_the_other_metrics(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scrape tells nothing of GPUs then, and all the rest; once the driver is back, it tells of them again."""
+
+    def fail() -> int:
+        raise NVMLError("Driver/library version mismatch")
+
+    library = driver(gpus=1)
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    watch_devices(registry)
+    Gauge("other", "Told all the same.", registry=registry)
+
+    with monkeypatch.context() as lost:
+        lost.setattr(library, "nvmlDeviceGetCount", fail)
+        assert [family.name for family in registry.collect()] == ["other"]
+    assert registry.get_sample_value("regard_device_memory_bytes", {"device": "0"}) == 80 << 30
 
 
 @pytest.mark.parametrize(
