@@ -160,8 +160,8 @@ class Catalog:
 def load_catalog(directories: Sequence[Path], worker_of: Callable[[Package], ModelWorker]) -> Catalog:
     """Read and verify every package below `directories`, and make a worker for each; none is started.
 
-    Raises `ConfigurationError` for a directory that is not there or holds no package at all, and for
-    two packages of one name and version; `PackageError`, naming it, for a package that can't be trusted.
+    Raises `ConfigurationError` for a directory that is not there, can't be read or holds no package at all, and
+    for two packages of one name and version; `PackageError`, naming it, for a package that can't be trusted.
     """
     packages = []
     for directory in directories:

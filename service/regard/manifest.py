@@ -79,6 +79,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from regard import links as links  # what an `AlignmentSpec` means
+from regard.errors import ConfigurationError
 from regard.errors import PackageError as PackageError  # part of what `load_package` promises
 
 MANIFEST_FILE = "manifest.json"
@@ -591,10 +592,29 @@ def _parse(text: bytes, label: str) -> Manifest:
 
 
 def find_packages(models: Path) -> Iterator[Path]:
-    """Yield every `NAME/VERSION` directory below `models` that holds a manifest, in order."""
-    for path in sorted(models.glob(f"*/*/{MANIFEST_FILE}")):
-        if not path.parent.parent.name.startswith(".") and not path.parent.name.startswith("."):
-            yield path.parent
+    """Yield every `NAME/VERSION` directory below `models` that holds a manifest, in order.
+
+    What is hidden, or a file system's `lost+found`, is passed over. Raises `ConfigurationError`, naming it, if any
+    other directory can't be read: it may hold a package.
+    """
+    for name in _entries(models):
+        for version in _entries(name):
+            if version / MANIFEST_FILE in _entries(version):
+                yield version
+
+
+def _entries(directory: Path) -> list[Path]:
+    """Return what is in a directory, in order; nothing of what is no directory."""
+    try:
+        found = sorted(directory.iterdir())
+    except (NotADirectoryError, FileNotFoundError):
+        return []
+    except OSError as error:
+        raise ConfigurationError(
+            f"{directory}, where models are looked for, can't be read: {error.strerror}; "
+            "let the server's user read it, or move it elsewhere"
+        ) from error
+    return [path for path in found if not path.name.startswith(".") and path.name != "lost+found"]
 
 
 def sha256_of(path: Path) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,9 @@ from regard.manifest import Task
 from regard.metrics import Metrics
 
 from .conftest import catalog_of, write_package
+
+NOBODY = 65534
+"""A user who is not root, by their number."""
 
 
 def names_of(catalog: Catalog) -> list[str]:
@@ -107,6 +112,41 @@ def test_an_unfinished_export_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "c" / "1").mkdir(parents=True)
 
     assert names_of(load_catalog([tmp_path], _no_worker)) == ["a/1"]
+
+
+@pytest.fixture
+def unprivileged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Return what makes permissions bind from then on, as they don't for root; the test is in its own directory."""
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # the directories above are root's alone
+    user = os.geteuid()
+    yield lambda: os.seteuid(user or NOBODY)
+    os.seteuid(user)
+
+
+@pytest.mark.parametrize("shut", ["b", "b/1"])
+def test_a_directory_that_can_not_be_read_is_named(unprivileged: Callable[[], None], shut: str) -> None:
+    """It may hold a package, which is not to be missing from a server that calls itself ready."""
+    for name in ("a", "b"):
+        write_package(Path("models"), name, "1", Task.TRANSLATION)
+    Path("models", shut).chmod(0)
+    unprivileged()
+
+    with pytest.raises(ConfigurationError, match=f"models/{shut}, where .* can't be read: Permission denied"):
+        load_catalog([Path("models")], _no_worker)
+
+
+def test_what_is_no_place_for_packages_need_not_be_readable(unprivileged: Callable[[], None]) -> None:
+    """A file system's own directory, hidden ones and files lie beside packages."""
+    package = write_package(Path("models"), "a", "1", Task.TRANSLATION)
+    for shut in ("lost+found", ".snapshots", "a/.partial"):
+        Path("models", shut).mkdir(mode=0)
+    for file in (Path("models/README"), package.parent / "README"):
+        file.touch(mode=0)
+    Path("models/gone").symlink_to("nowhere")
+    unprivileged()
+
+    assert names_of(load_catalog([Path("models")], _no_worker)) == ["a/1"]
 
 
 def _no_worker(package: object) -> Model:
