@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2
 
 from regard.config import ServerSettings
@@ -108,6 +111,31 @@ async def test_while_a_model_loads_its_requests_are_refused(models: Path) -> Non
 
     assert code is grpc.StatusCode.UNAVAILABLE
     assert response.results[0].translation.text == CAT
+
+
+@pytest.mark.parametrize("last", ["echo", "sorter"])
+async def test_a_server_told_to_stop_while_it_loads_loads_no_other_model(models: Path, last: str) -> None:
+    """Nor does it say that it is ready, even where the model that it was loading was the last one."""
+    metrics = Metrics()
+    catalog = catalog_of(models, metrics)
+    stopping, loop, started = asyncio.Event(), asyncio.get_running_loop(), list[str]()
+
+    def start_of(name: str, start: Callable[[], None]) -> None:
+        started.append(name)
+        if name == last:
+            loop.call_soon_threadsafe(stopping.set)
+        start()
+
+    for model in catalog.models:
+        worker = model.worker
+        worker.start = partial(start_of, model.manifest.name, worker.start)  # type: ignore[method-assign]
+    server = Server(ServerSettings(grpc_port=0, http_port=0), catalog, metrics)
+    await server.start(stopping)
+    ready = metrics.registry.get_sample_value("regard_model_ready", {"model": last, "version": "1"})
+    await server.stop()
+
+    assert started == ["echo", "sorter"][: 1 + (last == "sorter")]
+    assert not ready
 
 
 async def _texts_of(stream: grpc.aio.UnaryStreamCall) -> list[str]:

@@ -126,6 +126,17 @@ def test_a_server_outlives_calls_whose_paths_are_not_text(packages: Path) -> Non
         assert server.process.returncode == 0
 
 
+def test_a_signal_while_models_load_ends_the_start(models: Path) -> None:
+    """No other model is loaded, nothing is served, and the exit code is 0."""
+    with running("--slow", "--models", str(models), *FREE_PORTS) as server:
+        assert server.until("loading")["model"] == "echo"
+        server.process.send_signal(signal.SIGTERM)
+        rest = server.rest()
+
+        assert [json.loads(line)["event"] for line in rest.splitlines()] == ["draining", "stopped"]
+        assert server.process.returncode == 0
+
+
 def test_a_damaged_package_ends_the_start(tmp_path: Path) -> None:
     """One line names the package and its file; nothing else is served."""
     write_package(tmp_path, "sorter", "1", Task.CLASSIFICATION)

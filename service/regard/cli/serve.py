@@ -112,9 +112,10 @@ async def _serve(settings: ServerSettings) -> None:
     )
     server = Server(settings, catalog, metrics)
     try:
-        await server.start()
-        _announce(settings, catalog, server)
-        await stopping.wait()
+        await server.start(stopping)
+        if not stopping.is_set():
+            _announce(settings, catalog, server)
+            await stopping.wait()
     finally:
         await server.stop()
 

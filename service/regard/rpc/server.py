@@ -112,13 +112,13 @@ class Server:
         """Whether new requests are let in; false from the start of the drain on."""
         return self._admission.accepting
 
-    async def start(self) -> None:
+    async def start(self, stopping: asyncio.Event | None = None) -> None:
         """Listen on both ports, then load every model; requests are refused until theirs is loaded.
 
-        Raises `ConfigurationError`, naming the port, if one is taken, and what `Worker.start` raises.
-        Call `stop` all the same.
+        Once `stopping` is set, no other model is loaded, and none is said to be ready any more. Raises
+        `ConfigurationError`, naming the port, if one is taken, and what `Worker.start` raises. Call `stop` all the same.
         """
-        settings = self._settings
+        settings, stopping = self._settings, stopping or asyncio.Event()
         self._listener.bind()
         self._playground = Playground(settings, self.grpc_port) if settings.has_playground else None
         app = make_app(self._metrics.registry, lambda: self._health.unready, self._playground)
@@ -127,7 +127,10 @@ class Server:
         self._http.start()
         await self._listener.start()
         for model in self._catalog.models:
-            await asyncio.to_thread(model.worker.start)
+            if not stopping.is_set():
+                await asyncio.to_thread(model.worker.start)
+            if stopping.is_set():
+                return
             self._health_service.announce()
         self._following = asyncio.create_task(self._health_service.follow())
 
