@@ -61,6 +61,7 @@ ROOMS: dict[str, set[str]] = {
         "devices",
         "attention",
         "text",
+        "vision",
         "log",
         "config",
         "manifest",

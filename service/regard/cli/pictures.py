@@ -7,18 +7,20 @@ shades ░▒▓█.
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from rich.color import Color
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
 
 from regard.cli.drawing import Label, Shader, Weights, centered
+from regard.vision.picture import ImageLimits, read_picture
 
 _WIDTH = 15
 _GAP = 2
@@ -69,9 +71,8 @@ def _joined(parts: Sequence[Text]) -> Text:
 
 
 def _thumbnail(picture: bytes, part: tuple[float, float, float, float], width: int) -> Pixels:
-    """Return a part of the picture as [lines * 2, width, 3], with as many lines as its shape asks for."""
-    with Image.open(io.BytesIO(picture)) as opened:
-        shown = ImageOps.exif_transpose(opened).convert("RGB").crop(part)
+    """Return a part of what the model saw as [lines * 2, width, 3], with as many lines as its shape asks for."""
+    shown = read_picture(picture, ImageLimits(len(picture), sys.maxsize), "image").crop(part)
     lines = min(max(1, round(width * shown.height / shown.width / 2)), width)
     return np.asarray(shown.resize((width, 2 * lines), Image.Resampling.BOX), np.float32)
 

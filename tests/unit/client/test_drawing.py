@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.cells import cell_len
 from rich.console import Console
 
 from regard.answers import Attention, AttentionMap, AttentionRow, Segment, TokenDelta
 from regard.cli.drawing import AlignmentGrid, Bars, HighlightedText, Label
+from regard.cli.pictures import HeatStrip
 from regard.cli.views import TokenLines, highlighted_view
+
+from .conftest import png
 
 SENTENCE = "They were stuck in the elevator for four hours because the door was broken ."
 SOURCE = list(SENTENCE.split())
@@ -112,6 +117,23 @@ def test_bars_are_as_long_as_their_values():
     full, half, none = drawn(Bars(["a", "b", "c"], [1.0, 0.5, 0.0])).splitlines()
     assert (full.count("█"), half.count("█"), none.count("█")) == (40, 20, 0)
     assert "50.0 %" in half
+
+
+@pytest.mark.parametrize(
+    ("picture", "color"),
+    [
+        (Image.new("RGBA", (8, 8), (255, 0, 0, 0)), (255, 255, 255)),
+        (Image.new("LA", (8, 8), (0, 51)), (204, 204, 204)),
+        (Image.new("I;16", (8, 8), 257 * 100), (100, 100, 100)),
+        (Image.new("RGB", (8, 8), (1, 2, 3)), (1, 2, 3)),
+    ],
+    ids=lambda value: getattr(value, "mode", ""),
+)
+def test_a_picture_has_the_colours_that_the_model_saw(picture: Image.Image, color: tuple[int, int, int]):
+    """What is transparent is white, as it is for the model, and 16 bits of grey are as bright as 8."""
+    strip = HeatStrip(png(picture), (0, 0, 8, 8), [Label("word")], [np.ones((2, 2), np.float32)])
+    shown = drawn(strip, width=15, force_terminal=True, color_system="truecolor")
+    assert set(re.findall(r"38;2;(\d+);(\d+);(\d+)", shown)) == {tuple(map(str, color))}
 
 
 SELF_ATTENTION = AttentionMap(
