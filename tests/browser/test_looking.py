@@ -310,6 +310,27 @@ def test_provenance_is_shown(open_report):
     assert "uint16, within 7" in facts
 
 
+@pytest.mark.parametrize(
+    ("reduction", "name"),
+    [
+        ("none", "head 2"),
+        ("mean", "head 2"),
+        ("rollout", "rollout"),
+        ("alignment_heads", "mean of the alignment heads"),
+    ],
+)
+def test_what_is_of_several_layers_is_called_no_head(open_report, reduction, name):
+    """The mean of one head is that head; its rollout through the layers is not."""
+    source, answer = translation()
+    maps = [
+        replace(one, reduction=reduction, heads=(2,), weights=one.weights[2:3]) for one in answer.attention.maps[-1:]
+    ]
+    page = open_report((source, replace(answer, attention=replace(answer.attention, maps=tuple(maps)))))
+
+    assert page.get_by_label("Head", exact=True).locator("option").all_inner_texts() == [name]
+    assert page.locator(".head").count() == 1
+
+
 def test_a_map_of_reduced_heads_offers_no_heads(open_report):
     """Where the server already took the mean of heads there is one tiny map for a layer."""
     source, answer = translation()

@@ -75,7 +75,7 @@ def _telling(maps: tuple[AttentionMap, ...]) -> AttentionMap:
 
 def _heaviest(one: AttentionMap) -> str:
     """Return a table of what each query, of self-attention the first, attends to most by the mean of the heads."""
-    plane = one.dense().mean(axis=0)
+    plane = one.shares().mean(axis=0)
     queries = range(plane.shape[0] if one.kind == "cross" else min(plane.shape[0], 1))
     rows = ((_name(one.queries, query, one.query_grid), _largest(plane[query], one)) for query in queries)
     heads = _HEADS.get(one.reduction) or ("mean of heads" if len(one.heads) > 1 else "one head")

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 import regard.client  # noqa: F401 (tells how answers are drawn)
@@ -46,6 +47,21 @@ def test_an_answer_draws_itself(made):
     assert "default-src 'none'" in shown.attributes["iframe"]["srcdoc"]
     assert {"table", "details"} <= set(shown.tags)
     assert "script" not in shown.tags
+
+
+def test_the_table_has_shares_where_weights_are_multiplied_by_norms():
+    """As the viewer beside it does; each head counts the same, however large its norms are."""
+    _, answer = translation()
+    maps = answer.attention.maps
+    scales = np.array([1000, 1, 2, 4], np.float32)[: len(maps[-1].weights), None, None]
+    normed = tuple(replace(one, weighting="value_norm", weights=one.weights * scales) for one in maps)
+
+    tables = [
+        Elements(replace(answer, attention=replace(answer.attention, maps=shown))._repr_html_()).texts
+        for shown in (maps, normed)
+    ]
+
+    assert tables[0] == tables[1]
 
 
 def test_the_table_says_what_each_word_attends_to():

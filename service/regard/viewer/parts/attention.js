@@ -71,8 +71,10 @@ class Family {
 
     /** What may be looked at in a layer: the mean of its heads, then each; or the one thing that there is. */
     headsOf(layer) {
-        const { heads, shape } = this.maps.get(layer);
-        return shape[0] > 1 ? [MEAN, ...heads] : [heads.length > 1 ? MEAN : heads[0]];
+        const { heads, shape, reduction } = this.maps.get(layer);
+        if (shape[0] > 1) return [MEAN, ...heads];
+        const ofLayers = reduction === "rollout" || reduction === "alignment_heads"; // one head's, too, is not its own map
+        return [heads.length > 1 || ofLayers ? MEAN : heads[0]];
     }
 
     /** Names a head for people; what was made of several by how. */
