@@ -116,7 +116,8 @@ class Server:
         """Listen on both ports, then load every model; requests are refused until theirs is loaded.
 
         Once `stopping` is set, no other model is loaded, and none is said to be ready any more. Raises
-        `ConfigurationError`, naming the port, if one is taken, and what `Worker.start` raises. Call `stop` all the same.
+        `ConfigurationError`, naming the port, if one is taken, and what `Worker.start` raises. Call `stop` all the
+        same.
         """
         settings, stopping = self._settings, stopping or asyncio.Event()
         self._listener.bind()
