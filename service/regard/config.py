@@ -106,7 +106,7 @@ class ServerSettings(BaseSettings):
     which top_logprobs asks for: what could come to more is refused."""
     max_received_bytes: int = Field(default=256 * MIB, ge=1)
     """Bytes of requests that may be held at once, from when one has come until it is answered, of those of 64 KiB and
-    more; further ones are refused. They take about three times as many bytes of memory."""
+    more; further ones are refused."""
     max_image_bytes: int = Field(default=8 * MIB, ge=1024, le=1 << 30)
     """Bytes of one image file."""
     max_image_pixels: int = Field(default=64_000_000, ge=1024, le=1 << 30)
