@@ -146,8 +146,6 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     audio = speech.audio_of(directory, model, family) if listens else None
     transcription = speech.transcription_of(model.generation_config, config) if listens else None
     inputs = _inputs(model, tokenizer, text if reads else None, image, audio, task)
-    if isinstance(inputs, TextInputs):
-        _require_embedded(directory.name, files, inputs)
     image_inputs = ImageInputs(image) if compares and image is not None else None
     if missing and not _runs_without(missing, model, family, task, [inputs, *([image_inputs] if image_inputs else [])]):
         raise CheckpointError(f"{directory.name}/{weights.name} lacks {len(missing)} weights, the first: {missing[0]}")
@@ -155,6 +153,8 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     if task.generates:
         measured = measure_lone_decoder if _is_lone(task, family) else measure_decoder
         decoder = measured(model, family, inputs.arguments(inputs.example().tensors))
+    if isinstance(inputs, TextInputs):
+        _require_embedded(directory.name, files, inputs, decoder)
     return Checkpoint(
         directory=directory,
         task=task,
@@ -246,9 +246,13 @@ def _text(
     )
 
 
-def _require_embedded(name: str, files: TokenizerFiles, inputs: TextInputs) -> None:
-    """Refuse a tokenizer that gives what the model has no embedding for: a request with it would fail."""
-    vocabulary, rows = Tokenizer.from_str(files.contents[TOKENIZER_FILE]), inputs.vocabulary_size
+def _require_embedded(name: str, files: TokenizerFiles, inputs: TextInputs, decoder: Decoder | None) -> None:
+    """Refuse a tokenizer that gives what the model has no embedding for: a request with it would fail.
+
+    One that has a vocabulary for each side, as FSMT has, may be as large as the larger.
+    """
+    vocabulary = Tokenizer.from_str(files.contents[TOKENIZER_FILE])
+    rows = max(inputs.vocabulary_size, decoder.vocabulary_size if decoder is not None else 0)
     furthest = furthest_token(vocabulary, inputs.pad_token_id)
     if furthest >= rows:
         raise CheckpointError(
