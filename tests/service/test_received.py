@@ -51,6 +51,7 @@ async def test_large_requests_are_refused_while_as_many_are_held_as_may_be(serve
         await running.translation.Translate(large(2))
         counted = {"model": "", "version": "", "task": "translation", "code": "RESOURCE_EXHAUSTED"}
         assert running.metric("regard_requests_total", **counted) == 1
+        assert running.metric("regard_inputs_total", **counted) == 1
 
 
 async def test_a_request_is_held_alone_however_large_and_none_is_read_beside_it(serve: Serve) -> None:

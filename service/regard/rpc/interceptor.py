@@ -140,7 +140,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         try:
             _check_read(request)
             if isinstance(request, NoRoom):
-                raise self._received.refusal()
+                refused = self._received.refusal()
+                self._metrics.inputs_ended(call.labels, refused.code_name)  # one at least: it wasn't read
+                raise refused
             if counted:
                 in_flight = self._metrics.requests_in_flight.labels(call.labels.task)
                 with self._admission.admit(), in_flight.track_inprogress():
