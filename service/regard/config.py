@@ -123,8 +123,8 @@ class ServerSettings(BaseSettings):
     """Bytes of attention weights that may wait for callers to take them, of all requests. While more than half as many
     do, requests for attention are refused, and streams end that hold more than an even share of that half."""
     max_stall_s: float = Field(default=60.0, gt=0)
-    """Seconds for which a stream may lie unread; then it ends. Connections hold some 64 KiB of it, which need no
-    reader."""
+    """Seconds for which a stream may lie unread; then it ends. Its connection holds the first of it, 64 KiB to some
+    MiB, which need no reader."""
     max_attribution_runs: int = Field(default=1024, ge=1, le=1 << 20)
     """Runs of a model that the attribution of one input may take."""
     attention_health_share: float = Field(default=0.0, ge=0, le=1, allow_inf_nan=False)

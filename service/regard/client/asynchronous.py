@@ -442,9 +442,7 @@ class AsyncClient:
         try:
             compared = await self._similarity.Compare(request, timeout=self._timeout_s)
         except grpc.aio.AioRpcError as rpc_error:
-            error = failed(rpc_error, self._target, self._timeout_s)
-            self._throttle.answered(error)
-            raise error from rpc_error
+            raise self._failed(rpc_error) from rpc_error
         self._throttle.answered()
         return results.read_comparison(compared)
 
@@ -481,10 +479,7 @@ class AsyncClient:
                     raise RequestFailed(event)
                 yield event
         except grpc.aio.AioRpcError as rpc_error:
-            error = failed(rpc_error, self._target, self._timeout_s)
-            if not begun:
-                self._throttle.answered(error)
-            raise error from rpc_error
+            raise self._failed(rpc_error, begun=begun) from rpc_error
         finally:
             call.cancel()
 
@@ -521,13 +516,19 @@ class AsyncClient:
         try:
             answer = await call
         except grpc.aio.AioRpcError as rpc_error:
-            error = failed(rpc_error, self._target, self._timeout_s)
-            self._throttle.answered(error)
+            error = self._failed(rpc_error)
             if not concerns_inputs_only(error):
                 raise error from rpc_error
             return [error.failure] * inputs
         self._throttle.answered()
         return read(answer, first_index)
+
+    def _failed(self, rpc_error: grpc.aio.AioRpcError, *, begun: bool = False) -> RequestFailed:
+        """Return what a broken call means; the throttle counts it, unless it counted the answer that had `begun`."""
+        error = failed(rpc_error, self._target, self._timeout_s)
+        if not begun:
+            self._throttle.answered(error)
+        return error
 
 
 def _one(answers: list[R | Failure]) -> R:

@@ -440,9 +440,7 @@ class Client:
         try:
             compared = self._similarity.Compare(request, timeout=self._timeout_s)
         except grpc.RpcError as rpc_error:
-            error = failed(rpc_error, self._target, self._timeout_s)
-            self._throttle.answered(error)
-            raise error from rpc_error
+            raise self._failed(rpc_error) from rpc_error
         self._throttle.answered()
         return results.read_comparison(compared)
 
@@ -484,10 +482,7 @@ class Client:
                     raise RequestFailed(event)
                 yield event
         except grpc.RpcError as rpc_error:
-            error = failed(rpc_error, self._target, self._timeout_s)
-            if not begun:
-                self._throttle.answered(error)
-            raise error from rpc_error
+            raise self._failed(rpc_error, begun=begun) from rpc_error
         finally:
             call.cancel()
 
@@ -518,13 +513,19 @@ class Client:
         try:
             answer = call.result()
         except grpc.RpcError as rpc_error:
-            error = failed(rpc_error, self._target, self._timeout_s)
-            self._throttle.answered(error)
+            error = self._failed(rpc_error)
             if not concerns_inputs_only(error):
                 raise error from rpc_error
             return [error.failure] * inputs
         self._throttle.answered()
         return read(answer, first_index)
+
+    def _failed(self, rpc_error: grpc.RpcError, *, begun: bool = False) -> RequestFailed:
+        """Return what a broken call means; the throttle counts it, unless it counted the answer that had `begun`."""
+        error = failed(rpc_error, self._target, self._timeout_s)
+        if not begun:
+            self._throttle.answered(error)
+        return error
 
 
 def _one(answers: Iterator[R | Failure]) -> R:

@@ -137,7 +137,7 @@ class GenerationOptions(_message.Message):
     """When a beam search ends. Needs num_beams."""
     num_return_sequences: _builtins.int
     """Sequences to return, the best first: of a beam search at most num_beams; of sampling and of
-    alternatives_position any number, of the latter one where the output ends before it. A stream gives one. Default, if 0: 1.
+    alternatives_position any number. A stream gives one. Default, if 0: 1.
     """
     do_sample: _builtins.bool
     """Whether tokens are drawn by their probability instead of chosen. Needs num_beams of 1."""

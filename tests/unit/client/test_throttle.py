@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import grpc
@@ -105,19 +104,15 @@ def test_it_can_be_done_without() -> None:
         assert throttle.refusal() is None
 
 
-def always(server) -> Callable[[int], None]:
+def refuse(server, times: int) -> None:
     """Have a server refuse for a full queue, so many times."""
-
-    def refuse(times: int) -> None:
-        server.pushback_ms = "500"
-        server.refusals = [grpc.StatusCode.RESOURCE_EXHAUSTED] * times
-
-    return refuse
+    server.pushback_ms = "500"
+    server.refusals = [grpc.StatusCode.RESOURCE_EXHAUSTED] * times
 
 
 def test_a_client_sends_less_to_a_server_that_refuses(server) -> None:
     """Its failures have the server's code and its time to try again; what isn't throttled is all sent."""
-    always(server)(1000)
+    refuse(server, 1000)
     with Client(server.target, inputs_per_request=1, requests_in_flight=1) as client:
         answers = client.translate_many(["a"] * 300)
         assert {(answer.code_name, answer.retry_after_s) for answer in answers} == {("RESOURCE_EXHAUSTED", 0.5)}
@@ -134,7 +129,7 @@ def test_a_client_sends_less_to_a_server_that_refuses(server) -> None:
 
 async def test_so_does_the_async_client(server) -> None:
     """Whatever it is asked for."""
-    always(server)(1000)
+    refuse(server, 1000)
     async with AsyncClient(server.target, inputs_per_request=1, requests_in_flight=1) as client:
         answers = await client.translate_many(["a"] * 300)
         unsent = [answer for answer in answers if answer.message.startswith("not sent: ")]

@@ -12,13 +12,7 @@ from regard.client.requests.attention import Kind, Stack
 from regard.client.requests.classification import classification_input
 from regard.client.requests.inputs import Pair, read_image, read_pair, read_text
 from regard.client.requests.options import read_options
-from regard.client.requests.values import (
-    Priority,
-    enum_value,
-    priority_message,
-    read_count,
-    read_indices,
-)
+from regard.client.requests.values import Priority, enum_value, priority_message, read_count, read_indices
 from regard.v1 import attention_pb2, attribution_pb2
 
 Method = Literal[
