@@ -9,10 +9,11 @@ domain `regard`:
 - `CrossAttention(query, key, value[, key_length[, bias]])`: the same with several hypotheses of one
   request as its queries, so that keys and values are held once per request;
 - `CachedAttention(query, key, value, past_key, past_value, row_length, total_length[, bias])`: one
-  new position per row, appended in place to the row's cache;
+  new position per row, appended in place to the row's cache, which may have fewer heads than the
+  query: as many query heads in a row share one of its (Ainslie et al. 2023, GQA, section 2.2);
 - `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])`: the softmax of the
-  scores, in float32 whatever query and key are, for the rows asked for only; `causal` as above. Its heads
-  are put together if the node has a `reduction`, `mean` or `max`.
+  scores, in float32 whatever query and key are, for the rows asked for only; `causal` as above, and key
+  heads as of a cache. Its heads are put together if the node has a `reduction`, `mean` or `max`.
 
 A `bias` [1 or R, 1 or H, Q, T] is added to the scaled scores: masks and relative positions.
 
@@ -22,7 +23,7 @@ https://huggingface.co/docs/transformers/attention_interface.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -66,7 +67,8 @@ class Trace:
     rows that want it of self-attention over the source. `decoder` is the set of the decoder's
     modules, `step` the cache of a decoding step; `causal` is whether the decoder reads a whole text. A
     source graph reads `source_rows` requests: attention over more rows than that, as over the windows of
-    an image, is no attention between source positions and gets no tap.
+    an image, is no attention between source positions and gets no tap. `window` is how many positions those
+    layers see that don't see all.
     """
 
     source_length: torch.Tensor | None
@@ -76,6 +78,7 @@ class Trace:
     step: StepCache | DecoderStepCache | None = None
     causal: bool = False
     source_rows: int | torch.SymInt | None = None
+    window: int | None = None
     reduced_rows: dict[Reduction, torch.Tensor] = field(default_factory=dict)
     taps: list[TracedTap] = field(default_factory=list)
     attended: set[str] = field(default_factory=set)
@@ -116,17 +119,33 @@ def _mask(
     """Keep the 2-D padding mask for an encoder; a decoding step, or a `causal` trace, needs no mask at all.
 
     An encoder that looks back only gets what is added to its scores, [1, 1, S, S]: padding is on the right,
-    so that no real position sees it. Raises `CheckpointError` for a model that attends within windows or chunks:
-    they may be longer than what a proof looks at.
+    so that no real position sees it. So does whatever attends within a window; of a step, it is [N, 1, 1, P]. Raises
+    `CheckpointError` for a window that the checkpoint's proof doesn't look beyond.
     """
+    trace = _trace.get()
     if local_size is not None:
-        raise CheckpointError(f"the model attends within {local_size} positions; windows are not taken yet")
+        return _window(trace, mask_function, q_length, dtype, local_size)
     if mask_function is bidirectional_mask_function:
         return attention_mask
-    trace = _trace.get()
     if mask_function is causal_mask_function and trace.step is None and not trace.causal:
         return torch.full((q_length, q_length), torch.finfo(dtype).min, dtype=dtype).triu(1)[None, None]
     return None
+
+
+def _window(
+    trace: Trace, sees: Callable[..., torch.Tensor], length: Any, dtype: torch.dtype, size: int
+) -> torch.Tensor:
+    """Return what is added to scores where a query `sees` only keys near it; both are told by their positions."""
+    if size != trace.window:
+        raise CheckpointError(f"the model attends within {size} positions, which config.json's sliding_window isn't")
+    if trace.step is None:
+        queries = keys = torch.arange(length)
+    else:
+        queries, keys = trace.step.row_length.to(torch.int64), torch.arange(trace.step.past[0][0].shape[2])
+    first = torch.zeros((), dtype=torch.int64)
+    seen = sees(first, first, queries[:, None], keys[None])
+    bias = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+    return bias[None, None] if trace.step is None else bias[:, None, None]
 
 
 def _attention(
@@ -137,25 +156,26 @@ def _attention(
     attention_mask: torch.Tensor | None = None,
     scaling: float | None = None,
     position_bias: torch.Tensor | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Stand in for a model's attention: query, key, value [B, H, S, D] to output [B, S, H, D]."""
+    """Stand in for a model's attention: query [B, H, S, D] with key and value of H heads or fewer, to [B, S, H, D]."""
+    if softcap is not None or s_aux is not None:
+        what = "attention sinks" if softcap is None else f"scores that are capped softly at {softcap}"
+        raise CheckpointError(f"{type(module).__name__} has {what}, which aren't taken yet")
     trace = _trace.get()
     trace.attended.add(trace.stack_of(module))
     batch, heads, length, size = query.shape
-    if key.shape[1] != heads:
-        raise CheckpointError(
-            f"{type(module).__name__} has {key.shape[1]} key heads for {heads} query heads; only as many are taken yet"
-        )
     bias = _sum(_additive(module, attention_mask), position_bias)
     call = _Call(trace, module, heads, scaling if scaling is not None else size**-0.5, bias)
     flat = query.transpose(1, 2).reshape(batch, length, heads * size)
     if trace.step is not None and (appended := trace.step.take_pending()) is not None:
         output = call.cached(flat, key, value, trace.step, appended)
     elif trace.step is not None:
-        output = call.cross(flat, key, value)
+        output = call.cross(flat, *call.for_every_query_head(key, value))
     else:
-        output = call.whole(flat, key, value)
+        output = call.whole(flat, *call.for_every_query_head(key, value))
     return output.reshape(batch, length, heads, size), None
 
 
@@ -198,6 +218,13 @@ class _Call:
     def _attributes(self) -> dict[str, Any]:
         causal = self.trace.causal and self.trace.stack_of(self.module) == "decoder"
         return {"num_heads": self.heads, "scale": float(self.scale)} | ({"causal": 1} if causal else {})
+
+    def for_every_query_head(self, *shared: torch.Tensor) -> list[torch.Tensor]:
+        """Return keys, and values, [B, h, T, D] as [B, H, T, D]: each again for all query heads that share it."""
+        return [
+            one.repeat_interleave(self.heads // one.shape[1], 1) if self.heads != one.shape[1] else one
+            for one in shared
+        ]
 
     def whole(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         length = self.trace.source_length

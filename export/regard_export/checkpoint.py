@@ -40,7 +40,7 @@ from regard_export.families import (
 )
 from regard_export.families.proven import unsupported
 from regard_export.generation import generation_defaults, suppressed_tokens
-from regard_export.inputs import AudioInputs, ImageInputs, Inputs, PromptInputs, TextInputs
+from regard_export.inputs import MOST_PROVEN, AudioInputs, ImageInputs, Inputs, PromptInputs, TextInputs
 from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
 from regard_export.places import require_checkpoint
 from regard_export.reading import read
@@ -103,6 +103,11 @@ class Checkpoint:
         return (start,) if self.transcription is None else speech.prompt_of(self.transcription, start)
 
     @property
+    def window(self) -> int | None:
+        """How many positions the layers see that don't see all, if there are any."""
+        return _window(self.model.config)
+
+    @property
     def sources(self) -> Mapping[str, Inputs]:
         """What each graph reads that reads a source, by the graphs' names."""
         if self.image_inputs is not None:
@@ -130,6 +135,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     task, model_class = _task_of(config, family, directory.name)
     weights = weight_file(directory, config)
     model, missing = _model(directory, weights.name, model_class)
+    _require_fixed_angles(model)
     compares, listens = task is Task.SIMILARITY, task is Task.TRANSCRIPTION
     sees = compares or task is Task.CAPTIONING or model.main_input_name == "pixel_values"
     reads = compares or not (sees or listens)
@@ -155,6 +161,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
         decoder = measured(model, family, inputs.arguments(inputs.example().tensors))
     if isinstance(inputs, TextInputs):
         _require_embedded(directory.name, files, inputs, decoder)
+        _require_provable_window(model, family, inputs)
     return Checkpoint(
         directory=directory,
         task=task,
@@ -200,6 +207,18 @@ def _model(directory: Path, file: str, model_class: Any) -> tuple[transformers.P
         ),
     )
     return model.eval(), sorted(loading["missing_keys"])
+
+
+def _require_fixed_angles(model: transformers.PreTrainedModel) -> None:
+    """Refuse rotary positions whose angles change with a text's length: no proof reads so far."""
+    for module in model.modules():
+        named = getattr(module, "rope_type", None) or ()
+        for kind in named.values() if isinstance(named, Mapping) else [named]:
+            if kind == "longrope" or "dynamic" in kind:
+                raise CheckpointError(
+                    f"{type(model).__name__} turns positions by other angles once a text is long (rope_type {kind}); "
+                    "only angles that stay as they are are taken yet"
+                )
 
 
 def _runs_without(
@@ -321,7 +340,27 @@ def _inputs(
         pad_token_id=text.pad_token_id,
         end_token_id=end if isinstance(end, int) and task is not Task.COMPLETION else None,
         token_types=text.token_types,
+        window=_window(model.config) or 0,
     )
+
+
+def _require_provable_window(model: transformers.PreTrainedModel, family: Family, inputs: TextInputs) -> None:
+    """Refuse a window that texts may be longer than, but no sample is."""
+    window = _window(model.config)
+    reach = inputs.max_tokens
+    if isinstance(inputs, PromptInputs):
+        reach = _limit(_positions(model.config, model, family), None)
+    if window is not None and inputs.longest_sample <= window < reach:
+        raise CheckpointError(
+            f"{type(model).__name__} attends within {window} positions, of up to {reach}; windows of more than "
+            f"{min(MOST_PROVEN, inputs.longest_sample)} aren't taken yet"
+        )
+
+
+def _window(config: transformers.PretrainedConfig) -> int | None:
+    """Return how many positions the layers see that don't see all, if there are such layers."""
+    window, layers = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    return window if layers is None or "sliding_attention" in layers else None
 
 
 def _task_of(config: transformers.PretrainedConfig, family: Family, name: str) -> tuple[Task, Any]:

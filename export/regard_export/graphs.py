@@ -107,6 +107,7 @@ class _SourceGraph(TracedGraph):
             {} if rows is None else {"self": rows},
             tapped_stacks,
             source_rows=next(iter(source.values())).shape[0],
+            window=self.checkpoint.window,
             reduced_rows={name: one for name, one in zip(REDUCED_ROWS, reduced, strict=True) if one is not None},
         )
 
@@ -253,6 +254,7 @@ class StepGraph(TracedGraph):
             frozenset({"decoder"}),
             decoder=frozenset(family.decoder(self.model).modules()),
             step=cache,
+            window=self.checkpoint.window,
         )
         with tracing(trace):
             output = self._step(token_ids, cache)

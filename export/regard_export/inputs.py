@@ -12,6 +12,9 @@ import torch
 
 from regard.manifest import AudioSpec, ImageSpec
 
+MOST_PROVEN = 1024
+"""The widest window that samples are longer than: the eager model keeps all weights of all layers at once."""
+
 Array = npt.NDArray[Any]
 Tensors = Mapping[str, torch.Tensor]
 
@@ -57,6 +60,13 @@ class TextInputs:
     pad_token_id: int
     end_token_id: int | None
     token_types: bool = False
+    window: int = 0
+    """How many positions the layers see that don't see all."""
+
+    @property
+    def longest_sample(self) -> int:
+        """How many tokens the longest sample has: more than a window, if it isn't too large to be proven."""
+        return min(self.max_tokens, max(70, min(self.window, MOST_PROVEN) + 8))
 
     def example(self) -> Example:
         """Return two ragged rows."""
@@ -78,7 +88,7 @@ class TextInputs:
     def samples(self) -> Iterator[dict[str, Array]]:
         """Yield random tokens: ragged (with a row of one token), alone, of one token, and long."""
         random = np.random.default_rng(0)
-        for lengths in ([9, 1, 6, 4], [5], [1], [min(self.max_tokens, 70), 3]):
+        for lengths in ([9, 1, 6, 4], [5], [1], [self.longest_sample, 3]):
             tokens = random.integers(0, self.vocabulary_size, (len(lengths), max(lengths)))
             for row, length in enumerate(lengths):
                 if self.end_token_id is not None:

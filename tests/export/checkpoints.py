@@ -136,8 +136,9 @@ def save_completer(directory: Path, kind: str = "GPT2", **sizes: object) -> Path
     """Write a causal language model of two layers, and return its directory."""
     widths = {"OPT": {"ffn_dim": 48, "word_embed_proj_dim": 32}}
     config = getattr(transformers, f"{kind}Config")(**TEXT_SIZES | widths.get(kind, {}) | sizes)
-    model = getattr(transformers, {"GPT2": "GPT2LMHeadModel"}.get(kind, f"{kind}ForCausalLM"))(config)
-    return _save(model, directory)
+    classes = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM"}
+    model = getattr(transformers, classes.get(kind, f"{kind}ForCausalLM"))(config)
+    return _save(model, directory, widths=NARROW if kind.startswith("Gemma") else Widths())
 
 
 def save_git(directory: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from regard_export.languages import Languages
 
 from .checkpoints import (
+    EOS,
     save_blip,
     save_captioner,
     save_classifier,
@@ -26,6 +27,9 @@ from .speech import save_whisper
 
 Save = Callable[[Path], Path]
 """Writes a checkpoint into a directory, and returns it."""
+
+WINDOWED = ["sliding_attention", "full_attention"]
+"""Two layers, of which one sees what is near alone."""
 
 TRANSLATORS: dict[str, Save] = {
     "Marian": save_translator,
@@ -53,6 +57,7 @@ TEXT_CLASSIFIERS: dict[str, dict[str, Any]] = {
         "share_att_key": True,
         "position_biased_input": False,
     },
+    "ModernBert": {"local_attention": 32, "layer_types": WINDOWED, "cls_token_id": EOS, "sep_token_id": EOS},
 }
 
 IMAGE_CLASSIFIERS: dict[str, dict[str, Any]] = {
@@ -77,6 +82,13 @@ TRANSCRIBERS: dict[str, Save] = {"Whisper": save_whisper}
 COMPLETERS: dict[str, Save] = {
     "GPT-2": save_completer,
     "OPT": lambda at: save_completer(at, "OPT"),
+    "Llama": lambda at: save_completer(at, "Llama", num_key_value_heads=2),
+    "Mistral": lambda at: save_completer(at, "Mistral", num_key_value_heads=1, sliding_window=None),
+    "Qwen2": lambda at: save_completer(at, "Qwen2", num_key_value_heads=2),
+    "Qwen3": lambda at: save_completer(at, "Qwen3", num_key_value_heads=2, head_dim=16),
+    "Gemma 3": lambda at: save_completer(
+        at, "Gemma3Text", num_key_value_heads=2, head_dim=8, sliding_window=20, layer_types=WINDOWED
+    ),
 }
 
 HEADS: dict[str, tuple[str, str]] = {

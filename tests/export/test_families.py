@@ -46,7 +46,7 @@ def test_regard_export_lists_what_is_exported_here() -> None:
 
     assert set(PROVEN[Task.TRANSLATION]) == model_types(TRANSLATORS)
     assert set(PROVEN[Task.CAPTIONING]) == {"vision-encoder-decoder", "blip", "git"}
-    assert set(PROVEN[Task.COMPLETION]) == {"gpt2", "opt"}
+    assert set(PROVEN[Task.COMPLETION]) == {"gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
     assert set(PROVEN[Task.CLASSIFICATION]) == model_types([*TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS])
     assert (
         set(PROVEN[Task.TOKEN_CLASSIFICATION]) == set(PROVEN[Task.QUESTION_ANSWERING]) == model_types(TEXT_CLASSIFIERS)

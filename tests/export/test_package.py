@@ -5,26 +5,33 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.masking_utils import sliding_window_causal_mask_function
 from typer.testing import CliRunner
 
 from regard.engine.search.options import options_of
 from regard.manifest import ActivationScale, GraphSpec, Task, load_package
+from regard_export import attention
 from regard_export.checkpoint import load_checkpoint
 from regard_export.cli import app
-from regard_export.errors import ExportError
+from regard_export.errors import ExportError, ParityError
 from regard_export.languages import ANY_LANGUAGES
 from regard_export.package import Options, export
 from regard_export.precision import TOLERANCES
 
 from .checkpoints import save_completer, save_translator
+from .families import COMPLETERS
 
 LAYERS = range(2)
+DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+WIDE = {"num_key_value_heads": 2, "sliding_window": 4096, "max_position_embeddings": 8192}
+SINKS = {"head_dim": 8, "num_key_value_heads": 2, "num_local_experts": 4, "sliding_window": 24}
 
 
 @pytest.fixture(scope="session")
@@ -110,18 +117,37 @@ def test_int8_keeps_no_weights_but_its_own(translator: Path, translator_package:
 @pytest.mark.parametrize(
     ("kind", "sizes", "message"),
     [
-        ("Llama", {"num_attention_heads": 4, "num_key_value_heads": 2}, "2 key heads for 4 query heads"),
-        ("Phi3", {"num_attention_heads": 4, "sliding_window": 100}, "attends within 100 positions"),
+        ("Gemma2", {"head_dim": 8, "sliding_window": 24}, r"capped softly at 50\.0, which aren't taken yet"),
+        (
+            "Llama",
+            {"rope_parameters": DYNAMIC},
+            r"turns positions by other angles once a text is long \(rope_type dynamic",
+        ),
+        ("Mistral", WIDE, "within 4096 positions, of up to 8192"),
+        ("GptOss", SINKS, "GptOssAttention has attention sinks, which aren't taken yet"),
     ],
 )
 def test_a_decoder_of_another_kind_is_refused_by_what_it_is(
-    kind: str, sizes: dict[str, int], message: str, tmp_path: Path
+    kind: str, sizes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    """One sentence, though the window is longer than what a proof looks at."""
-    checkpoint = save_completer(
-        tmp_path / kind, kind, num_hidden_layers=2, intermediate_size=48, max_position_embeddings=200, **sizes
-    )
+    """One sentence, though no text of the proof is as long as what it speaks of."""
+    checkpoint = save_completer(tmp_path / kind, kind, **sizes)
     with pytest.raises(ExportError, match=message):
+        export(checkpoint, tmp_path / "models", Options(name="tiny"))
+
+
+@pytest.mark.parametrize("wrong", [19, 21])
+def test_a_window_of_another_width_is_found_out(wrong: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof reads texts that are longer than the window, and decodes behind them."""
+    checkpoint = COMPLETERS["Gemma 3"](tmp_path / "checkpoint")
+    window = attention._window
+
+    def off(*arguments: Any) -> torch.Tensor:
+        trace, _, *others = arguments
+        return window(trace, sliding_window_causal_mask_function(wrong), *others)
+
+    monkeypatch.setattr(attention, "_window", off)
+    with pytest.raises(ParityError, match="differs from the eager model"):
         export(checkpoint, tmp_path / "models", Options(name="tiny"))
 
 

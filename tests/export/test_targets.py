@@ -29,11 +29,14 @@ from regard_export.package import Options, export
 from regard_export.parity import Parity
 
 from .checkpoints import save_captioner, save_classifier, save_translator
+from .families import COMPLETERS
 
 CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "translator": save_translator,
     "captioner": save_captioner,
     "classifier": save_classifier,
+    "llama": COMPLETERS["Llama"],
+    "gemma": COMPLETERS["Gemma 3"],
 }
 DEMONSTRATION = Path(__file__).parents[2] / "export" / "checkpoints"
 STANDARD = (
@@ -43,6 +46,9 @@ STANDARD = (
     ("captioner", "tensorrt", "fp16"),
     ("classifier", "portable", "int8"),
     ("classifier", "tensorrt", "fp32"),
+    ("llama", "portable", "fp32"),
+    ("llama", "tensorrt", "fp32"),
+    ("gemma", "tensorrt", "fp16"),
 )
 CUDA = (("translator", "cuda", "fp16"), ("captioner", "cuda", "fp32"), ("classifier", "cuda", "fp16"))
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "int8": None}
@@ -105,6 +111,18 @@ def test_cuda_graphs_pass_the_checker(what: tuple[str, str, str], exported: Expo
     for graph in package.manifest.graphs.values():
         assert graph.operators["com.microsoft::MultiHeadAttention"] == 2
         assert graph.operators["com.microsoft::SkipLayerNormalization"] >= 4
+        onnx.checker.check_model(package.path(graph.file))
+
+
+def test_heads_that_share_keys_and_rotary_positions_stay_fused_on_cuda(exported: Exported) -> None:
+    """A layer of a step is its products, one attention, two rotations and two norms."""
+    package = exported("llama", "cuda", "fp16")
+    step = package.manifest.graphs["step"].operators
+    assert step["com.microsoft::GroupQueryAttention"] == 2
+    assert step["com.microsoft::SkipSimplifiedLayerNormalization"] == step["RotaryEmbedding"] == 4
+    assert {spec.heads for spec in package.manifest.state} == {2}
+    assert {tap.heads for tap in package.manifest.taps} == {4}
+    for graph in package.manifest.graphs.values():
         onnx.checker.check_model(package.path(graph.file))
 
 

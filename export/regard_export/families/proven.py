@@ -14,11 +14,11 @@ from transformers.models.auto import modeling_auto
 from regard.manifest import Task
 from regard_export.errors import CheckpointError
 
-ENCODERS_OF_TEXT = ("bert", "distilbert", "roberta", "xlm-roberta", "albert", "electra", "deberta-v2")
+ENCODERS_OF_TEXT = ("bert", "distilbert", "roberta", "xlm-roberta", "albert", "electra", "deberta-v2", "modernbert")
 PROVEN: Mapping[Task, tuple[str, ...]] = {
     Task.TRANSLATION: ("marian", "bart", "mbart", "m2m_100", "pegasus", "t5", "mt5", "fsmt"),
     Task.CAPTIONING: ("vision-encoder-decoder", "blip", "git"),
-    Task.COMPLETION: ("gpt2", "opt"),
+    Task.COMPLETION: ("gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma3_text"),
     Task.TRANSCRIPTION: ("whisper",),
     Task.CLASSIFICATION: (
         *ENCODERS_OF_TEXT,

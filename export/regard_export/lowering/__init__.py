@@ -24,7 +24,7 @@ from regard_export.lowering.scales import scale_queries
 
 Rule = Callable[[ir.Node, Tape], Sequence[ir.Value]]
 
-SINCE = {"RMSNormalization": 23, "Attention": 24, "TensorScatter": 24}
+SINCE = {"RMSNormalization": 23, "RotaryEmbedding": 23, "Attention": 24, "TensorScatter": 24}
 """The opset that a rule's operator, as the rule uses it, came with; all others are in the traced graph's."""
 
 

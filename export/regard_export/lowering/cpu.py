@@ -14,8 +14,9 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.attention import trimmed
+from regard_export.lowering import portable
 from regard_export.lowering.candidates import candidates_by_block, log_sum_exp
-from regard_export.lowering.operands import BY_HEAD, int64, is_whole, join_heads, split_heads, unsplit
+from regard_export.lowering.operands import BY_HEAD, heads_of, int64, is_whole, join_heads, split_heads, unsplit
 from regard_export.lowering.weights import attention_weights, first_keys
 
 FUSED = "com.microsoft"
@@ -148,14 +149,14 @@ def _rows(tape: Tape, value: ir.Value | None) -> ir.Value:
 
 
 def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Append in place and attend: GroupQueryAttention with as many key heads as query heads.
+    """Append in place and attend, with `GroupQueryAttention`.
 
     Its `seqlens_k` is the row's total length minus one: the length before this step. The bias is its
     eleventh input, behind those of rotary positions.
     """
-    attributes = attributes_of(node)
-    options = {**attributes, "kv_num_heads": attributes["num_heads"]}
-    return tape.op_multi_out("GroupQueryAttention", _of_cache(node, tape), options, num_outputs=3, domain=FUSED)
+    inputs = _of_cache(node, tape)
+    options = attributes_of(node) | _key_heads(inputs)
+    return tape.op_multi_out("GroupQueryAttention", inputs, options, num_outputs=3, domain=FUSED)
 
 
 def cached_attention_with_weights(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
@@ -180,15 +181,14 @@ def weigh_one_query(
     Where those need no scale (`scales`), that takes 0.6 to 1.0 of the time of the way that it takes otherwise.
     """
     outputs = [ir.Value() if keep_cache or index in (0, 3) else ir.Value(name="") for index in range(4)]
-    options = {**attributes, "kv_num_heads": attributes["num_heads"], "qk_output": AFTER_SOFTMAX_OF_GROUPS}
+    options = {**attributes, **_key_heads(inputs), "qk_output": AFTER_SOFTMAX_OF_GROUPS}
     tape.op_multi_out("GroupQueryAttention", inputs, options, outputs=outputs, domain=FUSED)
     return [output for output in outputs if output.name != ""]
 
 
-def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Give ONNX Runtime its own operator; ONNX has none before opset 23."""
-    attributes = {"epsilon": node.attributes["epsilon"].as_float(), "axis": -1}
-    return [tape.op("SimplifiedLayerNormalization", node.inputs, attributes)]
+def _key_heads(inputs: Sequence[ir.Value | None]) -> dict[str, int]:
+    """Return what `GroupQueryAttention` is told of the keys [R, h, T, D] that it has already, its fourth input."""
+    return {"kv_num_heads": heads_of(inputs[3])}
 
 
 RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
@@ -196,7 +196,8 @@ RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     "CrossAttention": cross_attention,
     "CachedAttention": cached_attention_with_weights,
     "AttentionWeights": attention_weights,
-    "RMSNormalization": rms_normalization,
+    "RMSNormalization": portable.rms_normalization,
+    "RotaryEmbedding": portable.rotary_embedding,
     "Candidates": candidates_by_block,
     "LogSumExp": log_sum_exp,
 }

@@ -27,6 +27,14 @@ def join_heads(tape: Tape, value: ir.Value) -> ir.Value:
     return tape.op("Reshape", [tape.op("Transpose", [value], BY_HEAD), int64(tape, [0, 0, -1])])
 
 
+def heads_of(value: ir.Value | None) -> int:
+    """Return how many heads a cache, or keys or values, [R, H, T, D] have."""
+    assert value is not None and value.shape is not None
+    heads = value.shape[1]
+    assert isinstance(heads, int)
+    return heads
+
+
 def is_whole(value: ir.Value) -> bool:
     """Whether a value has its heads side by side, [R, S, W]."""
     return value.shape is not None and len(value.shape) == 3

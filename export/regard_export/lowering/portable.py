@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.lowering.candidates import candidates, log_sum_exp
-from regard_export.lowering.operands import int64, join_heads, split_heads
+from regard_export.lowering.operands import heads_of, int64, join_heads, split_heads
 from regard_export.lowering.weights import attention_weights
 
 
@@ -42,25 +42,33 @@ def cached_attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """
     query, key, value, past_key, past_value, row_length, _, bias = [*node.inputs, None][:8]
     assert past_key is not None and past_key.shape is not None
-    heads, size = past_key.shape[1], past_key.shape[3]
-    assert isinstance(heads, int) and isinstance(size, int)
+    query_heads, key_heads, size = _heads(node), heads_of(past_key), past_key.shape[3]
+    assert isinstance(size, int)
+    heads = query_heads, key_heads, key_heads
     if key is None:
-        widths = int64(tape, [heads * size] * 3)
+        widths = int64(tape, [each * size for each in heads])
         query, key, value = tape.op_multi_out("Split", [query, widths], {"axis": 2}, num_outputs=3)
-    by_head = int64(tape, [-1, heads, 1, size])
-    query, key, value = (tape.op("Reshape", [new, by_head]) for new in (query, key, value))
+    query, key, value = (
+        tape.op("Reshape", [new, int64(tape, [-1, own, 1, size])])
+        for new, own in zip((query, key, value), heads, strict=True)
+    )
     at = tape.op("Cast", [row_length], {"to": ir.DataType.INT64})
     present_key, present_value = (
         tape.op("TensorScatter", [past, new, at], {"axis": 2}) for past, new in ((past_key, key), (past_value, value))
     )
     length = tape.op("Add", [at, int64(tape, [1])])
     output = _attend(node, tape, [query, present_key, present_value], length, bias)
-    return [tape.op("Reshape", [output, int64(tape, [-1, 1, heads * size])]), present_key, present_value]
+    return [tape.op("Reshape", [output, int64(tape, [-1, 1, query_heads * size])]), present_key, present_value]
 
 
 def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     """Take ONNX' own, of opset 23."""
     return [tape.op("RMSNormalization", node.inputs, {"epsilon": node.attributes["epsilon"].as_float(), "axis": -1})]
+
+
+def rotary_embedding(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Take ONNX' own, of opset 23."""
+    return [tape.op("RotaryEmbedding", node.inputs, {"num_heads": _heads(node)})]
 
 
 def _heads(node: ir.Node) -> int:
@@ -88,6 +96,7 @@ RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     "CachedAttention": cached_attention,
     "AttentionWeights": attention_weights,
     "RMSNormalization": rms_normalization,
+    "RotaryEmbedding": rotary_embedding,
     "Candidates": candidates,
     "LogSumExp": log_sum_exp,
 }

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 FUSED = {
     "LayerNormalization": "SkipLayerNormalization",
-    "SimplifiedLayerNormalization": "SkipSimplifiedLayerNormalization",
+    "RMSNormalization": "SkipSimplifiedLayerNormalization",
 }
 
 
@@ -34,7 +34,7 @@ def _fuse(graph: ir.Graph, norm: ir.Node, add: ir.Node) -> None:
     branches, bias = _branches(add)
     added = [value.producer() for value in add.inputs if value is not None]
     scale, shift = [*norm.inputs[1:], None][:2]
-    weights = [scale] if norm.op_type == "SimplifiedLayerNormalization" else [scale, shift]
+    weights = [scale] if norm.op_type == "RMSNormalization" else [scale, shift]
     outputs = [ir.Value(name=normalized.name, type=normalized.type, shape=normalized.shape)]
     if len(total.uses()) > 1:
         outputs += [ir.Value(name=""), ir.Value(name="")]  # the mean and the deviation, which training needs

@@ -32,16 +32,29 @@ def scale_queries(model: ir.Model) -> None:
         assert isinstance(width, int)
         packed = node.op_type == "CachedAttention" and node.inputs[1] is None  # with key and value behind the query
         factors = np.ones(width, np.float32)
-        factors[: width // 3 if packed else width] = scale
+        factors[: _query_width(node) if packed else width] = scale
         if others or not _fold(model.graph, query, factors):
             _multiply(model.graph, query, factors, readers)
         for reader in readers:
             reader.attributes["scale"] = ir.AttrFloat32("scale", 1.0)
 
 
+def _query_width(attention: ir.Node) -> int:
+    """Return the width of all heads' queries, of an attention with a cache [N, h, P, D]."""
+    past = attention.inputs[3]
+    assert past is not None and past.shape is not None
+    size = past.shape[3]
+    assert isinstance(size, int)
+    return attention.attributes["num_heads"].as_int() * size
+
+
 def _fold(graph: ir.Graph, query: ir.Value, factors: Factors) -> bool:
     """Scale the weights and the bias that a query is made with; return whether it is made of such."""
     constants, made = list[tuple[ir.Node, int, str]](), query.producer()
+    if made is not None and made.op_type == "RotaryEmbedding":  # what is turned stays as long as it is
+        turned = made.inputs[0]
+        assert turned is not None
+        return len(turned.uses()) == 1 and _fold(graph, turned, factors)
     if made is not None and made.op_type == "Add":
         index = next(
             (index for index, value in enumerate(made.inputs) if value and value.const_value is not None), None

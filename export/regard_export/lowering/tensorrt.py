@@ -15,8 +15,8 @@ from onnx_ir.tape import Tape
 
 from regard.manifest import ProfileSpec, TensorSpec
 from regard_export.lowering import portable
-from regard_export.lowering.operands import constant, int64, join_heads, split_heads
-from regard_export.lowering.weights import attended_keys, causal_keys, masked_softmax
+from regard_export.lowering.operands import constant, int64, is_whole, join_heads, split_heads
+from regard_export.lowering.weights import attended_keys, causal_keys, dot_products, masked_softmax
 
 BATCH = ProfileSpec(min=1, opt=8, max=64)
 USUAL_TOKENS = 64
@@ -30,9 +30,8 @@ def attention(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     if "causal" in node.attributes:
         attended = causal_keys(tape, key, attended)
     scale = key.dtype.numpy().type(node.attributes["scale"].as_float())
-    weights = masked_softmax(
-        tape, split_heads(tape, query, node.attributes["num_heads"].as_int()), key, bias, attended, scale
-    )
+    products = dot_products(tape, split_heads(tape, query, node.attributes["num_heads"].as_int()), key)
+    weights = masked_softmax(tape, products, bias, attended, scale)
     return [join_heads(tape, tape.op("MatMul", [weights, value]))]
 
 
@@ -45,6 +44,23 @@ def rms_normalization(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     epsilon = constant(tape, np.float32(node.attributes["epsilon"].as_float()))
     normed = tape.op("Div", [wide, tape.op("Sqrt", [tape.op("Add", [mean, epsilon])])])
     return [tape.op("Mul", [tape.op("CastLike", [normed, weight]), weight])]
+
+
+def rotary_embedding(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
+    """Write the rotation as what it is: ONNX has no operator for it before opset 23."""
+    given, cosines, sines = node.inputs
+    assert given is not None
+    whole = is_whole(given)
+    heads = node.attributes["num_heads"].as_int() if whole else 0
+    parts = tape.op("Reshape", [given, int64(tape, [0, 0, heads, 2, -1])])
+    cosines, sines = (tape.op("Unsqueeze", [one, int64(tape, [2 if whole else 1])]) for one in (cosines, sines))
+    first, second = (tape.op("Gather", [parts, constant(tape, np.int64(half))], {"axis": 3}) for half in (0, 1))
+    turned = (
+        tape.op("Sub", [tape.op("Mul", [first, cosines]), tape.op("Mul", [second, sines])]),
+        tape.op("Add", [tape.op("Mul", [second, cosines]), tape.op("Mul", [first, sines])]),
+    )
+    rotated = tape.op("Concat", turned, {"axis": 3})
+    return [tape.op("Reshape", [rotated, int64(tape, [0, 0, -1])]) if whole else rotated]
 
 
 def profiles(inputs: Sequence[TensorSpec], max_source_tokens: int | None) -> Mapping[str, ProfileSpec]:
@@ -63,4 +79,5 @@ RULES: Mapping[str, Callable[[ir.Node, Tape], Sequence[ir.Value]]] = {
     **portable.RULES,
     "Attention": attention,
     "RMSNormalization": rms_normalization,
+    "RotaryEmbedding": rotary_embedding,
 }

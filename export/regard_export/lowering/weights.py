@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.tape import Tape
 
-from regard_export.lowering.operands import BY_HEAD, constant, int64, split_heads
+from regard_export.lowering.operands import BY_HEAD, constant, heads_of, int64, split_heads
 
 FLOAT = ir.DataType.FLOAT
 REDUCTIONS = {"mean": "ReduceMean", "max": "ReduceMax"}
@@ -61,7 +61,7 @@ def weights_of_asking(tape: Tape, layers: Sequence[Scores], name: str) -> Sequen
 class Scores:
     """What `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])` is computed from.
 
-    query [N, Q, W], key [R, H, T, D] with N a multiple of R, rows [A] out of N, to [A, H, Q, T], or to
+    query [N, Q, W], key [R, h, T, D] with N a multiple of R and H of h, rows [A] out of N, to [A, H, Q, T], or to
     [A, 1, Q, T] if there is a `reduction`. `rows` ascend, and none is twice among them. `length` [R]
     counts the keys that may be attended; of a cache, it counts those before this step, and only the first `total`
     keys are looked at. `bias` is added to the scores of every row, or is one for each. If there is a
@@ -165,7 +165,16 @@ class Scores:
         if self.query.dtype != FLOAT:
             queries, keys = (tape.op("Cast", [value], {"to": FLOAT}) for value in (queries, keys))
             bias = bias and tape.op("Cast", [bias], {"to": FLOAT})
-        return masked_softmax(tape, queries, keys, bias, attended, np.float32(self.scale), self.total)
+        products = self._products(tape, queries, keys)
+        return masked_softmax(tape, products, bias, attended, np.float32(self.scale), self.total)
+
+    def _products(self, tape: Tape, queries: ir.Value, keys: ir.Value) -> ir.Value:
+        """Return the products of queries and keys; those of heads that share the keys of a cache are one head's."""
+        key_heads = self.heads if self.total is None else heads_of(self.key)
+        if key_heads == self.heads:
+            return dot_products(tape, queries, keys)
+        together = tape.op("Reshape", [queries, int64(tape, [0, key_heads, -1, 0])])
+        return tape.op("Reshape", [dot_products(tape, together, keys), int64(tape, [0, self.heads, -1, 0])])
 
 
 def taps_of(attention: ir.Node) -> list[ir.Node]:
@@ -193,22 +202,26 @@ def reduce_heads(tape: Tape, weights: ir.Value, reduction: str | None) -> ir.Val
     return tape.op(REDUCTIONS[reduction], [weights, int64(tape, [1])], {"keepdims": 1})
 
 
+def dot_products(tape: Tape, queries: ir.Value, keys: ir.Value) -> ir.Value:
+    """Return those [A, H, Q, T] of queries [A, H, Q, D] and keys [A, H, T, D]."""
+    return tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
+
+
 def masked_softmax(
     tape: Tape,
-    queries: ir.Value,
-    keys: ir.Value,
+    products: ir.Value,
     bias: ir.Value | None,
     attended: ir.Value | None,
     scale: np.floating[Any],
     total: ir.Value | None = None,
 ) -> ir.Value:
-    """Return the weights [A, H, Q, T] of queries [A, H, Q, D] over keys [A, H, T, D], all of `scale`'s dtype.
+    """Return the weights [A, H, Q, T] of queries by their products with the keys, all of `scale`'s dtype.
 
     `attended`, which must broadcast to the weights, is false for the keys whose weight is 0. Of a cache, only
     the first `total` [] keys are looked at, and `attended` speaks of those: scores are cut, which are fewer than
     what keys are made of.
     """
-    scores = tape.op("MatMul", [queries, tape.op("Transpose", [keys], {"perm": [0, 1, 3, 2]})])
+    scores = products
     if scale != 1:
         scores = tape.op("Mul", [scores, constant(tape, scale)])
     if total is not None:

@@ -25,7 +25,7 @@ from regard.manifest import TapSpec
 from regard_export.attention import DOMAIN, trimmed
 from regard_export.errors import ExportError
 from regard_export.graphs import NORM_ROWS
-from regard_export.lowering.operands import constant, int64
+from regard_export.lowering.operands import constant, heads_of, int64
 from regard_export.lowering.weights import FLOAT, choose, no_weights
 from regard_export.passes.interventions import attention_of
 
@@ -61,7 +61,7 @@ def write_norms(model: ir.Model) -> None:
 
 
 def _times_norms(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
-    """Multiply weights [A, H, Q, T] of some rows of `query` by the norms of values [R, H, T or more, D] times factors.
+    """Multiply weights [A, H, Q, T] of some rows of `query` by the norms of values [R, h, T or more, D] times factors.
 
     What has the weight 0 stays 0, whatever a buffer holds there.
     """
@@ -69,6 +69,7 @@ def _times_norms(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
     assert weights is not None and weights.shape is not None and rows is not None
     heads = weights.shape[1]
     assert isinstance(heads, int)
+    sharing = heads // heads_of(values)
 
     def some(tape: Tape) -> Sequence[ir.Value]:
         counts = [tape.op("Shape", [one], {"start": 0, "end": 1}) for one in (query, values)]
@@ -76,6 +77,8 @@ def _times_norms(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
         keys = tape.op("Shape", [weights], {"start": 3, "end": 4})
         own = tape.op("Gather", [values, requests], {"axis": 0})
         own = tape.op("Cast", [tape.op("Slice", [own, int64(tape, [0]), keys, int64(tape, [2])])], {"to": FLOAT})
+        if sharing > 1:
+            own = tape.op("Gather", [own, int64(tape, [head // sharing for head in range(heads)])], {"axis": 1})
         norms = tape.op("ReduceL2", [tape.op("MatMul", [own, factors]), int64(tape, [3])], {"keepdims": 0})
         nothing = constant(tape, np.float32(0))
         weighted = tape.op("Mul", [weights, tape.op("Unsqueeze", [norms, int64(tape, [2])])])
