@@ -1,4 +1,4 @@
-"""T5 and mT5: positions are a bias on the scores, and the norm is the root mean square."""
+"""T5 and mT5: positions are a bias on the scores."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.onnx import ops
 from transformers import PretrainedConfig, PreTrainedModel
 
-from regard_export.attention import DOMAIN, current_trace
+from regard_export.attention import current_trace
 from regard_export.families.base import Family, replaced
 
 
@@ -21,13 +20,11 @@ class T5(Family):
         """Return None: distances are what counts, and far ones share a bias."""
 
     def adapted(self, model: PreTrainedModel) -> AbstractContextManager[object]:
-        """Exchange the decoder's bias, and every norm."""
+        """Exchange the decoder's bias."""
         with ExitStack() as stack:
             for module in model.modules():
                 if getattr(module, "has_relative_attention_bias", False) and module.is_decoder:
                     stack.enter_context(replaced(module, "compute_bias", partial(_bias, module, module.compute_bias)))
-                elif hasattr(module, "variance_epsilon"):
-                    stack.enter_context(replaced(module, "forward", partial(_norm, module)))
             return stack.pop_all()
 
 
@@ -48,15 +45,3 @@ def _bias(attention: Any, whole: Any, queries: int, keys: int, past_seen_tokens:
         max_distance=attention.relative_attention_max_distance,
     )
     return attention.relative_attention_bias(buckets).transpose(1, 2)[:, :, None]
-
-
-def _norm(norm: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """Emit the norm as one operator; traced as it is written, it would be seven."""
-    return ops.symbolic(
-        f"{DOMAIN}::RMSNormalization",
-        [hidden, norm.weight],
-        {"epsilon": float(norm.variance_epsilon)},
-        dtype=hidden.dtype,
-        shape=hidden.shape,
-        version=1,
-    )
