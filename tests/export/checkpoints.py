@@ -57,6 +57,8 @@ QUERIES_AND_KEYS = (
     "qkv",
 )
 """What their weights are called; those are drawn wider still."""
+QUERY_AND_KEY_NORMS = ("q_norm", "k_norm")
+"""Norms of each head's queries and keys, which would undo that."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def save_completer(directory: Path, kind: str = "GPT2", **sizes: object) -> Path
     config = getattr(transformers, f"{kind}Config")(**TEXT_SIZES | widths.get(kind, {}) | sizes)
     classes = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM"}
     model = getattr(transformers, classes.get(kind, f"{kind}ForCausalLM"))(config)
-    return _save(model, directory, widths=NARROW if kind.startswith("Gemma") else Widths())
+    return _save(model, directory)
 
 
 def save_git(directory: Path) -> Path:
@@ -271,7 +273,8 @@ def _draw(model: transformers.PreTrainedModel, widths: Widths) -> None:
                 read = parameter.shape[0 if kind == "Conv1D" else 1]
                 parameter.normal_(0, width / read**0.5, generator=generator)
             elif "norm" in kind.lower() and name.endswith("weight"):
-                parameter.normal_(1, 0.1, generator=generator)
+                width = 2 if any(part in name for part in QUERY_AND_KEY_NORMS) else 1
+                parameter.normal_(width, 0.1, generator=generator)
             else:
                 parameter.normal_(0, 0.1, generator=generator)
 

@@ -87,7 +87,13 @@ COMPLETERS: dict[str, Save] = {
     "Qwen2": lambda at: save_completer(at, "Qwen2", num_key_value_heads=2),
     "Qwen3": lambda at: save_completer(at, "Qwen3", num_key_value_heads=2, head_dim=16),
     "Gemma 3": lambda at: save_completer(
-        at, "Gemma3Text", num_key_value_heads=2, head_dim=8, sliding_window=20, layer_types=WINDOWED
+        at,
+        "Gemma3Text",
+        num_key_value_heads=2,
+        head_dim=8,
+        query_pre_attn_scalar=32,
+        sliding_window=20,
+        layer_types=WINDOWED,
     ),
 }
 
