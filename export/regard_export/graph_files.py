@@ -32,6 +32,7 @@ from regard_export.passes.value_norms import add_value_norms, write_norms
 from regard_export.precision import finite
 from regard_export.quantization import quantize
 from regard_export.screening import may_screen
+from regard_export.shared_weights import unite_weights
 from regard_export.stepping import session_options
 from regard_export.tracing import trace
 
@@ -94,6 +95,7 @@ class Writer:
             if intervened is not None:
                 written = self._with_interventions(written, graph.name, intervened, checkpoint)
             files = GraphFiles(files.graphs | written, (*files.taps, *own))
+        unite_weights(self.directory)
         return files
 
     def _write(self, model: ir.Model, graph: TracedGraph, checkpoint: Checkpoint) -> dict[str, GraphSpec]:
@@ -130,19 +132,15 @@ class Writer:
     def _with_interventions(
         self, written: dict[str, GraphSpec], graph: str, model: ir.Model, checkpoint: Checkpoint
     ) -> dict[str, GraphSpec]:
-        """Save the twin that takes interventions; its weights are those in the files of the graphs already written."""
+        """Save the twin that takes interventions."""
         name = f"{graph}_with_interventions"
-        path, weights = self._path(name), f"{name}.onnx.data"
+        path = self._path(name)
         write_norms(model)
         lower(model, self.target)
+        ir.save(model, path, external_data=f"{name}.onnx.data")
         if self.activation_scale is not None:
-            ir.save(model, path, external_data=weights)
             quantize(path, self.activation_scale)
             model = ir.load(path)
-        share_weights(model, self._path(written[graph].tap_graph or graph))
-        ir.save(model, path)
-        if weights not in weight_files(model):
-            (self.directory / weights).unlink(missing_ok=True)
         providers = self.target.providers if self.precision != "int8" else written[graph].providers
         spec = written[graph].model_copy(update={"intervened_graph": name})
         return written | {graph: spec, name: describe(model, path, providers)}
@@ -155,21 +153,6 @@ def _forget_weights(model: ir.Model) -> None:
     """Let go of the weights of a graph that is on disk: transposed and packed, they are copies of the checkpoint's."""
     for value in model.graph.initializers.values():
         value.const_value = None
-
-
-def share_weights(model: ir.Model, path: Path) -> None:
-    """Let `model` read every weight that the graph at `path` keeps in a file beside it from there."""
-    shared = ir.load(path).graph.initializers
-    for name, value in model.graph.initializers.items():
-        twin = shared[name].const_value if name in shared else None
-        if isinstance(twin, ir.ExternalTensor):
-            value.const_value = twin
-
-
-def weight_files(model: ir.Model) -> set[str]:
-    """Return the names of the files beside a graph that its weights are in."""
-    tensors = (value.const_value for value in model.graph.initializers.values())
-    return {str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
 
 
 def describe(model: ir.Model, path: Path, providers: tuple[Provider, ...]) -> GraphSpec:

@@ -28,6 +28,7 @@ from onnx_ir.tape import Tape
 from regard.manifest import GenerationSpec
 from regard_export.attention import trimmed
 from regard_export.lowering.operands import int64
+from regard_export.shared_weights import ALIGNMENT
 
 LEAST_WEIGHTS = 1 << 23
 """Output layers of fewer weights stay in the caches: nothing is gained there."""
@@ -40,8 +41,6 @@ INT8_ACTIVATIONS = 4
 """The accuracy level of MatMulNBits at which it multiplies integers:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#commicrosoftmatmulnbits
 """
-ALIGNMENT = 4096
-"""Where weights may begin in their file, so that the file can be mapped."""
 CANDIDATES = ("candidate_scores", "candidate_ids")
 """In the order in which a step finds them: the ids come last."""
 OUTPUTS = (*CANDIDATES, "log_sum_exp", "logits")

@@ -31,10 +31,9 @@ def session_options() -> ort.SessionOptions:
 
 
 def open_session(path: Path) -> ort.InferenceSession:
-    """Load a graph as the proof runs it: a large one without a second, packed copy of its weights."""
+    """Load a graph as the proof runs it: a large package's without a second, packed copy of its weights."""
     options = session_options()
-    data = path.with_name(f"{path.name}.data")
-    if data.exists() and data.stat().st_size > LARGE_BYTES:
+    if sum(file.stat().st_size for file in path.parent.glob("*.data")) > LARGE_BYTES:
         options.add_session_config_entry("session.disable_prepacking", "1")
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

@@ -17,6 +17,7 @@ from regard_export.modules.vocabulary import require_embedded
 from regard_export.package import Options, seal, staging_directory
 from regard_export.passes import simplify
 from regard_export.places import place_of
+from regard_export.shared_weights import unite_weights
 from regard_export.tracing import trace
 
 PRECISION = "fp32"
@@ -47,6 +48,7 @@ def export_module(blueprint: Blueprint, output: Path, options: Options, progress
             graph = kind(blueprint)
             progress(f"tracing the {graph.name}")
             files = _written(files, graph, staging, target)
+        unite_weights(staging)
         progress("proving it against the module")
         parity = measure(blueprint, staging, files)
         parity.require()
