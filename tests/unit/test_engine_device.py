@@ -90,20 +90,22 @@ def test_entries_are_copied_in_one_run(memory: DeviceMemory, arrays: list[np.nda
 def test_a_state_is_placed_with_zeros_behind_it(memory: DeviceMemory, arrays: list[np.ndarray]) -> None:
     """Of a longer state only the first positions are taken, and nothing of the entry's past is left."""
     states = np.full((2, 3, 2, 6, 3), 7, arrays[0].dtype)
-    HostMemory().place(expected := [array.copy() for array in arrays], 4, [states[0][1], states[1][1]], 3)
+    HostMemory().place(expected := [array.copy() for array in arrays], 4, [states[0][1], states[1][1]], 3, end=4)
     kept = [on_device(state)[1] for state in states]
-    memory.place(got := [on_device(array) for array in arrays], 4, kept, 3)
+    memory.place(got := [on_device(array) for array in arrays], 4, kept, 3, end=4)
 
     np.testing.assert_array_equal([content(one) for one in got], expected)
     assert content(got[0])[4, 0, :, 0].tolist() == [7, 7, 7, 0]
 
 
-@pytest.mark.parametrize(("axis", "size", "kept"), [(0, 9, 3), (2, 7, 5), (2, 2, 4), (2, 8, 0), (0, 6, 0)])
+@pytest.mark.parametrize(
+    ("axis", "size", "kept", "positions"), [(0, 9, 3, 4), (2, 7, 5, 3), (2, 2, 4, 4), (2, 8, 0, 4), (0, 6, 0, 0)]
+)
 def test_a_resized_tensor_keeps_what_fits(
-    memory: DeviceMemory, arrays: list[np.ndarray], axis: int, size: int, kept: int
+    memory: DeviceMemory, arrays: list[np.ndarray], axis: int, size: int, kept: int, positions: int
 ) -> None:
     """Active entries, and the positions that both sizes have; all else is zero."""
-    expected, got = (each.resized(tensors, axis, size, kept) for each, tensors in alike(memory, arrays))
+    expected, got = (each.resized(tensors, axis, size, kept, positions) for each, tensors in alike(memory, arrays))
 
     np.testing.assert_array_equal([content(one) for one in got], [content(one) for one in expected])
 
@@ -126,7 +128,7 @@ def test_what_there_is_no_memory_for_is_told_apart(memory: DeviceMemory) -> None
     with pytest.raises(OutOfMemoryError, match="no memory left for this request; try again later"):
         memory.zeros((1 << 20, 1 << 20, 1 << 18, 1), "float")
     with pytest.raises(OutOfMemoryError, match="no memory left for this request; try again later"):
-        memory.resized([small], 2, 1 << 56, kept=1)
+        memory.resized([small], 2, 1 << 56, kept=1, positions=1)
 
 
 def test_of_no_tensors_none_are_changed(memory: DeviceMemory) -> None:
@@ -134,8 +136,8 @@ def test_of_no_tensors_none_are_changed(memory: DeviceMemory) -> None:
     for each in (HostMemory(), memory):
         each.clear([], 0, 2)
         each.copy([], [Move(1, 0, 1, 3)])
-        each.place([], 0, [], 3)
-        assert each.resized([], 2, 9, kept=3) == []
+        each.place([], 0, [], 3, end=4)
+        assert each.resized([], 2, 9, kept=3, positions=4) == []
 
 
 def test_rows_that_begin_with_a_prefill_are_alike_on_both(memory: DeviceMemory) -> None:

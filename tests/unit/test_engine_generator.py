@@ -627,9 +627,9 @@ class Scarce(HostMemory):
 
     refusals = 0
 
-    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
+    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int, positions: int) -> list[Tensor]:
         """Return arrays of another size, unless they are refused; sources may always be longer."""
         if self.refusals and not (axis == 2 and tensors[0].shape[2] < 16):
             self.refusals -= 1
             raise MemoryError
-        return super().resized(tensors, axis, size, kept)
+        return super().resized(tensors, axis, size, kept, positions)

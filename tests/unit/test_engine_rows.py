@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from regard.engine.rows import FIRST_POSITIONS, Rows
 from regard.testing import HEADS, echo_package
@@ -75,6 +76,62 @@ def test_nothing_of_the_former_request_is_left_beyond_the_source() -> None:
     rows.release(0)
     admit(rows, 1, 2)
     assert rows.inputs()["cross_key.0"][0, 0, :, 0].tolist() == [1, 1] + [0] * 6
+
+
+def read_prompts(rows: int) -> Rows:
+    """Return rows whose caches begin with what a prefill gave."""
+    manifest = echo_package().manifest
+    state = tuple(spec.model_copy(update={"first_output": spec.output}) for spec in manifest.state)
+    text = manifest.generation and manifest.generation.model_copy(update={"max_target_tokens": 4096})
+    changed = {"state": state, "cross_state": (), "generation": text}
+    return Rows(manifest.model_copy(update=changed), max_rows=rows)
+
+
+def admit_prompt(rows: Rows, value: float, cached: int) -> int:
+    """Admit a row whose cache begins with `cached` positions of `value`."""
+    names = [name for name in rows.inputs() if name.startswith("past_")]
+    return rows.admit({name: np.full((HEADS, cached, 1), value, np.float32) for name in names}, 1, 0, cached)
+
+
+def test_nothing_of_the_former_request_is_left_beyond_the_prompt() -> None:
+    """Neither of its prompt nor of what it wrote itself, in its own row or in the one that moved there."""
+    rows = read_prompts(4)
+    for length in (40, 20, 30):
+        admit_prompt(rows, np.nan, length)
+    for _ in range(3):
+        rows.prepare()
+        rows.inputs()["past_key.0"][np.arange(3), :, rows.row_length] = np.nan
+        rows.advance(np.zeros(3, np.int64))
+    for request in (1, 0, 0):
+        rows.release(request)
+    for request in range(3):
+        admit_prompt(rows, request + 1, 5)
+        cache = rows.inputs()["past_key.0"][request, 0, :, 0]
+        assert cache.tolist() == [request + 1] * 5 + [0] * (len(cache) - 5)
+
+
+def test_large_caches_become_smaller_when_long_texts_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as another comes, and not while one of them is there; what stays is copied."""
+    monkeypatch.setattr("regard.engine.rows.SPACIOUS_BYTES", 0)
+    rows = read_prompts(8)
+    admit_prompt(rows, 1, 2000)
+    admit_prompt(rows, 2, 7)
+    assert rows.inputs()["past_key.0"].shape[2] == 2000
+    assert rows.release(0) == 1
+    admit_prompt(rows, 3, 9)
+    cache = rows.inputs()["past_key.0"]
+    assert cache.shape[2] == 2 * FIRST_POSITIONS
+    assert cache[0, 0, :7, 0].tolist() == [2] * 7
+    assert cache[1, 0, :10, 0].tolist() == [3] * 9 + [0]
+
+
+def test_small_caches_stay_as_they_are() -> None:
+    """They are soon needed again, and each time that they grow is a copy."""
+    rows = read_prompts(8)
+    admit_prompt(rows, 1, 2000)
+    rows.release(0)
+    admit_prompt(rows, 2, 7)
+    assert rows.inputs()["past_key.0"].shape[2] == 2000
 
 
 def test_a_request_has_as_many_rows_as_it_is_wide() -> None:

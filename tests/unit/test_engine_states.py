@@ -98,10 +98,10 @@ class ScarceMemory(HostMemory):
         self._ask(grows_caches=False)
         return super().zeros(shape, dtype)
 
-    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
+    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int, positions: int) -> list[Tensor]:
         """Return arrays of another size, unless they are refused."""
         self._ask(grows_caches=axis == 2 and tensors[0].shape[2] == FIRST_POSITIONS < size)
-        return super().resized(tensors, axis, size, kept)
+        return super().resized(tensors, axis, size, kept, positions)
 
     def _ask(self, *, grows_caches: bool) -> None:
         if self.refusals and (grows_caches or not self.for_caches_only):

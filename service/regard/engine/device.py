@@ -50,8 +50,8 @@ class DeviceMemory:
         sources = np.array([source for source, _ in pairs], np.int64)
         self._change(moves.copy, tensors, {"sources": sources, "targets": _column([target for _, target in pairs])})
 
-    def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int) -> None:
-        """Write the first `positions` of each value, and zeros behind them."""
+    def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int, end: int) -> None:
+        """Write the first `positions` of each value, and zeros behind them, wherever those end."""
         if not tensors:
             return
         behind = tensors[0].shape[2] - positions
@@ -65,17 +65,17 @@ class DeviceMemory:
             feeds[f"value.{at}"] = value.reshaped((1, *value.shape))
         self._change(moves.place, tensors, feeds)
 
-    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
+    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int, positions: int) -> list[Tensor]:
         """Return tensors of another size; the old ones are freed when nothing holds them any more."""
         if not tensors:
             return []
         shapes = [[*tensor.shape[:axis], size, *tensor.shape[axis + 1 :]] for tensor in tensors]
         if not kept:
             return [self.zeros(shape, _name(tensor)) for shape, tensor in zip(shapes, tensors, strict=True)]
-        positions = min(tensors[0].shape[2], shapes[0][2])
-        behind = [shapes[0][0] - kept, 0, shapes[0][2] - positions, 0]
+        fitting = min(positions, tensors[0].shape[2], shapes[0][2])
+        behind = [shapes[0][0] - kept, 0, shapes[0][2] - fitting, 0]
         feeds: dict[str, Tensor] = {
-            "ends": np.array([kept, positions], np.int64),
+            "ends": np.array([kept, fitting], np.int64),
             "pads": np.array([0, 0, 0, 0, *behind], np.int64),
         }
         graph = self._graph(moves.resize, _name(tensors[0]), len(tensors))

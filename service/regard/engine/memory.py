@@ -83,11 +83,17 @@ class Memory(Protocol):
     def copy(self, tensors: Sequence[Tensor], moves: Sequence[Move]) -> None:
         """Copy entries within each tensor, one move after the other; none is copied from once it was copied to."""
 
-    def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int) -> None:
-        """Write the first `positions` of each value [H, P', D] to entry `index` of its tensor, and zeros behind."""
+    def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int, end: int) -> None:
+        """Write the first `positions` of each value [H, P', D] to entry `index` of its tensor, and zeros behind.
 
-    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
-        """Return tensors of another size along axis 0 or 2 that keep what fits of the first `kept` entries."""
+        From `end` on there are zeros already.
+        """
+
+    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int, positions: int) -> list[Tensor]:
+        """Return tensors of another size along axis 0 or 2.
+
+        They keep what fits of the first `positions` of the first `kept` entries, and are zero elsewhere.
+        """
 
 
 def prove(memory: Memory) -> None:
@@ -117,21 +123,21 @@ class HostMemory:
                 else:
                     array[target : target + entries, :, first:last] = array[source : source + entries, :, first:last]
 
-    def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int) -> None:
+    def place(self, tensors: Sequence[Tensor], index: int, values: Sequence[Tensor], positions: int, end: int) -> None:
         """Write the first `positions` of each value, and zeros behind them."""
         for array, value in zip(_arrays(tensors), _arrays(values), strict=True):
             array[index, :, :positions] = value[:, :positions]
-            array[index, :, positions:] = 0
+            array[index, :, positions:end] = 0
 
-    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int) -> list[Tensor]:
-        """Return arrays of another size."""
+    def resized(self, tensors: Sequence[Tensor], axis: int, size: int, kept: int, positions: int) -> list[Tensor]:
+        """Return arrays of another size, which take no memory for what is zero."""
         new: list[Tensor] = []
         for old in _arrays(tensors):
             shape = list(old.shape)
             shape[axis] = size
             array = np.zeros(shape, old.dtype)
-            positions = min(old.shape[2], shape[2])
-            array[:kept, :, :positions] = old[:kept, :, :positions]
+            fitting = min(positions, old.shape[2], shape[2])
+            array[:kept, :, :fitting] = old[:kept, :, :fitting]
             new.append(array)
         return new
 

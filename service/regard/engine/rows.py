@@ -8,11 +8,12 @@ array, written to another and copied back; cross-attention tensors [R, H, S, D] 
 each request and written once, when it is admitted. Where a prefill has read the source, there are
 none, and each row's cache begins with what it gave. Capacities grow by blocks: of requests and of
 positions P by doubling, of source positions S to just what the longest request needs, because the
-cross-attention reads all of it.
+cross-attention reads all of it. Large caches with positions for texts that have left become smaller.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -29,6 +30,10 @@ Array = npt.NDArray[Any]
 FIRST_ROWS = 8
 FIRST_POSITIONS = 32
 SOURCE_BLOCK = 8
+SPACIOUS = 8
+"""How many times the positions that rows need caches have at least before they become smaller..."""
+SPACIOUS_BYTES = 512 << 20
+"""... and what they take at least: smaller ones are soon needed again, and each time they grow is a copy."""
 
 
 class Rows:
@@ -55,6 +60,7 @@ class Rows:
         self.layout = self.allocation = 0
         self._token_ids = np.zeros((self._max_requests * width, 1), np.int64)
         self._row_length = np.zeros(self._max_requests * width, np.int32)
+        self._reached = self._row_length.copy()  # where what was ever written to a row ends: behind it are zeros
         self._source_length = np.zeros(self._max_requests, np.int32)
         self._total_length = np.zeros((), np.int32)
         self._state = {spec.input: self._cache(spec) for spec in manifest.state if spec.kind == "kv"}
@@ -102,15 +108,17 @@ class Rows:
         """
         self._reserve_requests(self.requests + 1)
         self._reserve_sources(source_length)
+        self._give_back_positions(cached)
         self._reserve_positions(cached)
         request = self.requests
         buffers, states = list(self._cross.values()), [encoded[name] for name in self._cross]
-        self._memory.place(buffers, request, states, source_length)
+        self._memory.place(buffers, request, states, source_length, self._sources)
         rows = self._rows_of(request)
         if cached:
             caches, beginnings = ([owner[name] for name in self._prefilled] for owner in (self._state, encoded))
             for row in range(rows.start, rows.stop):
-                self._memory.place(caches, row, beginnings, cached)
+                self._memory.place(caches, row, beginnings, cached, int(self._reached[row]))
+            self._reached[rows] = np.maximum(self._reached[rows], cached)
         for name, vectors in self._recurrent.items():
             vectors[rows] = encoded[name]
         self._token_ids[rows], self._row_length[rows], self._source_length[request] = first_token, cached, source_length
@@ -136,6 +144,7 @@ class Rows:
             longest = int(self._row_length[moved].max())
             self._memory.copy(state, [Move(moved.start, rows.start, self._width, longest)])
             self._memory.copy(cross, [Move(last, request, 1, self._sources)])
+            self._reached[rows] = np.maximum(self._reached[rows], longest)
             per_row: list[Array] = [self._token_ids, self._row_length, *self._recurrent.values()]
             for vectors in per_row:
                 vectors[rows] = vectors[moved]
@@ -153,6 +162,7 @@ class Rows:
         for request, source, target, unlike in copies:
             first = request * self._width
             length = self._row_length[first + target] = lengths[first + source]
+            self._reached[first + target] = max(self._reached[first + target], length)
             if unlike:
                 moves.append(Move(first + source, first + target, 1, length, length - unlike))
             for vectors in self._recurrent.values():
@@ -194,6 +204,7 @@ class Rows:
         longest = int(self.row_length.max()) + 1
         self._total_length[...] = longest
         self._reserve_positions(longest)
+        np.maximum(self._reached[: self.count], self.row_length + 1, out=self._reached[: self.count])
 
     def full(self, request: int) -> bool:
         """Whether a request's next position has no room in its rows' caches."""
@@ -242,31 +253,49 @@ class Rows:
         if requests <= self._capacity:
             return
         capacity = min(max(2 * self._capacity, requests), self._max_requests)
-        self._state = self._resized(self._state, 0, capacity * self._width, self.count)
-        self._cross = self._resized(self._cross, 0, capacity, self.requests)
+        self._resize_caches(0, capacity * self._width)
+        self._cross = self._resized(self._cross, 0, capacity, self.requests, self._sources)
         self._capacity = capacity
 
     def _reserve_positions(self, positions: int) -> None:
         if positions > self._positions:
             grown = min(max(2 * self._positions, positions), self._max_positions)
-            self._state = self._resized(self._state, 2, grown, self.count)
+            self._resize_caches(2, grown)
             self._positions = grown
+
+    def _give_back_positions(self, cached: int) -> None:
+        """Let large caches be smaller if active rows, and one to come of `cached` positions, fill little of them."""
+        needed = max(cached, int(self.row_length.max(initial=0)), FIRST_POSITIONS)
+        if self._positions >= SPACIOUS * needed and sum(map(_bytes, self._state.values())) > SPACIOUS_BYTES:
+            self._resize_caches(2, 2 * needed)
+            self._positions = 2 * needed
+
+    def _resize_caches(self, axis: int, size: int) -> None:
+        kept = int(self.row_length.max(initial=0)) + 1  # and what a step has written that didn't end well
+        self._state = self._resized(self._state, axis, size, self.count, kept)
+        self._reached[: self.count], self._reached[self.count :] = kept, 0
 
     def _reserve_sources(self, source_length: int) -> None:
         """Fit S to the longest of the active requests and the one to come."""
         longest = max(source_length, int(self.source_length.max(initial=0)))
         needed = self._fixed_sources or -(-longest // SOURCE_BLOCK) * SOURCE_BLOCK
         if self._sources < needed or self._sources >= 2 * needed:
-            self._cross = self._resized(self._cross, 2, needed, self.requests)
+            self._cross = self._resized(self._cross, 2, needed, self.requests, self._sources)
             self._sources = needed
 
-    def _resized(self, buffers: Mapping[str, Tensor], axis: int, size: int, active: int) -> dict[str, Tensor]:
-        """Return buffers of another size along one axis that keep what fits of the active entries."""
+    def _resized(
+        self, buffers: Mapping[str, Tensor], axis: int, size: int, active: int, positions: int
+    ) -> dict[str, Tensor]:
+        """Return buffers of another size along one axis that keep what fits of the active entries' first positions."""
         with _allocating():
-            resized = self._memory.resized(list(buffers.values()), axis, size, active)
+            resized = self._memory.resized(list(buffers.values()), axis, size, active, positions)
         self.layout += 1
         self.allocation += 1
         return dict(zip(buffers, resized, strict=True))
+
+
+def _bytes(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
 def _most_positions(manifest: Manifest) -> int:
