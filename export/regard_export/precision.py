@@ -17,6 +17,13 @@ TOLERANCES: dict[str, float | None] = {"fp32": 1e-4, "fp16": 2e-2, "int8": None}
 Where twice what the eager model itself is off in fp16 is more, a package may be that far off.
 """
 
+ANGLES = "inv_freq"
+"""What the names of buffers end with that say by which angle each position turns.
+
+They stay in float32, as where Transformers loads a model in fp16: eleven bits of an angle, times a position of some
+thousands, would be wrong by a radian.
+"""
+
 
 def in_precision(checkpoint: Checkpoint, precision: str) -> Checkpoint:
     """Return the checkpoint to trace: in fp16 with a copy of the model, or the checkpoint itself.
@@ -25,7 +32,12 @@ def in_precision(checkpoint: Checkpoint, precision: str) -> Checkpoint:
     """
     if precision != "fp16":
         return checkpoint
-    return dataclasses.replace(checkpoint, model=copy.deepcopy(checkpoint.model).half())
+    model = copy.deepcopy(checkpoint.model).half()
+    for name, exact in checkpoint.model.named_buffers():
+        if name.endswith(ANGLES):
+            module, _, buffer = name.rpartition(".")
+            setattr(model.get_submodule(module), buffer, exact)
+    return dataclasses.replace(checkpoint, model=model)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import pytest
 import torch
 from onnx.external_data_helper import ExternalDataInfo
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner
 
 from regard.config import EngineSettings
@@ -23,10 +24,13 @@ from regard.engine.source import Tokens
 from regard.errors import RegardError
 from regard.manifest import GraphSpec, Package, load_package
 from regard.worker import Worker
+from regard_export.checkpoint import load_checkpoint
 from regard_export.cli import app
 from regard_export.errors import ExportError, ParityError
+from regard_export.languages import ANY_LANGUAGES
 from regard_export.package import Options, export
 from regard_export.parity import Parity
+from regard_export.precision import in_precision
 
 from .checkpoints import save_captioner, save_classifier, save_translator
 from .families import COMPLETERS
@@ -155,6 +159,17 @@ def test_a_trained_model_may_be_as_far_off_in_fp16_as_its_eager_model_is(tmp_pat
     assert all(ours[name] <= max(2 * eager[name], TOLERANCES["fp16"]) for name in ours)
     for graph in package.manifest.graphs.values():
         onnx.checker.check_model(package.path(graph.file))
+
+
+@pytest.mark.parametrize("family", ["Llama", "Gemma 3"])
+def test_far_positions_turn_in_fp16_as_they_do_where_transformers_loads_it(family: str, tmp_path: Path) -> None:
+    """By angles of float32: those of eleven bits would be others some thousands of positions away."""
+    checkpoint = load_checkpoint(COMPLETERS[family](tmp_path), ANY_LANGUAGES)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float16, attn_implementation="eager")
+    far = {"input_ids": torch.tensor([[5, 6]]), "position_ids": torch.tensor([[0, 5000]])}
+    with torch.no_grad():
+        ours, theirs = in_precision(checkpoint, "fp16").model(**far), loaded(**far)
+    assert torch.equal(ours.logits, theirs.logits)
 
 
 def test_beyond_both_it_is_refused() -> None:
