@@ -135,7 +135,11 @@ def _mask(
 def _window(
     trace: Trace, sees: Callable[..., torch.Tensor], length: Any, dtype: torch.dtype, size: int
 ) -> torch.Tensor:
-    """Return what is added to scores where a query `sees` only keys near it; both are told by their positions."""
+    """Return what is added to scores where a query `sees` only keys near it; both are told by their positions.
+
+    Half of the lowest number leaves the sum finite: behind a text, a window may hold nothing but padding, and a
+    softmax of nothing but infinities would be no number.
+    """
     if size != trace.window:
         raise CheckpointError(f"the model attends within {size} positions, which config.json's sliding_window isn't")
     if trace.step is None:
@@ -144,7 +148,7 @@ def _window(
         queries, keys = trace.step.row_length.to(torch.int64), torch.arange(trace.step.past[0][0].shape[2])
     first = torch.zeros((), dtype=torch.int64)
     seen = sees(first, first, queries[:, None], keys[None])
-    bias = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+    bias = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min / 2)
     return bias[None, None] if trace.step is None else bias[:, None, None]
 
 

@@ -151,6 +151,15 @@ def test_a_window_of_another_width_is_found_out(wrong: int, tmp_path: Path, monk
         export(checkpoint, tmp_path / "models", Options(name="tiny"))
 
 
+def test_a_window_without_a_real_token_leaves_numbers_in_fp16() -> None:
+    """Scores are as low as they may be; what is outside has no weight."""
+    trace = attention.Trace(None, {}, frozenset(), window=1)
+    bias = attention._window(trace, sliding_window_causal_mask_function(1), 3, torch.float16, 1)
+    weights = torch.softmax((bias[0, 0] - 1000)[:, :2], -1)
+    assert weights[2].tolist() == [0.5, 0.5]
+    assert weights[:2].tolist() == [[1, 0], [0, 1]]
+
+
 def test_tokens_with_scales_of_their_own_know_nothing_of_their_neighbours(translator: Path, tmp_path: Path) -> None:
     """The state of a source is the same alone and beside another; with one scale for both it isn't."""
     moved = {}
