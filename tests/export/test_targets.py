@@ -130,6 +130,17 @@ def test_heads_that_share_keys_and_rotary_positions_stay_fused_on_cuda(exported:
         onnx.checker.check_model(package.path(graph.file))
 
 
+def test_scores_of_a_step_are_biased_on_cuda_where_its_kernels_take_a_bias(exported: Exported) -> None:
+    """A window is a bias, which `GroupQueryAttention` refuses there; a layer that sees all has none."""
+    package = exported("gemma", "cuda", "fp16")
+    step = package.manifest.graphs["step"]
+    assert step.operators["com.microsoft::GroupQueryAttention"] == step.operators["Attention"] == 1
+    (fused,), (windowed,) = (nodes(package, step, operator) for operator in ("GroupQueryAttention", "Attention"))
+    assert not any(fused.input[7:])
+    assert windowed.input[3]
+    onnx.checker.check_model(package.path(step.file))
+
+
 @pytest.mark.parametrize("what", STANDARD + CUDA, ids="-".join)
 def test_the_report_says_what_was_compared_and_where(what: tuple[str, str, str], exported: Exported) -> None:
     """Figures of this machine's CPU within the precision's tolerance, and the providers that nobody tried."""
