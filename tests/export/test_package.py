@@ -31,6 +31,7 @@ from .families import COMPLETERS
 LAYERS = range(2)
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
 WIDE = {"num_key_value_heads": 2, "sliding_window": 4096, "max_position_embeddings": 8192}
+HYBRID = {"num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]}
 SINKS = {"head_dim": 8, "num_key_value_heads": 2, "num_local_experts": 4, "sliding_window": 24}
 
 
@@ -124,6 +125,11 @@ def test_int8_keeps_no_weights_but_its_own(translator: Path, translator_package:
             r"turns positions by other angles once a text is long \(rope_type dynamic",
         ),
         ("Mistral", WIDE, "within 4096 positions, of up to 8192"),
+        (
+            "Lfm2",
+            HYBRID,
+            r"Lfm2ForCausalLM has 1 layers without keys and values, .+ the first: 0; only layers of attent",
+        ),
         ("GptOss", SINKS, "GptOssAttention has attention sinks, which aren't taken yet"),
     ],
 )

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache, LinearAttentionLayer
 
+from regard_export.errors import CheckpointError
 from regard_export.families.base import Family
 
 
@@ -50,7 +51,8 @@ def measure_decoder(model: PreTrainedModel, family: Family, source: Mapping[str,
 
 
 def measure_lone_decoder(model: PreTrainedModel, family: Family, source: Mapping[str, torch.Tensor]) -> Decoder:
-    """Find the sizes of a decoder that reads its source itself."""
+    """Find the sizes of a decoder that reads its source itself. Raises `CheckpointError` if it keeps other states."""
+    _require_attention(model)
     cache = DynamicCache()
     rows = next(iter(source.values())).shape[0]
     with torch.no_grad():
@@ -58,6 +60,20 @@ def measure_lone_decoder(model: PreTrainedModel, family: Family, source: Mapping
         logits = family.complete(model, source, torch.zeros(rows, 1, dtype=torch.int64)).logits
     assert logits is not None
     return Decoder(tuple(_state_size(layer) for layer in cache.layers), (), 0, logits.shape[-1])
+
+
+def _require_attention(model: PreTrainedModel) -> None:
+    """Refuse layers that go on from the state of a recurrence or a convolution, as hybrid models have."""
+    others = [
+        number
+        for number, layer in enumerate(DynamicCache(config=model.config).layers)
+        if isinstance(layer, LinearAttentionLayer)
+    ]
+    if others:
+        raise CheckpointError(
+            f"{type(model).__name__} has {len(others)} layers without keys and values, or with another state beside "
+            f"them, the first: {others[0]}; only layers of attention alone are taken yet"
+        )
 
 
 def _state_size(layer: Any) -> StateSize:
