@@ -33,12 +33,13 @@ from regard_export.parity import Parity
 from regard_export.precision import in_precision
 
 from .checkpoints import save_captioner, save_classifier, save_translator
-from .families import COMPLETERS
+from .families import COMPLETERS, TEXT_CLASSIFIERS
 
 CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
     "translator": save_translator,
     "captioner": save_captioner,
     "classifier": save_classifier,
+    "modern": lambda at: save_classifier(at, "ModernBert", **TEXT_CLASSIFIERS["ModernBert"]),
     "llama": COMPLETERS["Llama"],
     "gemma": COMPLETERS["Gemma 3"],
 }
@@ -127,6 +128,15 @@ def test_heads_that_share_keys_and_rotary_positions_stay_fused_on_cuda(exported:
     assert {spec.heads for spec in package.manifest.state} == {2}
     assert {tap.heads for tap in package.manifest.taps} == {4}
     for graph in package.manifest.graphs.values():
+        onnx.checker.check_model(package.path(graph.file))
+
+
+def test_rotations_of_what_a_model_casts_to_float32_stay_fused_on_cuda(exported: Exported) -> None:
+    """ModernBERT casts queries and keys, and the cosines and sines of their angles."""
+    package = exported("modern", "cuda", "fp16")
+    for graph in package.manifest.graphs.values():
+        assert graph.operators["RotaryEmbedding"] == 4
+        assert "Neg" not in graph.operators
         onnx.checker.check_model(package.path(graph.file))
 
 

@@ -13,6 +13,12 @@ def producer(value: ir.Value | None, op_type: str) -> ir.Node | None:
     return node if node is not None and node.op_type == op_type and node.domain == "" else None
 
 
+def before_cast(value: ir.Value | None) -> ir.Value | None:
+    """Return what a value was cast from, or itself if it was not."""
+    cast = producer(value, "Cast")
+    return value if cast is None else cast.inputs[0]
+
+
 def numbers(value: ir.Value | None) -> list[float] | None:
     """Return what a constant of one dimension holds."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None

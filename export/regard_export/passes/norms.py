@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from regard_export.attention import DOMAIN
-from regard_export.passes.matching import number, producer
+from regard_export.passes.matching import before_cast, number, producer
 
 
 def unite_norms(model: ir.Model) -> None:
@@ -36,7 +36,7 @@ def _is_weight(value: ir.Value | None) -> bool:
 
 def _norm(normed: ir.Value) -> tuple[ir.Value, float] | None:
     """Return what is normed, and epsilon, if a value is that, without a weight yet."""
-    product = producer(_before_cast(normed), "Mul")
+    product = producer(before_cast(normed), "Mul")
     for hidden, inverse in (product.inputs, reversed(product.inputs)) if product else ():
         root = producer(_input(producer(inverse, "Reciprocal")), "Sqrt")
         total = producer(_input(root), "Add")
@@ -60,7 +60,7 @@ def _unite(graph: ir.Graph, product: ir.Node, weight: ir.Value | None, hidden: i
     assert weight is not None
     given, output = hidden, product.outputs[0]
     if weight.dtype != hidden.dtype:
-        narrow = _before_cast(hidden)
+        narrow = before_cast(hidden)
         if narrow is None or narrow.dtype != weight.dtype:
             return
         given = narrow
@@ -71,8 +71,3 @@ def _unite(graph: ir.Graph, product: ir.Node, weight: ir.Value | None, hidden: i
 
 def _input(node: ir.Node | None) -> ir.Value | None:
     return node.inputs[0] if node is not None else None
-
-
-def _before_cast(value: ir.Value | None) -> ir.Value | None:
-    cast = producer(value, "Cast")
-    return value if cast is None else cast.inputs[0]

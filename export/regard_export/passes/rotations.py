@@ -14,7 +14,7 @@ from onnx_ir.tape import Tape
 
 from regard_export.attention import DOMAIN
 from regard_export.lowering.operands import BY_HEAD, heads_of, int64
-from regard_export.passes.matching import exchanges_heads, heads_and_size, number, numbers, producer
+from regard_export.passes.matching import before_cast, exchanges_heads, heads_and_size, number, numbers, producer
 
 Halves = dict[ir.Value, ir.Value]
 """Of angles whose halves were cut already: one of them."""
@@ -77,8 +77,11 @@ def _is_cut(value: ir.Value | None, heads: ir.Value, start: int, end: int) -> bo
 
 
 def _angle(value: ir.Value | None, function: str) -> ir.Value | None:
-    """Return [b, S, D], of whose cosines or sines every head's are made, if both halves are of the same angles."""
-    unsqueezed = producer(value, "Unsqueeze")
+    """Return [b, S, D], of whose cosines or sines every head's are made, if both halves are of the same angles.
+
+    Where heads are rotated in another precision, they are cast to that last.
+    """
+    unsqueezed = producer(before_cast(value), "Unsqueeze")
     if unsqueezed is None or numbers(unsqueezed.inputs[1]) != [1]:
         return None
     angle = above = unsqueezed.inputs[0]
@@ -130,10 +133,12 @@ def _half(tape: Tape, angles: ir.Value, heads: ir.Value, halves: Halves) -> ir.V
         rows, positions, size = angles.shape
         assert isinstance(size, int)
         half = tape.op("Slice", [angles, *(int64(tape, [one]) for one in (0, size // 2, 2))])
+        if angles.dtype != heads.dtype:
+            half = tape.op("Cast", [half], {"to": heads.dtype})
         if rows != heads.shape[0]:
             shape = tape.op("Shape", [heads], {"start": 0, "end": 1})
             half = tape.op("Expand", [half, tape.op("Concat", [shape, int64(tape, [1, 1])], {"axis": 0})])
-        halves[angles] = _typed(half, angles, [heads.shape[0], positions, size // 2])
+        halves[angles] = _typed(half, heads, [heads.shape[0], positions, size // 2])
     return halves[angles]
 
 
