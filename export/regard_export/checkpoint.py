@@ -136,6 +136,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
     weights = weight_file(directory, config)
     model, missing = _model(directory, weights.name, model_class)
     _require_fixed_angles(model)
+    _require_some_window(config)
     compares, listens = task is Task.SIMILARITY, task is Task.TRANSCRIPTION
     sees = compares or task is Task.CAPTIONING or model.main_input_name == "pixel_values"
     reads = compares or not (sees or listens)
@@ -210,7 +211,7 @@ def _model(directory: Path, file: str, model_class: Any) -> tuple[transformers.P
 
 
 def _require_fixed_angles(model: transformers.PreTrainedModel) -> None:
-    """Refuse rotary positions whose angles change with a text's length: no proof reads so far."""
+    """Refuse rotary positions whose angles change once a text is longer than those of the proof."""
     for module in model.modules():
         named = getattr(module, "rope_type", None) or ()
         for kind in named.values() if isinstance(named, Mapping) else [named]:
@@ -219,6 +220,12 @@ def _require_fixed_angles(model: transformers.PreTrainedModel) -> None:
                     f"{type(model).__name__} turns positions by other angles once a text is long (rope_type {kind}); "
                     "only angles that stay as they are are taken yet"
                 )
+
+
+def _require_some_window(config: transformers.PretrainedConfig) -> None:
+    window = _window(config)
+    if window is not None and window < 1:
+        raise CheckpointError(f"config.json's sliding_window is {window}; make it 1 at least, or null for none")
 
 
 def _runs_without(
@@ -350,10 +357,15 @@ def _require_provable_window(model: transformers.PreTrainedModel, family: Family
     reach = inputs.max_tokens
     if isinstance(inputs, PromptInputs):
         reach = _limit(_positions(model.config, model, family), None)
-    if window is not None and inputs.longest_sample <= window < reach:
+    if window is None or window >= reach:
+        return
+    within = f"{type(model).__name__} attends within {window:,} positions of up to {reach:,}, by its sliding_window"
+    if window > MOST_PROVEN:
+        raise CheckpointError(f"{within}; more than {MOST_PROVEN:,} aren't taken yet")
+    if window >= inputs.longest_sample:
         raise CheckpointError(
-            f"{type(model).__name__} attends within {window} positions, of up to {reach}; windows of more than "
-            f"{min(MOST_PROVEN, inputs.longest_sample)} aren't taken yet"
+            f"{within}, and its tokenizer takes too few tokens for a proof that leaves the window, which reads "
+            f"{inputs.longest_sample:,}: make model_max_length in tokenizer_config.json larger"
         )
 
 

@@ -71,8 +71,8 @@ def _require_attention(model: PreTrainedModel) -> None:
     ]
     if others:
         raise CheckpointError(
-            f"{type(model).__name__} has {len(others)} layers without keys and values, or with another state beside "
-            f"them, the first: {others[0]}; only layers of attention alone are taken yet"
+            f"{type(model).__name__} has layers without keys and values, or with another state beside them "
+            f"({len(others)}, the first is {others[0]}); only layers of attention alone are taken yet"
         )
 
 
