@@ -157,9 +157,12 @@ class Catalog:
         return list(dict.fromkeys(model.manifest.name for model in models))
 
 
-def load_catalog(directories: Sequence[Path], worker_of: Callable[[Package], ModelWorker]) -> Catalog:
+def load_catalog(
+    directories: Sequence[Path], worker_of: Callable[[Package], ModelWorker], max_positions: int = 0
+) -> Catalog:
     """Read and verify every package below `directories`, and make a worker for each; none is started.
 
+    Texts may have `max_positions` tokens, if it isn't 0, of those that a model takes.
     Raises `ConfigurationError` for a directory that is not there, can't be read or holds no package at all, and
     for two packages of one name and version; `PackageError`, naming it, for a package that can't be trusted.
     """
@@ -173,6 +176,8 @@ def load_catalog(directories: Sequence[Path], worker_of: Callable[[Package], Mod
         raise ConfigurationError(
             f"there is no model in {places}; a package is a directory NAME/VERSION/ that holds a manifest.json"
         )
+    if max_positions:
+        packages = [package.within(max_positions) for package in packages]
     return Catalog(_model(package, worker_of(package)) for package in packages)
 
 

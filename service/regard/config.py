@@ -62,6 +62,9 @@ class EngineSettings(BaseModel):
     """Rows that an instance decodes side by side."""
     max_batch_tokens: int = Field(default=1024, ge=1)
     """Padded tokens of one encoder or classifier run."""
+    max_positions: int = Field(default=0, ge=0)
+    """Tokens that a text may have, and an output together with its prompt; 0 is as many as the model takes. What reads
+    and writes long texts takes memory: a run the square of a text's length for each head, a row's cache its length."""
     max_encode_share: float = Field(default=0.5, gt=0, lt=1)
     """Share of the time that encoding new requests may take while rows are decoding."""
 

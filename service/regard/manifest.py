@@ -69,7 +69,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -528,6 +528,16 @@ class Package:
     def path(self, file: str) -> Path:
         """Return the path of a file that the manifest names."""
         return self.directory / file
+
+    def within(self, positions: int) -> Package:
+        """Return it as that of a model that reads `positions` tokens at most, and writes no more, prompts included."""
+        text, generation = self.manifest.text, self.manifest.generation
+        if text is not None and text.max_source_tokens is not None:
+            text = text.model_copy(update={"max_source_tokens": min(text.max_source_tokens, positions)})
+        if generation is not None:
+            most = min(generation.max_target_tokens, positions)
+            generation = generation.model_copy(update={"max_target_tokens": most})
+        return replace(self, manifest=self.manifest.model_copy(update={"text": text, "generation": generation}))
 
     def altered(self, graph: str) -> str | None:
         """Return a file that a graph is loaded from and that is gone or no longer what the manifest lists, if any.

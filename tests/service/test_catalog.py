@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from regard.catalog import Catalog, Model, load_catalog
+from regard.engine.search.options import options_of
 from regard.errors import ConfigurationError, InvalidInputError, ModelNotFoundError, PackageError
 from regard.manifest import Task
 from regard.metrics import Metrics
@@ -60,6 +61,30 @@ async def test_several_directories_are_served_together(tmp_path: Path) -> None:
     catalog = load_catalog([tmp_path / "one", tmp_path / "two"], _no_worker)
 
     assert names_of(catalog) == ["a/1", "b/1"]
+
+
+async def test_texts_have_as_many_tokens_as_the_operator_lets_them(tmp_path: Path) -> None:
+    """In and out, and none more than the model takes; what is longer is refused with that number."""
+    for name, task in (("a", Task.TRANSLATION), ("b", Task.CLASSIFICATION), ("c", Task.CAPTIONING)):
+        write_package(tmp_path, name, "1", task)
+    whole = load_catalog([tmp_path], _no_worker)
+    cut = load_catalog([tmp_path], _no_worker, 5)
+    roomy = load_catalog([tmp_path], _no_worker, 1 << 20)
+
+    for name in "abc":
+        before = whole.find(name)
+        assert roomy.find(name).manifest == before.manifest != cut.find(name).manifest
+        assert cut.find(name).package.sha256 == before.package.sha256
+    for name in "ab":
+        text, codec = cut.find(name).manifest.text, cut.find(name).text
+        assert text is not None and codec is not None and text.max_source_tokens == 5
+        with pytest.raises(InvalidInputError, match="tokens, special tokens included; the model takes at most 5;"):
+            codec.encode("w5 w6 w7 w8 w9 w10", truncate=False, field="text")
+    for name in "ac":
+        generation = cut.find(name).manifest.generation
+        assert generation is not None and generation.max_target_tokens == 5
+        with pytest.raises(InvalidInputError, match="max_new_tokens is 6; it must be from 1 to 5"):
+            options_of(generation, {"max_new_tokens": 6})
 
 
 async def test_two_packages_of_one_name_are_refused_with_both_places(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def serve(
     priority_ageing_s: Annotated[float | None, _option("engine.priority_ageing_s", "--priority-ageing")] = None,
     max_rows: Annotated[int | None, _option("engine.max_rows", "--max-rows")] = None,
     max_batch_tokens: Annotated[int | None, _option("engine.max_batch_tokens", "--max-batch-tokens")] = None,
+    max_positions: Annotated[int | None, _option("engine.max_positions", "--max-positions")] = None,
     max_encode_share: Annotated[float | None, _option("engine.max_encode_share", "--max-encode-share")] = None,
 ) -> None:
     """Serve model packages over gRPC, with metrics and health over HTTP.
@@ -109,6 +110,7 @@ async def _serve(settings: ServerSettings) -> None:
         lambda package: Worker(
             package, settings.engine, metrics.observer(package.manifest.name, package.manifest.version)
         ),
+        settings.engine.max_positions,
     )
     server = Server(settings, catalog, metrics)
     try:
