@@ -104,6 +104,27 @@ def test_every_prompt_is_completed_as_generate_does(client: Client, eager: tuple
         assert (answer.prompt_tokens, answer.target_tokens) == (read.shape[1], len(written))
 
 
+TEMPLATE = "{% for one in messages %}<|end|>{{ one.role }}: {{ one.content }}{% endfor %}<|end|>"
+
+
+def test_a_chat_templates_special_tokens_are_read(client: Client, eager: tuple[Any, Any]) -> None:
+    """What Transformers' template writes is completed as `generate()` does; without word of it, every byte is text."""
+    model, tokenizer = eager
+    chat = [{"role": "a", "content": "Hi!"}, {"role": "b", "content": "Über <|end|>"}]
+    prompt = tokenizer.apply_chat_template(chat, chat_template=TEMPLATE, tokenize=False)
+    read = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").input_ids
+    expected = model.generate(read, attention_mask=torch.ones_like(read), max_new_tokens=8, do_sample=False)
+    written = tokenizer.decode(expected[0, read.shape[1] :], skip_special_tokens=True)
+
+    answer = client.complete(prompt, templated=True, max_new_tokens=8)
+    *_, streamed = client.stream_complete(prompt, templated=True, max_new_tokens=8)
+
+    assert isinstance(streamed, Completion)
+    assert read[0].tolist().count(END) == 4
+    assert [(one.text, one.prompt_tokens) for one in (answer, streamed)] == [(written, read.shape[1])] * 2
+    assert client.complete(prompt, max_new_tokens=1).prompt_tokens == len(prompt.encode())
+
+
 def test_the_deltas_of_a_stream_are_its_text(client: Client) -> None:
     """No delta holds half a character, though every token is one byte."""
     *deltas, whole = client.stream_complete("Über", max_new_tokens=24, do_sample=True, seed=3)

@@ -100,6 +100,28 @@ def test_special_tokens_stand_nowhere(tmp_path: Path) -> None:
     assert (last.text, last.start, last.end, last.special) == ("[SEP]", 7, 7, True)
 
 
+@EVERY_TOKENIZER
+@pytest.mark.parametrize("text", SENTENCES)
+def test_prompts_of_templates_hold_their_special_tokens(
+    tmp_path: Path, make: Callable[[], Tokenizer], text: str
+) -> None:
+    """As a tokenizer finds them that reads special tokens and adds none; other prompts hold none that they spell."""
+    tokenizer = make()
+    spelling = next(str(token) for token in tokenizer.get_added_tokens_decoder().values() if token.special)
+    codec, prompt = codec_of(tmp_path, tokenizer), f"{spelling}{text} {spelling}"
+    tokenizer.encode_special_tokens = False
+    expected = tokenizer.encode(prompt, add_special_tokens=False)
+
+    templated = codec.encode_prompt(prompt, templated=True, field="prompts[0]")
+    written = codec.encode_prompt(prompt, field="prompts[0]")
+
+    assert templated.token_ids.tolist() == expected.ids
+    assert [one.text for one in templated.segments] == expected.tokens
+    assert not any(segment.special for segment in templated.segments)
+    tokenizer.encode_special_tokens = True
+    assert len(written.segments) == len(tokenizer.encode(prompt)) > len(expected)
+
+
 @pytest.mark.parametrize(("make", "spelling"), [(unigram, "</s>"), (word_piece, "[SEP]"), (byte_level, "</s>")])
 def test_a_special_token_spelled_out_is_no_special_token(
     tmp_path: Path, make: Callable[[], Tokenizer], spelling: str

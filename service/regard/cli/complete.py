@@ -26,6 +26,9 @@ def complete(
     file: options.FileOption = None,
     as_json: options.JsonOption = False,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Print each token as it is made.")] = True,
+    templated: Annotated[
+        bool, typer.Option("--templated", help="A chat template wrote the prompt: its special tokens are such.")
+    ] = False,
     model: options.ModelOption = "",
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
@@ -56,7 +59,7 @@ def complete(
         refuse("lines get one sequence each, so that answers keep their numbers; give --json for several")
     name, version = options.name_and_version(model)
     # mypy takes no supertype's items: an unknown one could have a name of ours, and another type
-    wanted = CompleteOptions(model=name, version=version, **search)  # type: ignore[typeddict-item]
+    wanted = CompleteOptions(model=name, version=version, templated=templated, **search)  # type: ignore[typeddict-item]
     if attention:
         wanted["attention"] = attention
     if priority:

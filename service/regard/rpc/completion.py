@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
 from regard.errors import RegardError
@@ -11,8 +11,11 @@ from regard.rpc import convert
 from regard.rpc.generation import GenerateOrder, Generations, Product
 from regard.rpc.inputs import gather, merge
 from regard.rpc.interceptor import Context
+from regard.rpc.reading import Reading
 from regard.rpc.resources import Resources
 from regard.v1 import completion_pb2, completion_pb2_grpc
+
+Request = completion_pb2.CompleteRequest | completion_pb2.StreamCompleteRequest
 
 
 class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
@@ -28,7 +31,7 @@ class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
         """Return a result for each prompt."""
         order = await self._order(request, streaming=False)
         outcomes = await gather(
-            self._generations.run(order, self._resources.read_text(order, prompt, field), field)
+            self._generations.run(order, self._read(request, order, prompt, field), field)
             for field, prompt in _fields(request)
         )
         return completion_pb2.CompleteResponse(
@@ -47,7 +50,7 @@ class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
         """Yield the tokens of every prompt as they are made, and each prompt's result as its last event."""
         order = await self._order(request, streaming=True)
         streams = [
-            self._generations.stream(order, self._resources.read_text(order, prompt, field), field)
+            self._generations.stream(order, self._read(request, order, prompt, field), field)
             for field, prompt in _fields(request)
         ]
         respond, model = completion_pb2.StreamCompleteResponse, convert.model_version(order.model.manifest)
@@ -60,9 +63,10 @@ class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
                 else:
                     yield respond(input_index=index, delta=event)
 
-    async def _order(
-        self, request: completion_pb2.CompleteRequest | completion_pb2.StreamCompleteRequest, *, streaming: bool
-    ) -> GenerateOrder:
+    def _read(self, request: Request, order: GenerateOrder, prompt: str, field: str) -> Awaitable[Reading]:
+        return self._resources.read_text(order, prompt, field, templated=request.templated)
+
+    async def _order(self, request: Request, *, streaming: bool) -> GenerateOrder:
         return await self._generations.order(
             request,
             Task.COMPLETION,
@@ -72,9 +76,7 @@ class CompletionService(completion_pb2_grpc.CompletionServiceServicer):
         )
 
 
-def _fields(
-    request: completion_pb2.CompleteRequest | completion_pb2.StreamCompleteRequest,
-) -> list[tuple[str, str]]:
+def _fields(request: Request) -> list[tuple[str, str]]:
     return [(f"prompts[{index}]", prompt) for index, prompt in enumerate(request.prompts)]
 
 

@@ -190,8 +190,8 @@ class Resources:
         finally:
             self.metrics.inputs_ended(order.call.labels, code)
 
-    async def read_text(self, order: Order, text: str, field: str) -> Reading:
-        """Return the tokens of `text`, found in the threads if it is long.
+    async def read_text(self, order: Order, text: str, field: str, *, templated: bool = False) -> Reading:
+        """Return the tokens of `text`, found in the threads if it is long; a prompt may be `templated`.
 
         Raises `InvalidInputError` for what the model can't take, and at once `QueueFullError` if there is
         no room for it.
@@ -200,7 +200,7 @@ class Resources:
 
         def work() -> Reading:
             if order.model.manifest.task is Task.COMPLETION:
-                return TextReading(text, codec.encode_prompt(text, field=field))
+                return TextReading(text, codec.encode_prompt(text, templated=templated, field=field))
             return TextReading(text, codec.encode(text, truncate=order.truncate, field=field))
 
         return await self.read(order, work, field, codec.foresee(text), brief=len(text) <= BRIEF_CHARACTERS)

@@ -237,14 +237,16 @@ class TextCodec:
             _kept=kept,
         )
 
-    def encode_prompt(self, text: str, *, field: str) -> EncodedText:
+    def encode_prompt(self, text: str, *, templated: bool = False, field: str) -> EncodedText:
         """Return the tokens of a text that is to be gone on from; white space is as good as any other.
 
+        Of one that a chat template wrote, special tokens are those that it spells, and no others.
         Raises `InvalidInputError`, naming `field`, for one that leaves no room for more, that holds NUL
         or a lone surrogate, or no token at all in a model that has none for an empty text.
         """
         check_characters(text, field)
-        cut = self._sources.cut(text[: self._max_characters + 1])
+        cutter = self._templates if templated else self._sources
+        cut = cutter.cut(text[: self._max_characters + 1])
         kept = [index for index, token_id in enumerate(cut.token_ids) if token_id is not None]
         if len(kept) > self._max_tokens or len(text) > self._max_characters:
             found = f"{len(text)} characters" if len(text) > self._max_characters else f"{len(kept)} tokens"
@@ -259,6 +261,11 @@ class TextCodec:
                 raise InvalidInputError(f"{field} holds {found}", field=field)
             token_ids, stand_in = [self._empty_token_id], self.special_segment(self._empty_token_id)
         return EncodedText(np.array(token_ids, np.int64), False, None, None, text, cut, kept, stand_in)
+
+    @cached_property
+    def _templates(self) -> Cutter:
+        """What cuts prompts of chat templates: another copy of the tokenizer, made when there is the first."""
+        return Cutter(self._vocabulary, templated=True)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of `token_ids`, without special tokens."""

@@ -26,16 +26,20 @@ class Cutter:
     SentencePiece models whose vocabulary is a file of its own; None if the vocabulary's tokenizer
     cuts texts itself. A text that spells a special token, such as `</s>`, is cut up like any other;
     where the tokenizer can't help finding the special token, the unknown one stands for it, or none
-    if there is no such.
+    if there is no such. One that is `templated` does the opposite: it reads special tokens where
+    they are written, as a chat template writes them, and adds none.
     """
 
-    def __init__(self, vocabulary: Vocabulary, pieces: Tokenizer | None = None) -> None:
+    def __init__(self, vocabulary: Vocabulary, pieces: Tokenizer | None = None, *, templated: bool = False) -> None:
         self.tokenizer = pieces or vocabulary.tokenizer
+        if templated:
+            self.tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
-        self.tokenizer.encode_special_tokens = True
+        self.tokenizer.encode_special_tokens = not templated
         self._prefixes = bool(getattr(self.tokenizer.model, "continuing_subword_prefix", None))
-        self._special_ids = vocabulary.special_ids
+        self._templated = templated
+        self._barred_ids = frozenset() if templated else vocabulary.special_ids
         self._unknown_id = vocabulary.unknown_id
         self._id_of: Mapping[str, int] | None = vocabulary.tokenizer.get_vocab() if pieces else None
 
@@ -45,13 +49,14 @@ class Cutter:
         Raises `EngineError` where the tokenizer panics.
         """
         with panics_caught():
-            encoding = self.tokenizer.encode(text, pair, add_special_tokens=add_special_tokens)
+            added = add_special_tokens and not self._templated
+            encoding = self.tokenizer.encode(text, pair, add_special_tokens=added)
         if self._id_of is None:
             found: list[int | None] = list(encoding.ids)
         else:
             found = [self._id_of.get(token) for token in encoding.tokens]
         token_ids = [
-            token_id if added or (token_id is not None and token_id not in self._special_ids) else self._unknown_id
+            token_id if added or (token_id is not None and token_id not in self._barred_ids) else self._unknown_id
             for token_id, added in zip(found, encoding.special_tokens_mask, strict=True)
         ]
         return Cut(encoding, token_ids)

@@ -28,7 +28,7 @@ from regard.v1 import priority_pb2 as regard_dot_v1_dot_priority__pb2
 from regard.v1 import result_pb2 as regard_dot_v1_dot_result__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aregard/v1/completion.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x1aregard/v1/generation.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\xd6\x01\n\x0f\x43ompleteRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0f\n\x07prompts\x18\x03 \x03(\t\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12%\n\x08priority\x18\x06 \x01(\x0e\x32\x13.regard.v1.Priority\"h\n\x10\x43ompleteResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12,\n\x07results\x18\x02 \x03(\x0b\x32\x1b.regard.v1.CompletionResult\"q\n\x10\x43ompletionResult\x12+\n\ncompletion\x18\x01 \x01(\x0b\x32\x15.regard.v1.CompletionH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xd0\x02\n\nCompletion\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x17.regard.v1.FinishReason\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x15\n\rtarget_tokens\x18\x04 \x01(\r\x12\x17\n\x0flog_probability\x18\x05 \x01(\x01\x12\'\n\tattention\x18\x06 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x07 \x01(\x0b\x32\x11.regard.v1.Timing\x12\r\n\x05score\x18\x08 \x01(\x01\x12)\n\x06tokens\x18\t \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\x37\n\x11\x66urther_sequences\x18\n \x03(\x0b\x32\x1c.regard.v1.GeneratedSequence\"\xdc\x01\n\x15StreamCompleteRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0f\n\x07prompts\x18\x03 \x03(\t\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12%\n\x08priority\x18\x06 \x01(\x0e\x32\x13.regard.v1.Priority\"\xda\x01\n\x16StreamCompleteResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\r\x12&\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.regard.v1.TokenDeltaH\x00\x12+\n\ncompletion\x18\x03 \x01(\x0b\x32\x15.regard.v1.CompletionH\x00\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x12&\n\x05model\x18\x05 \x01(\x0b\x32\x17.regard.v1.ModelVersionB\x07\n\x05\x65vent2\xb1\x01\n\x11\x43ompletionService\x12\x43\n\x08\x43omplete\x12\x1a.regard.v1.CompleteRequest\x1a\x1b.regard.v1.CompleteResponse\x12W\n\x0eStreamComplete\x12 .regard.v1.StreamCompleteRequest\x1a!.regard.v1.StreamCompleteResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aregard/v1/completion.proto\x12\tregard.v1\x1a\x19regard/v1/attention.proto\x1a\x1aregard/v1/generation.proto\x1a\x18regard/v1/priority.proto\x1a\x16regard/v1/result.proto\"\xe9\x01\n\x0f\x43ompleteRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0f\n\x07prompts\x18\x03 \x03(\t\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12%\n\x08priority\x18\x06 \x01(\x0e\x32\x13.regard.v1.Priority\x12\x11\n\ttemplated\x18\x07 \x01(\x08\"h\n\x10\x43ompleteResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.regard.v1.ModelVersion\x12,\n\x07results\x18\x02 \x03(\x0b\x32\x1b.regard.v1.CompletionResult\"q\n\x10\x43ompletionResult\x12+\n\ncompletion\x18\x01 \x01(\x0b\x32\x15.regard.v1.CompletionH\x00\x12%\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x42\t\n\x07outcome\"\xd0\x02\n\nCompletion\x12\x0c\n\x04text\x18\x01 \x01(\t\x12.\n\rfinish_reason\x18\x02 \x01(\x0e\x32\x17.regard.v1.FinishReason\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x15\n\rtarget_tokens\x18\x04 \x01(\r\x12\x17\n\x0flog_probability\x18\x05 \x01(\x01\x12\'\n\tattention\x18\x06 \x01(\x0b\x32\x14.regard.v1.Attention\x12!\n\x06timing\x18\x07 \x01(\x0b\x32\x11.regard.v1.Timing\x12\r\n\x05score\x18\x08 \x01(\x01\x12)\n\x06tokens\x18\t \x03(\x0b\x32\x19.regard.v1.GeneratedToken\x12\x37\n\x11\x66urther_sequences\x18\n \x03(\x0b\x32\x1c.regard.v1.GeneratedSequence\"\xef\x01\n\x15StreamCompleteRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0f\n\x07prompts\x18\x03 \x03(\t\x12\x30\n\ngeneration\x18\x04 \x01(\x0b\x32\x1c.regard.v1.GenerationOptions\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionOptions\x12%\n\x08priority\x18\x06 \x01(\x0e\x32\x13.regard.v1.Priority\x12\x11\n\ttemplated\x18\x07 \x01(\x08\"\xda\x01\n\x16StreamCompleteResponse\x12\x13\n\x0binput_index\x18\x01 \x01(\r\x12&\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x15.regard.v1.TokenDeltaH\x00\x12+\n\ncompletion\x18\x03 \x01(\x0b\x32\x15.regard.v1.CompletionH\x00\x12%\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x12.regard.v1.FailureH\x00\x12&\n\x05model\x18\x05 \x01(\x0b\x32\x17.regard.v1.ModelVersionB\x07\n\x05\x65vent2\xb1\x01\n\x11\x43ompletionService\x12\x43\n\x08\x43omplete\x12\x1a.regard.v1.CompleteRequest\x1a\x1b.regard.v1.CompleteResponse\x12W\n\x0eStreamComplete\x12 .regard.v1.StreamCompleteRequest\x1a!.regard.v1.StreamCompleteResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'regard.v1.completion_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_COMPLETEREQUEST']._serialized_start=147
-  _globals['_COMPLETEREQUEST']._serialized_end=361
-  _globals['_COMPLETERESPONSE']._serialized_start=363
-  _globals['_COMPLETERESPONSE']._serialized_end=467
-  _globals['_COMPLETIONRESULT']._serialized_start=469
-  _globals['_COMPLETIONRESULT']._serialized_end=582
-  _globals['_COMPLETION']._serialized_start=585
-  _globals['_COMPLETION']._serialized_end=921
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=924
-  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=1144
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=1147
-  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=1365
-  _globals['_COMPLETIONSERVICE']._serialized_start=1368
-  _globals['_COMPLETIONSERVICE']._serialized_end=1545
+  _globals['_COMPLETEREQUEST']._serialized_end=380
+  _globals['_COMPLETERESPONSE']._serialized_start=382
+  _globals['_COMPLETERESPONSE']._serialized_end=486
+  _globals['_COMPLETIONRESULT']._serialized_start=488
+  _globals['_COMPLETIONRESULT']._serialized_end=601
+  _globals['_COMPLETION']._serialized_start=604
+  _globals['_COMPLETION']._serialized_end=940
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_start=943
+  _globals['_STREAMCOMPLETEREQUEST']._serialized_end=1182
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_start=1185
+  _globals['_STREAMCOMPLETERESPONSE']._serialized_end=1403
+  _globals['_COMPLETIONSERVICE']._serialized_start=1406
+  _globals['_COMPLETIONSERVICE']._serialized_end=1583
 # @@protoc_insertion_point(module_scope)

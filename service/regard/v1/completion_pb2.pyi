@@ -32,12 +32,19 @@ class CompleteRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    TEMPLATED_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one completion model."""
     model_version: _builtins.str
     """The model's version. Default, if empty: the highest."""
     priority: _priority_pb2.Priority.ValueType
     """Whose turn comes first among the requests that wait for a place. Default: PRIORITY_NORMAL."""
+    templated: _builtins.bool
+    """Whether the checkpoint's chat template wrote the prompts, as apply_chat_template of Transformers does with
+    tokenize=False: special tokens are read where they are written, and none is added. Whoever may write
+    into such a prompt beside the template may write special tokens, too. Default: no text is a special
+    token, whatever it spells.
+    """
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to go on from, from 1 to the server's limit (by default 64). White space counts, and
@@ -65,10 +72,11 @@ class CompleteRequest(_message.Message):
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        templated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "prompts", b"prompts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "prompts", b"prompts", "templated", b"templated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -211,12 +219,15 @@ class StreamCompleteRequest(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     ATTENTION_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    TEMPLATED_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name. May be empty if the server has exactly one completion model."""
     model_version: _builtins.str
     """The model's version. Default, if empty: the highest."""
     priority: _priority_pb2.Priority.ValueType
     """Whose turn comes first among the requests that wait for a place. Default: PRIORITY_NORMAL."""
+    templated: _builtins.bool
+    """Whether the checkpoint's chat template wrote the prompts, as in CompleteRequest."""
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The texts to go on from, as in CompleteRequest."""
@@ -240,10 +251,11 @@ class StreamCompleteRequest(_message.Message):
         generation: _generation_pb2.GenerationOptions | None = ...,
         attention: _attention_pb2.AttentionOptions | None = ...,
         priority: _priority_pb2.Priority.ValueType = ...,
+        templated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "prompts", b"prompts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention", b"attention", "generation", b"generation", "model_name", b"model_name", "model_version", b"model_version", "priority", b"priority", "prompts", b"prompts", "templated", b"templated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,9 @@ class CompleteOptions(GenerationOptions, total=False):
     """The attention to return. Default: none."""
     priority: Priority
     """Whose turn comes first among the requests that wait for a place. Default: normal."""
+    templated: bool
+    """Whether the checkpoint's chat template wrote the prompt, as `apply_chat_template` of Transformers does with
+    `tokenize=False`: special tokens are read where they are written, and none is added. Default: False."""
 
 
 def complete_request(prompts: Sequence[str], options: CompleteOptions) -> completion_pb2.CompleteRequest:
@@ -35,6 +38,7 @@ def complete_request(prompts: Sequence[str], options: CompleteOptions) -> comple
         generation=generation_message(options),
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
+        templated=options.get("templated", False),
     )
 
 
@@ -48,4 +52,5 @@ def stream_complete_request(prompt: str, options: CompleteOptions) -> completion
         generation=generation_message(options),
         attention=attention_message(options.get("attention")),
         priority=priority_message(options.get("priority")),
+        templated=options.get("templated", False),
     )
