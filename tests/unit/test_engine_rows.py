@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
+from regard.engine.memory import HostMemory
 from regard.engine.rows import FIRST_POSITIONS, Rows
 from regard.testing import HEADS, echo_package
 
@@ -123,6 +126,20 @@ def test_large_caches_become_smaller_when_long_texts_have_left(monkeypatch: pyte
     assert cache.shape[2] == 2 * FIRST_POSITIONS
     assert cache[0, 0, :7, 0].tolist() == [2] * 7
     assert cache[1, 0, :10, 0].tolist() == [3] * 9 + [0]
+
+
+def test_large_caches_stay_where_there_is_no_memory_for_smaller_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes finds room in them."""
+    monkeypatch.setattr("regard.engine.rows.SPACIOUS_BYTES", 0)
+    rows = read_prompts(8)
+    admit_prompt(rows, 1, 2000)
+    rows.release(0)
+    with monkeypatch.context() as scarce:
+        scarce.setattr(HostMemory, "resized", Mock(side_effect=MemoryError))
+        admit_prompt(rows, 2, 7)
+    cache = rows.inputs()["past_key.0"]
+    assert cache.shape[2] == 2000
+    assert cache[0, 0, :, 0].tolist() == [2] * 7 + [0] * 1993
 
 
 def test_small_caches_stay_as_they_are() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -267,8 +267,9 @@ class Rows:
         """Let large caches be smaller if active rows, and one to come of `cached` positions, fill little of them."""
         needed = max(cached, int(self.row_length.max(initial=0)), FIRST_POSITIONS)
         if self._positions >= SPACIOUS * needed and sum(map(_bytes, self._state.values())) > SPACIOUS_BYTES:
-            self._resize_caches(2, 2 * needed)
-            self._positions = 2 * needed
+            with suppress(OutOfMemoryError):  # there is room in those that there are
+                self._resize_caches(2, 2 * needed)
+                self._positions = 2 * needed
 
     def _resize_caches(self, axis: int, size: int) -> None:
         kept = int(self.row_length.max(initial=0)) + 1  # and what a step has written that didn't end well
