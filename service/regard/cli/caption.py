@@ -78,6 +78,7 @@ def caption(
             timeout_s=timeout_s,
             inputs_per_request=options.inputs_per_request(attention),
             requests_in_flight=options.REQUESTS_IN_FLIGHT,
+            patience_s=timeout_s,
         ) as client,
         Report(report) as page,
     ):

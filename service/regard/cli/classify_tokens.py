@@ -62,6 +62,7 @@ def classify_tokens(
         timeout_s=timeout_s,
         inputs_per_request=options.inputs_per_request(attention),
         requests_in_flight=options.REQUESTS_IN_FLIGHT,
+        patience_s=timeout_s,
     ) as client:
         if text is None:
             from regard.cli.answers import answer_lines

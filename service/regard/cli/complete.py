@@ -70,6 +70,7 @@ def complete(
         timeout_s=timeout_s,
         inputs_per_request=options.inputs_per_request(attention),
         requests_in_flight=options.REQUESTS_IN_FLIGHT,
+        patience_s=timeout_s,
     ) as client:
         if prompt is None:
             from regard.cli.answers import answer_lines

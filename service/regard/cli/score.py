@@ -56,7 +56,9 @@ def score(
     wanted = ScoreTranslationOptions(model=name, version=version, truncate=truncate, target_language=language)
     if priority:
         wanted["priority"] = priority
-    with Client(server, timeout_s=timeout_s, requests_in_flight=options.REQUESTS_IN_FLIGHT) as client:
+    with Client(
+        server, timeout_s=timeout_s, requests_in_flight=options.REQUESTS_IN_FLIGHT, patience_s=timeout_s
+    ) as client:
         if text is None or target is None:
             from regard.cli.answers import answer_lines
 

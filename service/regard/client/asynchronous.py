@@ -35,6 +35,7 @@ from regard.client.channel import (
     channel_options,
 )
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
+from regard.client.patience import Patience, refused_runs
 from regard.client.requests import (
     AnswerOptions,
     AttributeClassOptions,
@@ -92,10 +93,12 @@ class AsyncClient:
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
         credentials: grpc.ChannelCredentials | None = None,
         throttled: bool = True,
+        patience_s: float = 0.0,
     ) -> None:
         self._target = target
         self._throttle = Throttle() if throttled else Throttle(free=math.inf)
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
         self._inputs_per_request = inputs_per_request
         self._requests_in_flight = requests_in_flight
         options = channel_options(target)
@@ -489,15 +492,15 @@ class AsyncClient:
         start: Callable[[list[P]], grpc.aio.UnaryUnaryCall[Any, A]],
         read: Callable[[A, int], list[R | Failure]],
     ) -> AsyncIterator[R | Failure]:
-        running: deque[tuple[int, int, grpc.aio.UnaryUnaryCall[Any, A] | Failure]] = deque()
+        running: deque[tuple[int, list[P], grpc.aio.UnaryUnaryCall[Any, A] | Failure]] = deque()
         try:
             for first_index, part in parts:
                 if len(running) == self._requests_in_flight:
-                    for answer in await self._finish(*running.popleft(), read):
+                    for answer in await self._finish(*running.popleft(), start, read):
                         yield answer
-                running.append((first_index, len(part), self._throttle.refusal() or start(part)))
+                running.append((first_index, part, self._throttle.refusal() or start(part)))
             while running:
-                for answer in await self._finish(*running.popleft(), read):
+                for answer in await self._finish(*running.popleft(), start, read):
                     yield answer
         finally:
             for _, _, call in running:
@@ -505,6 +508,24 @@ class AsyncClient:
                     call.cancel()
 
     async def _finish(
+        self,
+        first_index: int,
+        part: list[P],
+        call: grpc.aio.UnaryUnaryCall[Any, A] | Failure,
+        start: Callable[[list[P]], grpc.aio.UnaryUnaryCall[Any, A]],
+        read: Callable[[A, int], list[R | Failure]],
+    ) -> list[R | Failure]:
+        """Return the answers to a part; as long as the client is patient, what is refused of it is sent again."""
+        patience = Patience(self._patience_s)
+        answers = await self._answers(first_index, len(part), call, read)
+        while (wait_s := patience.wait_s(answers)) is not None:
+            await asyncio.sleep(wait_s)
+            for run in refused_runs(answers):
+                call = self._throttle.refusal() or start(part[run])
+                answers[run] = await self._answers(first_index + run.start, len(part[run]), call, read)
+        return answers
+
+    async def _answers(
         self,
         first_index: int,
         inputs: int,

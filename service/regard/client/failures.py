@@ -87,6 +87,11 @@ def _retry_after(error: grpc.RpcError) -> float | None:
     return waits_ms[0] / 1000 if waits_ms else None
 
 
+def is_refusal(failure: Failure | RequestFailed) -> bool:
+    """Tell whether the server had no room; it says then when to try again, unlike where a message is too long."""
+    return failure.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0] and failure.retry_after_s is not None
+
+
 def concerns_inputs_only(error: RequestFailed) -> bool:
     """Tell whether another request may well succeed where this one failed."""
     return _CODES.get(error.code) in _OWN_CODES

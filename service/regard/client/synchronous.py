@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from regard.client.channel import (
     channel_options,
 )
 from regard.client.failures import Failure, RequestFailed, concerns_inputs_only, failed
+from regard.client.patience import Patience, refused_runs
 from regard.client.requests import (
     AnswerOptions,
     AttributeClassOptions,
@@ -82,7 +84,9 @@ class Client:
     requests of at most `inputs_per_request`, which should not exceed the server's limit, and
     `requests_in_flight` of them run at a time. `credentials` make the connection TLS. While the server
     refuses most of what it is sent, a client that is `throttled` sends about twice as much as the server takes, and
-    fails the rest by itself with the same code, RESOURCE_EXHAUSTED (`regard.client.throttle` tells how).
+    fails the rest by itself with the same code, RESOURCE_EXHAUSTED (`regard.client.throttle` tells how). For
+    `patience_s` what is refused so is sent again, when the server says that it may have room, and later each time;
+    streams are not.
     """
 
     def __init__(
@@ -94,10 +98,12 @@ class Client:
         requests_in_flight: int = REQUESTS_IN_FLIGHT,
         credentials: grpc.ChannelCredentials | None = None,
         throttled: bool = True,
+        patience_s: float = 0.0,
     ) -> None:
         self._target = target
         self._throttle = Throttle() if throttled else Throttle(free=math.inf)
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
         self._inputs_per_request = inputs_per_request
         self._requests_in_flight = requests_in_flight
         options = channel_options(target)
@@ -492,20 +498,38 @@ class Client:
         start: Callable[[list[P]], grpc.Future[A]],
         read: Callable[[A, int], list[R | Failure]],
     ) -> Iterator[R | Failure]:
-        running: deque[tuple[int, int, grpc.Future[A] | Failure]] = deque()
+        running: deque[tuple[int, list[P], grpc.Future[A] | Failure]] = deque()
         try:
             for first_index, part in parts:
                 if len(running) == self._requests_in_flight:
-                    yield from self._finish(*running.popleft(), read)
-                running.append((first_index, len(part), self._throttle.refusal() or start(part)))
+                    yield from self._finish(*running.popleft(), start, read)
+                running.append((first_index, part, self._throttle.refusal() or start(part)))
             while running:
-                yield from self._finish(*running.popleft(), read)
+                yield from self._finish(*running.popleft(), start, read)
         finally:
             for _, _, call in running:
                 if not isinstance(call, Failure):
                     call.cancel()
 
     def _finish(
+        self,
+        first_index: int,
+        part: list[P],
+        call: grpc.Future[A] | Failure,
+        start: Callable[[list[P]], grpc.Future[A]],
+        read: Callable[[A, int], list[R | Failure]],
+    ) -> list[R | Failure]:
+        """Return the answers to a part; as long as the client is patient, what is refused of it is sent again."""
+        patience = Patience(self._patience_s)
+        answers = self._answers(first_index, len(part), call, read)
+        while (wait_s := patience.wait_s(answers)) is not None:
+            time.sleep(wait_s)
+            for run in refused_runs(answers):
+                call = self._throttle.refusal() or start(part[run])
+                answers[run] = self._answers(first_index + run.start, len(part[run]), call, read)
+        return answers
+
+    def _answers(
         self, first_index: int, inputs: int, call: grpc.Future[A] | Failure, read: Callable[[A, int], list[R | Failure]]
     ) -> list[R | Failure]:
         if isinstance(call, Failure):

@@ -18,7 +18,7 @@ from threading import Lock
 
 import grpc
 
-from regard.client.failures import Failure, RequestFailed
+from regard.client.failures import Failure, RequestFailed, is_refusal
 
 SENT_FOR_EACH_TAKEN = 2.0
 """K of the equation."""
@@ -76,7 +76,7 @@ class Throttle:
         with self._changing:
             self._forget()
             self._requests += 1
-            if error is not None and _is_refusal(error):
+            if error is not None and is_refusal(error):
                 self._retry_after_s = error.retry_after_s
             else:
                 self._taken += 1
@@ -87,8 +87,3 @@ class Throttle:
         self._requests *= left
         self._taken *= left
         self._counted_at = now
-
-
-def _is_refusal(error: RequestFailed) -> bool:
-    """Tell whether the server had no room; it says then when to try again, unlike where a message is too long."""
-    return error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0] and error.retry_after_s is not None

@@ -46,6 +46,8 @@ class CannedServer:
     """The codes that the next calls end with, before any is answered."""
     pushback_ms: str = ""
     """When to try again, as refusals tell it; they tell nothing if it is empty."""
+    full_for: list[str] = field(default_factory=list)
+    """Texts to translate that there is no room for, each once."""
     held: threading.Event = field(default_factory=threading.Event)
     """Answers wait for it; set unless a test clears it."""
     running: int = 0
@@ -96,7 +98,11 @@ class _Translation(translation_pb2_grpc.TranslationServiceServicer):
         self._server.admit(request, context)
         results = []
         for index, text in enumerate(request.texts):
-            if text == "bad":
+            if text in self._server.full_for:
+                self._server.full_for.remove(text)
+                full = result_pb2.Failure(code=8, message="no room", retry_after_s=0.01)
+                results.append(translation_pb2.TranslationResult(failure=full))
+            elif text == "bad":
                 results.append(translation_pb2.TranslationResult(failure=_failure(f"texts[{index}]")))
             else:
                 results.append(translation_pb2.TranslationResult(translation=_translation(text, request)))
