@@ -161,7 +161,7 @@ def test_out_of_scope_is_said(open_report):
 
     assert page.get_by_text("Out of scope").is_visible()
     page.get_by_role("link").nth(2).click()
-    assert page.get_by_text("Out of scope").count() == 0
+    expect(page.get_by_text("Out of scope")).to_have_count(0)
 
 
 def test_a_caption_word_lights_its_patches(open_report):
