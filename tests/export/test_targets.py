@@ -51,7 +51,6 @@ STANDARD = (
     ("captioner", "tensorrt", "fp16"),
     ("classifier", "portable", "int8"),
     ("classifier", "tensorrt", "fp32"),
-    ("llama", "portable", "fp32"),
     ("llama", "tensorrt", "fp32"),
     ("gemma", "tensorrt", "fp16"),
 )
