@@ -1,8 +1,10 @@
-"""A server of real packages, for suites that ask one."""
+"""A server of real packages, for suites that ask one, and what the page of a report holds."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -51,3 +53,13 @@ def serving_in_thread(models: Path) -> Iterator[str]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+def answers_of(page: Path) -> list[dict[str, Any]]:
+    """Return the answers that a report's page was given to show."""
+    found = re.search(
+        '<script type="application/json" id="document">(.*?)</script>', page.read_text("utf-8"), re.DOTALL
+    )
+    assert found is not None
+    answers: list[dict[str, Any]] = json.loads(found[1])["answers"]
+    return answers

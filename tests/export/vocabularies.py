@@ -1,4 +1,4 @@
-"""Tiny vocabularies in the files that checkpoints have instead of a tokenizer.json."""
+"""Tiny vocabularies: of letters and bytes, and in the files that checkpoints have instead of a tokenizer.json."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import (
+    ByteLevelBPETokenizer,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
+from transformers import PreTrainedTokenizerFast
 from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES
 
 ENGLISH = (
@@ -24,6 +33,35 @@ FRENCH = (
 )
 LANGUAGE_CODES = (">>fra<<", ">>deu<<")
 PAD = 2
+WORDS = ("the", "cat", "sat", "on", "mat", "and", "know", "where", "it", "was", "of", "times", "hello", "world", "what")
+
+
+def word_pieces(most_tokens: int) -> PreTrainedTokenizerFast:
+    """Return a WordPiece tokenizer of letters and a few words, which puts two texts together as BERT's does."""
+    letters = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
+    words = [*WORDS, *letters, *(f"##{letter}" for letter in letters), *".,!?;'-", "##est", "##mes"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
+    backend = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_max_length=most_tokens, model_input_names=names, **special
+    )
+
+
+def every_byte() -> PreTrainedTokenizerFast:
+    """Return a byte-level tokenizer of 257 tokens: the end of a text, which also begins one, and every byte."""
+    end = "<|end|>"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({end: 0} | {byte: 1 + at for at, byte in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end, bos_token=end)
 
 
 def save_marian(directory: Path) -> Path:

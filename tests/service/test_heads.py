@@ -14,8 +14,6 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 from regard.cli.app import app
@@ -23,12 +21,12 @@ from regard.client import AsyncClient, AttentionOptions, ComparedImage, Compared
 from regard_export.package import Options, export
 
 from ..export.checkpoints import save_classifier, save_clip  # noqa: TID252 - tests are no package of sys.path
-from ..serving import serving, serving_in_thread  # noqa: TID252 - tests are no package of sys.path
+from ..export.vocabularies import word_pieces  # noqa: TID252 - tests are no package of sys.path
+from ..serving import answers_of, serving, serving_in_thread  # noqa: TID252 - tests are no package of sys.path
 
 TOLERANCE = 1e-5
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 MODEL_TOKENS = 48
-WORDS = ("the", "cat", "sat", "on", "mat", "and", "know", "where", "it", "was", "of", "times", "hello", "world", "what")
 TEXTS = (
     "The cat sat on the well-known mat, and the man knows translation.",
     "Hello, world!",
@@ -47,24 +45,6 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
 """Models whose classes exclude one another, and whose don't."""
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a WordPiece tokenizer of letters and a few words, which puts two texts together as BERT's does."""
-    letters = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
-    words = [*WORDS, *letters, *(f"##{letter}" for letter in letters), *".,!?;'-", "##est", "##mes"]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
-    backend = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    names = ["input_ids", "token_type_ids", "attention_mask"]
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend, model_max_length=MODEL_TOKENS, model_input_names=names, **special
-    )
-
-
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a directory of a token classifier, a question answerer, a CLIP and classifiers of several kinds."""
@@ -76,7 +56,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, kind in CLASSIFIERS.items():
         save_classifier(at / name, **sizes | kind)
     for name in ("tagger", "reader", *CLASSIFIERS):
-        make_tokenizer().save_pretrained(at / name)
+        word_pieces(MODEL_TOKENS).save_pretrained(at / name)
     save_clip(at / "clip")
     return at
 
@@ -376,6 +356,31 @@ async def test_one_kind_of_input_is_enough_for_embeddings(client: AsyncClient) -
     assert seen.images[0].attention is None
     with pytest.raises(RequestFailed, match="images and texts"):
         await client.compare([], [])
+
+
+async def test_reports_show_entities_and_answers(client: AsyncClient, address: str, tmp_path: Path) -> None:
+    """--report of `classify-tokens` and `answer` prints what was found as always, and a page marks it in its text."""
+    page = tmp_path / "attention.html"
+
+    async def run(*arguments: str) -> Any:
+        asked = [*arguments, "--server", address, "--report", str(page)]
+        return await asyncio.to_thread(CliRunner().invoke, app, asked)
+
+    tagged = await run("classify-tokens", TEXTS[0])
+    found = await client.classify_tokens(TEXTS[0])
+    (shown,) = answers_of(page)
+    assert (tagged.exit_code, tagged.stdout.count("\t")) == (0, 3 * len(found.entities))
+    assert [(one["label"], one["start"]) for one in shown["marked"]["spans"]] == [
+        (one.label, one.start) for one in found.entities
+    ]
+    question, context = QUESTIONS[1]
+    answered = await run("answer", question, "--context", context, "--top-k", "2")
+    best = await client.answer(question, context, top_k=2)
+    (shown,) = answers_of(page)
+    assert answered.exit_code == 0
+    assert [one["label"] for one in shown["classes"]] == [one.text for one in best.answers]
+    assert (shown["source"], shown["marked"]["text"]) == (question, context)
+    assert {one["kind"] for one in shown["maps"]} == {"self"}
 
 
 async def test_commands_print_what_the_server_says(

@@ -114,7 +114,7 @@ class Caption(Shown):
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Shown):
     """What follows one prompt; its fields are those of `Translation`."""
 
     text: str
@@ -181,7 +181,8 @@ class TokenDelta:
     `log_probability` is 0 if the token was forced, and NaN if `return_scores` was False. `attention` has the
     rows that it settles, if attention was asked for: its own, or of alignment heads that tell later the one
     before. `safe_to_emit` is None unless `align_att_frames` was given; `source`, the elements that attention
-    over the source runs over, comes with the first token.
+    over the source runs over, comes with the first token: of a completion those of its prompt, behind which the
+    output follows.
     """
 
     token_id: int

@@ -55,7 +55,7 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenClassification:
+class TokenClassification(Shown):
     """The classes of every token of one text but the special ones, and the entities that they make up."""
 
     tokens: tuple[ClassifiedToken, ...]
@@ -78,7 +78,7 @@ class AnswerSpan:
 
 
 @dataclass(frozen=True, slots=True)
-class AnsweredQuestion:
+class AnsweredQuestion(Shown):
     """The best answers to one question, in descending order of score, from a context read in `windows`.
 
     `null_score` is that of there being no answer. Attention is that of the window of the best answer.

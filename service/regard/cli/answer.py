@@ -37,6 +37,7 @@ def answer(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
+    report: options.ReportOption = None,
     *,
     attention: AttentionOptions | None,
 ) -> None:
@@ -44,13 +45,16 @@ def answer(
 
     An answer is a line: its score, where it stands in the context, and what it says; an empty one says that
     there is none. A context of any length is read in windows. With --attention, the words of the best
-    answer's window are highlighted by the weight that the model's first token gives them.
+    answer's window are highlighted by the weight that the model's first token gives them. With --report, a page for
+    a browser shows it instead, for every layer, head and word.
 
     [bold]Examples[/bold]
     [cyan]regard answer "Where does Sarah live?" --context "Sarah lives in London."[/cyan]
     [cyan]regard answer "Who wrote it?" --file article.txt --top-k 3[/cyan]
+    [cyan]regard answer "Who wrote it?" --file article.txt --report attention.html[/cyan]
     [cyan]curl -s URL | regard answer "When was it founded?" --file - --impossible --json[/cyan]
     """
+    from regard.cli.report import Report
     from regard.client import AnswerOptions, Client
 
     if (context is None) == (file is None):
@@ -67,14 +71,15 @@ def answer(
         wanted["priority"] = priority
     if attention:
         wanted["attention"] = attention
-    with Client(server, timeout_s=timeout_s) as client:
-        answered = client.answer(question, context if context is not None else _read(file), **wanted)
-    if as_json:
-        from regard.cli.records import answer_record, print_record
+    given = (question, context if context is not None else _read(file))
+    with Client(server, timeout_s=timeout_s) as client, Report(report) as page:
+        answered = page.keep(given, client.answer(*given, **wanted))
+        if as_json:
+            from regard.cli.records import answer_record, print_record
 
-        print_record(answer_record(question, answered))
-    else:
-        _show(answered, every_layer=bool(attention and attention.layers))
+            print_record(answer_record(question, answered))
+        else:
+            _show(answered, every_layer=bool(attention and attention.layers), drawn=report is None)
 
 
 def _read(file: Path | None) -> str:
@@ -87,11 +92,11 @@ def _read(file: Path | None) -> str:
         refuse(f"{file} is not UTF-8 at byte {error.start}: convert it, for example with `iconv -t utf-8`")
 
 
-def _show(answered: AnsweredQuestion, *, every_layer: bool) -> None:
+def _show(answered: AnsweredQuestion, *, every_layer: bool, drawn: bool) -> None:
     from regard.cli.screen import OUT
     from regard.cli.views import highlighted_view
 
     for one in answered.answers:
         print(f"{one.score:.4f}\t{one.start}-{one.end}\t{' '.join(one.text.split())}")
-    if answered.attention is not None:
+    if answered.attention is not None and drawn:
         OUT.print(highlighted_view(answered.attention, every_layer=every_layer))

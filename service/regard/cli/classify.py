@@ -122,9 +122,9 @@ def classify(
         elif as_json:
             from regard.cli.records import answer_record, print_record
 
-            print_record(answer_record(text, page.keep(text, client.classify(given, **wanted))))
+            print_record(answer_record(text, page.keep(given, client.classify(given, **wanted))))
         else:
-            show(page.keep(text, client.classify(given, **wanted)))
+            show(page.keep(given, client.classify(given, **wanted)))
 
 
 def _show(

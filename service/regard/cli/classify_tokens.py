@@ -32,6 +32,7 @@ def classify_tokens(
     priority: options.PriorityOption = None,
     server: options.ServerOption = options.DEFAULT_SERVER,
     timeout_s: options.TimeoutOption = 60.0,
+    report: options.ReportOption = None,
     *,
     attention: AttentionOptions | None,
 ) -> None:
@@ -40,13 +41,15 @@ def classify_tokens(
     One text gets a line for each entity: its label, its score, where it stands, and what it says. A line
     of several gets its entities on one line, LABEL=TEXT, with tabs between them. With --aggregation none, tokens
     are printed in the place of entities. With --attention, words are highlighted by the weight that the model's
-    first token gives them.
+    first token gives them. With --report, a page for a browser shows it instead, for every layer, head and word.
 
     [bold]Examples[/bold]
     [cyan]regard classify-tokens "Sarah lives in London"[/cyan]
     [cyan]regard classify-tokens "Sarah lives in London" --aggregation max[/cyan]
+    [cyan]regard classify-tokens "Sarah lives in London" --report attention.html[/cyan]
     [cyan]regard classify-tokens --file letters.txt --json | jq .entities[/cyan]
     """
+    from regard.cli.report import Report
     from regard.client import ClassifyTokensOptions, Client
 
     options.has_one_text(text, file, sys.stdin.isatty())
@@ -57,39 +60,43 @@ def classify_tokens(
     if attention:
         wanted["attention"] = attention
     by_tokens = aggregation == "none"
-    with Client(
-        server,
-        timeout_s=timeout_s,
-        inputs_per_request=options.inputs_per_request(attention),
-        requests_in_flight=options.REQUESTS_IN_FLIGHT,
-        patience_s=timeout_s,
-    ) as client:
+    with (
+        Client(
+            server,
+            timeout_s=timeout_s,
+            inputs_per_request=options.inputs_per_request(attention),
+            requests_in_flight=options.REQUESTS_IN_FLIGHT,
+            patience_s=timeout_s,
+        ) as client,
+        Report(report) as page,
+    ):
         if text is None:
             from regard.cli.answers import answer_lines
 
             answer_lines(
                 file,
-                lambda texts: client.classify_tokens_each(texts, **wanted),
+                lambda texts: page.keep_each(texts, lambda kept: client.classify_tokens_each(kept, **wanted)),
                 partial(_show_line, by_tokens=by_tokens),
                 as_json=as_json,
             )
             return
-        found = client.classify_tokens(text, **wanted)
-    if as_json:
-        from regard.cli.records import answer_record, print_record
+        found = page.keep(text, client.classify_tokens(text, **wanted))
+        if as_json:
+            from regard.cli.records import answer_record, print_record
 
-        print_record(answer_record(text, found))
-    else:
-        _show(found, by_tokens=by_tokens, every_layer=bool(attention and attention.layers))
+            print_record(answer_record(text, found))
+        else:
+            every_layer = bool(attention and attention.layers)
+            _show(found, by_tokens=by_tokens, every_layer=every_layer, drawn=report is None)
 
 
-def _show(found: TokenClassification, *, by_tokens: bool, every_layer: bool) -> None:
+def _show(found: TokenClassification, *, by_tokens: bool, every_layer: bool, drawn: bool) -> None:
     from regard.cli.screen import OUT
     from regard.cli.views import highlighted_view
 
     for label, score, start, end, text in _spans(found, by_tokens=by_tokens):
         print(f"{label}\t{score:.4f}\t{start}-{end}\t{text}")
-    if found.attention is not None:
+    if found.attention is not None and drawn:
         OUT.print(highlighted_view(found.attention, every_layer=every_layer))
 
 

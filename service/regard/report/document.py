@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from regard.answers import Attention, AttentionMap, Caption, Classification, PatchGrid, Segment, Translation
+from regard.answers import (
+    AnsweredQuestion,
+    Attention,
+    AttentionMap,
+    Caption,
+    Classification,
+    Completion,
+    TokenClassification,
+    Translation,
+)
 from regard.errors import InvalidInputError
-from regard.viewer import MOST_WEIGHTS, Encoding, choose_encoding, embed, encode_weights
+from regard.report.axes import axes_of, map_of
+from regard.viewer import MOST_WEIGHTS, Encoding, choose_encoding, embed
 
-Input: TypeAlias = str | bytes | PathLike[str]
-"""What was asked: a text, or an image file, which is its bytes or where it lies."""
-Answer: TypeAlias = Translation | Caption | Classification
+Input: TypeAlias = str | tuple[str, str] | bytes | PathLike[str]
+"""What was asked: a text; two, such as a question and its context; or an image file, its bytes or where it lies."""
+Answer: TypeAlias = Translation | Caption | Classification | TokenClassification | AnsweredQuestion | Completion
 
 MAX_ANSWERS = 100
+_TASKS: dict[type[Answer], str] = {
+    Translation: "translation",
+    Caption: "caption",
+    Classification: "classification",
+    TokenClassification: "token_classification",
+    AnsweredQuestion: "answered_question",
+    Completion: "completion",
+}
+_TEXT, _TEXTS, _IMAGE = "a text", "two texts", "an image"
+_INPUTS: dict[type[Answer], tuple[str, tuple[str, ...]]] = {
+    Translation: ("a translation: its input is a text", (_TEXT,)),
+    Caption: ("a caption: its input is an image", (_IMAGE,)),
+    Classification: ("a classification", (_TEXT, _TEXTS, _IMAGE)),
+    TokenClassification: ("a classification of tokens: its input is a text", (_TEXT,)),
+    AnsweredQuestion: ("an answered question: its input is the question and its context", (_TEXTS,)),
+    Completion: ("a completion: its input is a text", (_TEXT,)),
+}
+"""What an answer is, and what it may be an answer to."""
 _PLATE = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='64' height='64'%3E"
     "%3Crect width='64' height='64' fill='%23d8d3c8'/%3E%3C/svg%3E"
@@ -60,44 +87,57 @@ def weights_of(answer: Answer) -> int:
     return sum(map(_size_of, answer.attention.maps)) if answer.attention else 0
 
 
-def direction_of(text: str) -> str:
-    """Return `rtl` for a text whose first letter is written from right to left, otherwise `ltr` (UAX 9, P2)."""
-    for character in text:
-        match unicodedata.bidirectional(character):
-            case "L":
-                return "ltr"
-            case "R" | "AL":
-                return "rtl"
-    return "ltr"
-
-
 def _describe(index: int, given: Input | None, answer: Answer, encoding: Encoding) -> dict[str, Any]:
     attention, field = _attention_of(answer), f"answers[{index}]"
-    text = given if isinstance(given, str) else None
-    output = None if isinstance(answer, Classification) else answer.text
-    texts = {"source": text, "target": output, "decoder_input": output}
-    if isinstance(answer, Translation) and text is None and given is not None:
-        raise ReportError(f"{field} is a translation: its input is a text, not an image", field=field)
-    if isinstance(answer, Caption) and text is not None:
-        raise ReportError(f"{field} is a caption: its input is an image, not a text", field=field)
+    _check_input(given, answer, field)
+    texts, image = _texts_and_image(given)
+    output = answer.text if isinstance(answer, Translation | Caption | Completion) else None
+    texts_of = {"source": texts, "target": _alone(output), "decoder_input": _alone(output)}
+    if isinstance(answer, Completion):
+        texts_of["decoder_input"] = texts and (texts[0] + answer.text,)
     try:
         return {
-            "task": type(answer).__name__.lower(),
-            "source": text,
-            "picture": None if isinstance(given, str) else _picture(given, attention.maps),
+            "task": _TASKS[type(answer)],
+            "source": texts[0] if texts else None,
+            "picture": None if texts else _picture(image, attention.maps),
             "output": output,
-            "classes": _classes(answer),
+            "classes": _bars(answer),
             "out_of_scope": isinstance(answer, Classification) and answer.out_of_scope,
-            "truncated": not isinstance(answer, Caption) and answer.truncated,
+            "marked": texts and _marked(texts, answer),
+            "truncated": isinstance(answer, Translation | Classification | TokenClassification) and answer.truncated,
             "model": f"{answer.model.name}/{answer.model.version}",
             "precision": attention.precision,
             "package_sha256": attention.package_sha256,
             "granularity": attention.granularity,
-            "axes": _axes(attention.maps, texts),
-            "maps": [_map(one, encoding) for one in attention.maps],
+            "axes": axes_of(attention.maps, texts_of),
+            "maps": [map_of(one, encoding) for one in attention.maps],
         }
     except ValueError as error:
         raise ReportError(f"{field}: {error}", field=field) from error
+
+
+def _check_input(given: Input | None, answer: Answer, field: str) -> None:
+    """Refuse an input of which there can be no such answer."""
+    if given is None:
+        return
+    kind = _TEXT if isinstance(given, str) else _TEXTS if isinstance(given, tuple) else _IMAGE
+    is_what, kinds = _INPUTS[type(answer)]
+    if kind not in kinds:
+        raise ReportError(f"{field} is {is_what}, not {kind}", field=field)
+
+
+def _texts_and_image(given: Input | None) -> tuple[tuple[str, ...] | None, bytes | PathLike[str] | None]:
+    match given:
+        case str():
+            return (given,), None
+        case tuple():
+            return given, None
+        case _:
+            return None, given
+
+
+def _alone(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else (text,)
 
 
 def _attention_of(answer: Answer) -> Attention:
@@ -122,56 +162,25 @@ def _picture(image: bytes | PathLike[str] | None, maps: Sequence[AttentionMap]) 
     return {"uri": picture.uri, "width": picture.width, "height": picture.height}
 
 
-def _classes(answer: Answer) -> list[dict[str, Any]]:
-    if not isinstance(answer, Classification):
-        return []
-    return [{"label": one.label, "probability": round(one.probability, 6)} for one in answer.classes]
+def _bars(answer: Answer) -> list[dict[str, Any]]:
+    """Return what an answer chooses among, each with its probability."""
+    chosen: list[tuple[str, float]] = []
+    if isinstance(answer, Classification):
+        chosen = [(one.label, one.probability) for one in answer.classes]
+    elif isinstance(answer, AnsweredQuestion):
+        chosen = [(one.text, one.score) for one in answer.answers]
+    return [{"label": label, "probability": round(probability, 6)} for label, probability in chosen]
 
 
-def _axes(maps: Sequence[AttentionMap], texts: dict[str, str | None]) -> dict[str, Any]:
-    axes: dict[str, Any] = {}
-    for one in maps:
-        axes[one.query_axis] = _axis(one.queries, one.query_grid, texts.get(one.query_axis))
-        axes[one.key_axis] = _axis(one.keys, one.key_grid, texts.get(one.key_axis))
-    return axes
-
-
-def _axis(segments: Sequence[Segment], grid: PatchGrid | None, text: str | None) -> dict[str, Any]:
-    """Return the elements of an axis; `spaced` tells whether the text has a space before one, or had room for it."""
-    described, end, apart = [], 0, False
-    for segment in segments:
-        between = " " * (segment.start - end) if text is None else text[end : segment.start]
-        spaced = apart or segment.special or any(map(str.isspace, between))
-        described.append({"text": segment.text, "special": segment.special, "spaced": spaced})
-        end, apart = max(end, segment.end), segment.special
-    return {
-        "direction": direction_of(text or " ".join(one.text for one in segments if not one.special)),
-        "segments": described,
-        "grid": grid
-        and {
-            "rows": grid.rows,
-            "columns": grid.columns,
-            "left": grid.left / grid.image_width,
-            "top": grid.top / grid.image_height,
-            "width": grid.width / grid.image_width,
-            "height": grid.height / grid.image_height,
-        },
-    }
-
-
-def _map(one: AttentionMap, encoding: Encoding) -> dict[str, Any]:
-    weights = one.shares()
-    encoded = encode_weights(weights, encoding)
-    return {
-        "kind": one.kind,
-        "stack": one.stack,
-        "layer": one.layer,
-        "heads": list(one.heads),
-        "reduction": one.reduction,
-        "query_axis": one.query_axis,
-        "key_axis": one.key_axis,
-        "shape": list(weights.shape),
-        "encoding": encoded.encoding,
-        "error": encoded.error,
-        "weights": encoded.base64,
-    }
+def _marked(texts: tuple[str, ...], answer: Answer) -> dict[str, Any] | None:
+    """Return the text in which an answer found something, and which parts, in code points; None of other answers."""
+    if isinstance(answer, TokenClassification):
+        spans = [(one.start, one.end, one.label, one.score) for one in answer.entities]
+    elif isinstance(answer, AnsweredQuestion):
+        spans = [(one.start, one.end, "", one.score) for one in answer.answers[:1] if one.text]
+    else:
+        return None
+    named = [
+        {"start": start, "end": end, "label": label, "score": round(score, 6)} for start, end, label, score in spans
+    ]
+    return {"text": texts[-1], "spans": named}

@@ -9,7 +9,14 @@ from importlib.resources import files
 
 import numpy as np
 
-from regard.answers import AttentionMap, Classification, PatchGrid, Segment
+from regard.answers import (
+    AnsweredQuestion,
+    AttentionMap,
+    Classification,
+    PatchGrid,
+    Segment,
+    TokenClassification,
+)
 from regard.report.document import Answer, Input, ReportError, describe
 from regard.viewer import make_page
 
@@ -38,21 +45,37 @@ def draw_answer(answer: Answer, given: Input | None = None) -> str:
     network. Without `given`, a caption's weights lie on a plain plate instead of the image.
     """
     parts = [_headline(answer)]
-    if isinstance(answer, Classification):
-        rows = ((one.label, f"{100 * one.probability:.1f} %") for one in answer.classes)
-        parts.append(_table(("class", "probability"), rows))
+    match answer:
+        case Classification():
+            classes = ((one.label, _percent(one.probability)) for one in answer.classes)
+            parts.append(_table(("class", "probability"), classes))
+        case TokenClassification():
+            entities = ((one.text, f"{one.label} {_percent(one.score)}") for one in answer.entities)
+            parts.append(_table(("entity", "label"), entities))
+        case AnsweredQuestion():
+            spans = ((one.text or "no answer", _percent(one.score)) for one in answer.answers)
+            parts.append(_table(("answer", "score"), spans))
     if answer.attention is not None and answer.attention.maps:
         parts += [_frame(answer, given), _heaviest(_telling(answer.attention.maps))]
     return f'<div class="regard">{"".join(parts)}</div>'
 
 
 def _headline(answer: Answer) -> str:
-    if isinstance(answer, Classification):
-        said = "Out of scope" if answer.out_of_scope or not answer.classes else answer.classes[0].label
-    else:
-        said = answer.text
+    match answer:
+        case Classification():
+            said = "Out of scope" if answer.out_of_scope or not answer.classes else answer.classes[0].label
+        case TokenClassification():
+            said = ", ".join(one.text for one in answer.entities) or "No entities"
+        case AnsweredQuestion():
+            said = (answer.best and answer.best.text) or "No answer"
+        case _:
+            said = answer.text
     model = f" <small>{escape(answer.model.name)}/{escape(answer.model.version)}</small>"
     return f'<p dir="auto"><strong>{escape(said)}</strong>{model}</p>'
+
+
+def _percent(probability: float) -> str:
+    return f"{100 * probability:.1f} %"
 
 
 def _frame(answer: Answer, given: Input | None) -> str:

@@ -24,7 +24,8 @@ SCRIPTS = (
     "matrix.js",
     "picture.js",
     "heads.js",
-    "classes.js",
+    "bars.js",
+    "marks.js",
     "answer.js",
     "theme.js",
 )

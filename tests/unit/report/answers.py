@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from regard.answers import (
+    AnsweredQuestion,
+    AnswerSpan,
     Attention,
     AttentionMap,
     Caption,
     Classification,
     ClassProbability,
+    Completion,
+    Entity,
     ModelVersion,
     PatchGrid,
     Segment,
     Timing,
+    TokenClassification,
     Translation,
 )
 
@@ -94,6 +100,57 @@ def classification(text="book a table for two", *, out_of_scope=False, **sizes) 
     """Return a classification of a text with its encoder's attention."""
     source = ("source", words(text, before=["[CLS]"], after=["[SEP]"]))
     return text, _classified(layers_of("self", "encoder", source, source, seed=30, **sizes), out_of_scope)
+
+
+def token_classification(text="Sarah lives in London") -> tuple[str, TokenClassification]:
+    """Return a text's entities, its first and its last word, with its encoder's attention."""
+    source = ("source", words(text, before=["[CLS]"], after=["[SEP]"]))
+    first, last = source[1][1], source[1][-2]
+    return text, TokenClassification(
+        tokens=(),
+        entities=(
+            Entity("PER", 0.96875, first.text, first.start, first.end),
+            Entity("LOC", 0.5, last.text, last.start, last.end),
+        ),
+        source_tokens=len(source[1]),
+        truncated=False,
+        attention=attention_of(layers_of("self", "encoder", source, source, seed=60)),
+        timing=_TIMING,
+        model=ModelVersion("tagger", "1"),
+    )
+
+
+def answered_question(
+    question="where is it?", context="the cat is in the house"
+) -> tuple[tuple[str, str], AnsweredQuestion]:
+    """Return two answers to a question, the context's last word and that there is none, and the encoder's attention."""
+    behind = [replace(one, part=1) for one in words(context, after=["[SEP]"])]
+    source = ("source", (*words(question, before=["[CLS]"], after=["[SEP]"]), *behind))
+    last = behind[-2]
+    return (question, context), AnsweredQuestion(
+        answers=(AnswerSpan(last.text, 0.75, last.start, last.end), AnswerSpan("", 0.125, 0, 0)),
+        null_score=0.125,
+        windows=1,
+        source_tokens=len(source[1]),
+        attention=attention_of(layers_of("self", "encoder", source, source, seed=70)),
+        timing=_TIMING,
+        model=ModelVersion("reader", "1"),
+    )
+
+
+def completion(prompt="once upon a", output=" time there was") -> tuple[str, Completion]:
+    """Return what follows a prompt, with the attention to both."""
+    queries, fed = ("target", words(output)), ("decoder_input", words(prompt + output)[:-1])
+    return prompt, Completion(
+        text=output,
+        finish_reason="length",
+        prompt_tokens=len(prompt.split()),
+        target_tokens=len(queries[1]),
+        log_probability=-1.0,
+        attention=attention_of(layers_of("self", "decoder", queries, fed, seed=80)),
+        timing=_TIMING,
+        model=ModelVersion("writer", "1"),
+    )
 
 
 def image_classification() -> tuple[bytes, Classification]:

@@ -7,10 +7,22 @@ import numpy as np
 import pytest
 
 from regard.report import MAX_ANSWERS, ReportError
-from regard.report.document import describe, direction_of
+from regard.report.axes import direction_of
+from regard.report.document import describe
 from regard.viewer.weights import MOST_WEIGHTS
 
-from .answers import attention_of, caption, classification, image_classification, layers_of, translation, words
+from .answers import (
+    answered_question,
+    attention_of,
+    caption,
+    classification,
+    completion,
+    image_classification,
+    layers_of,
+    token_classification,
+    translation,
+    words,
+)
 
 
 def test_a_translation_has_its_texts_axes_and_maps():
@@ -56,6 +68,59 @@ def test_a_classification_has_its_classes():
     assert described["task"] == "classification"
     assert [one["label"] for one in described["classes"]] == ["restaurant_reservation", "travel_alert"]
     assert described["out_of_scope"] is True
+
+
+def test_entities_are_marked_in_their_text():
+    """A classification of tokens holds its text, and where its entities stand."""
+    (described,) = describe([token_classification()])["answers"]
+
+    assert described["task"] == "token_classification"
+    assert described["marked"] == {
+        "text": "Sarah lives in London",
+        "spans": [
+            {"start": 0, "end": 5, "label": "PER", "score": 0.96875},
+            {"start": 15, "end": 21, "label": "LOC", "score": 0.5},
+        ],
+    }
+    (unknown,) = describe([(None, token_classification()[1])])["answers"]
+    assert unknown["marked"] is None
+
+
+def test_an_answer_is_marked_in_its_context():
+    """An answered question holds all answers, and where the best one stands, unless that is that there is none."""
+    given, answer = answered_question()
+    (described,) = describe([(given, answer)])["answers"]
+
+    assert (described["task"], described["source"]) == ("answered_question", "where is it?")
+    assert described["classes"] == [{"label": "house", "probability": 0.75}, {"label": "", "probability": 0.125}]
+    span = {"start": 18, "end": 23, "label": "", "score": 0.75}
+    assert described["marked"] == {"text": "the cat is in the house", "spans": [span]}
+    (impossible,) = describe([(given, replace(answer, answers=answer.answers[::-1]))])["answers"]
+    assert impossible["marked"]["spans"] == []
+
+
+def test_each_text_of_a_pair_has_its_own_places():
+    """The words of a question and of its context are set apart as each of the texts has them."""
+    given, answer = answered_question("is it?", "a cat")
+    joined = [replace(one, text=one.text, start=one.start, end=one.end) for one in answer.attention.maps[0].keys]
+    joined[2:3] = [replace(joined[2], text="it", end=5), replace(joined[2], text="?", start=5)]
+    maps = layers_of("self", "encoder", ("source", tuple(joined)), ("source", tuple(joined)))
+    for texts in (given, None):
+        (described,) = describe([(texts, replace(answer, attention=attention_of(maps)))])["answers"]
+
+        spaced = [(one["text"], one["spaced"]) for one in described["axes"]["source"]["segments"] if not one["special"]]
+        assert spaced == [("is", True), ("it", True), ("?", False), ("a", True), ("cat", True)]
+
+
+def test_a_completion_has_its_prompt_before_it():
+    """A completion's document holds the prompt as its source, and an axis over both texts."""
+    (described,) = describe([completion("don't", " stop!")])["answers"]
+
+    assert (described["task"], described["source"], described["output"]) == ("completion", "don't", " stop!")
+    fed = described["axes"]["decoder_input"]["segments"]
+    assert [(one["text"], one["spaced"]) for one in fed] == [("don't", False)]
+    (described,) = describe([completion("בית", " a b")])["answers"]
+    assert described["axes"]["decoder_input"]["direction"] == "rtl"
 
 
 def test_a_caption_has_its_picture_and_grid():
@@ -167,10 +232,13 @@ def test_too_many_weights_are_refused():
     [
         (b"", translation()[1], "its input is a text"),
         ("a text", caption()[1], "its input is an image"),
+        ("a text", answered_question()[1], "its input is the question and its context, not a text"),
+        (("two", "texts"), token_classification()[1], "its input is a text, not two texts"),
+        (b"", completion()[1], "its input is a text, not an image"),
         (b"no image", caption()[1], r"answers\[0\]: the image can't be read"),
     ],
 )
 def test_inputs_must_fit_their_answers(given, answer, problem):
-    """A translation of an image, a caption of a text and an unreadable image are refused."""
+    """A translation of an image, a caption of a text, an unreadable image and the like are refused."""
     with pytest.raises(ReportError, match=problem):
         describe([(given, answer)])

@@ -10,7 +10,18 @@ import regard.client  # noqa: F401 (tells how answers are drawn)
 from regard.report import Display
 from regard.report.notebook import MOST_WEIGHTS
 
-from .answers import attention_of, caption, classification, image_classification, layers_of, translation, words
+from .answers import (
+    answered_question,
+    attention_of,
+    caption,
+    classification,
+    completion,
+    image_classification,
+    layers_of,
+    token_classification,
+    translation,
+    words,
+)
 
 HOSTILE = '</script></iframe><img src=x onerror=alert(1)> "\' srcdoc=" <!-- \u2028 & ]]> \u202e'
 
@@ -36,7 +47,18 @@ class Elements(HTMLParser):
         self.texts.append(data)
 
 
-@pytest.mark.parametrize("made", [translation, caption, classification, image_classification])
+@pytest.mark.parametrize(
+    "made",
+    [
+        translation,
+        caption,
+        classification,
+        image_classification,
+        token_classification,
+        answered_question,
+        completion,
+    ],
+)
 def test_an_answer_draws_itself(made):
     """A notebook finds a frame that may run its own script alone, and a table beside it for where none runs."""
     _, answer = made()
@@ -96,6 +118,17 @@ def test_classes_stand_in_a_table():
 
     assert {"Out of scope", "restaurant_reservation", "75.0 %"} <= set(shown.texts)
     assert "iframe" not in shown.tags
+
+
+def test_what_was_found_stands_in_a_table():
+    """Entities and answers have their scores beside them, and are what the line above says."""
+    entities = Elements(token_classification()[1]._repr_html_())
+    answers = Elements(answered_question()[1]._repr_html_())
+
+    assert entities.texts[0] == "Sarah, London"
+    assert [*entities.texts[entities.texts.index("label") + 1 :][:4]] == ["Sarah", "PER 96.9 %", "London", "LOC 50.0 %"]
+    assert answers.texts[0] == "house"
+    assert [*answers.texts[answers.texts.index("score") + 1 :][:4]] == ["house", "75.0 %", "no answer", "12.5 %"]
 
 
 def test_hostile_answers_stay_in_their_place():

@@ -1,7 +1,13 @@
 // An answer: its parts put together, each of which observes the same view.
 
-const TASKS = { translation: "Translation", caption: "Caption", classification: "Classification" };
-const TITLES = { source: "Source", target: "Output", decoder_input: "Output so far" };
+const TASKS = {
+    translation: "Translation",
+    caption: "Caption",
+    classification: "Classification",
+    token_classification: "Token classification",
+    answered_question: "Answered question",
+    completion: "Completion",
+};
 
 /** Returns the element that shows one answer, the view of it, and a function that draws it anew. */
 function showAnswer(answer) {
@@ -24,6 +30,7 @@ function showAnswer(answer) {
         view.observe(() => choices.draw());
         const overImage = view.family.keys.grid !== null;
         stage.replaceChildren(
+            ...foundIn(answer),
             overImage ? sightOf(view, answer, loaded) : element("div", {}, textsOf(view), readingOf(view)),
             ...(overImage ? [] : [...classesOf(answer), mapOf(view)]),
             headsOf(view),
@@ -33,9 +40,9 @@ function showAnswer(answer) {
 
 function textsOf(view) {
     const { queries, keys } = view.family;
-    if (queries === keys) return observing(view, new Words(view, keys, "both", titleOf(keys))).root;
-    const above = observing(view, new Words(view, keys, "key", titleOf(keys)));
-    const below = observing(view, new Words(view, queries, "query", titleOf(queries)));
+    if (queries === keys) return observing(view, new Words(view, keys, "both", keys.title)).root;
+    const above = observing(view, new Words(view, keys, "key", keys.title));
+    const below = observing(view, new Words(view, queries, "query", queries.title));
     const pair = element("div", { className: "pair" }, above.root, below.root);
     observing(view, new Links(view, pair, above, below));
     return pair;
@@ -47,7 +54,7 @@ function sightOf(view, answer, loaded) {
     const beside = element("div", { className: "beside" });
     const outside = () => observing(view, new Words(view, keys, queries === keys ? "both" : "key", "Not in the image")).root;
     if (queries !== keys) {
-        const title = queries.grid ? "Not in the image" : titleOf(queries);
+        const title = queries.grid ? "Not in the image" : queries.title;
         beside.append(observing(view, new Words(view, queries, "query", title)).root);
     }
     if (keys.words.length) beside.append(outside());
@@ -60,9 +67,16 @@ function classesOf(answer) {
     return answer.task === "classification" ? [classBars(answer)] : [];
 }
 
+/** What was found in a text: its entities, or the answers to a question about it. */
+function foundIn(answer) {
+    if (answer.task === "token_classification") return answer.marked ? [markedText("Entities", answer.marked)] : [];
+    if (answer.task !== "answered_question") return [];
+    return [answerBars(answer), ...(answer.marked ? [markedText("Context", answer.marked)] : [])];
+}
+
 function mapOf(view) {
     const { queries, keys } = view.family;
-    const title = queries === keys ? `${titleOf(keys)}, in rows, attends to itself, in columns` : `${titleOf(queries)}, in rows, attends to ${titleOf(keys).toLowerCase()}, in columns`;
+    const title = queries === keys ? `${keys.title}, in rows, attends to itself, in columns` : `${queries.title}, in rows, attends to ${keys.title.toLowerCase()}, in columns`;
     const matrix = observing(view, new Matrix(view, title));
     return element("section", { className: "map" }, element("h3", {}, title), matrix.root, legendOf(view));
 }
@@ -143,8 +157,4 @@ function provenance(answer) {
 function observing(view, part) {
     view.observe(() => part.draw());
     return part;
-}
-
-function titleOf(axis) {
-    return axis.grid ? "Image" : TITLES[axis.name] ?? axis.name;
 }

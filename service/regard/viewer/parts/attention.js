@@ -1,6 +1,12 @@
 // Attention: the weights of an answer, decoded when they are first looked at.
 
 const MEAN = "mean";
+const TITLES = { source: "Source", target: "Output", decoder_input: "Output so far" };
+/** What axes are called in the answers of a task, where it isn't that. */
+const TITLES_OF_TASKS = {
+    answered_question: { source: "Question and context" },
+    completion: { decoder_input: "Prompt and output so far" },
+};
 
 /** The weights of one head, or the mean of several: `queries` rows of `keys` weights. */
 class Plane {
@@ -26,8 +32,8 @@ class Plane {
 
 /** A sequence of words, tokens or patches that queries or keys run over. */
 class Axis {
-    constructor(name, { direction, segments, grid }) {
-        this.name = name;
+    constructor(title, { direction, segments, grid }) {
+        this.title = grid ? "Image" : title;
         this.direction = direction;
         this.segments = segments;
         this.grid = grid;
@@ -107,8 +113,9 @@ class Family {
 }
 
 /** Groups an answer's maps into families: cross-attention first, then by stack. */
-function familiesOf({ axes, maps }) {
-    const known = Object.fromEntries(Object.entries(axes).map(([name, axis]) => [name, new Axis(name, axis)]));
+function familiesOf({ task, axes, maps }) {
+    const titles = { ...TITLES, ...TITLES_OF_TASKS[task] };
+    const known = Object.fromEntries(Object.entries(axes).map(([name, axis]) => [name, new Axis(titles[name] ?? name, axis)]));
     const families = new Map();
     for (const map of maps) {
         const name = `${map.kind} ${map.stack}`;
