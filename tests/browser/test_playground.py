@@ -1,32 +1,35 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from base64 import b64decode
 from pathlib import Path
 
 import pytest
-from google.protobuf import json_format
-from playwright.sync_api import Locator, Page, Request, Route, expect
+from playwright.sync_api import Page, Request, Route, expect
 
-from regard.cli.demo.server import ServerProcess
-from regard.client import AttentionOptions, Client
+from regard.client import AttentionOptions
 from regard.v1 import caption_pb2, classification_pb2, translation_pb2
 
 from ..unit.report.answers import picture  # noqa: TID252
+from .asking import (
+    HOSTILE,
+    ask,
+    ask_example,
+    check_command,
+    check_looks,
+    choose,
+    client_of,
+    facts,
+    fulfill_in_part,
+    run_program,
+    show_options,
+    snippet,
+)
 from .reading import figures, opacity, plane, reading, word, written
-from .test_appearance import CONTRASTS, overflow
 
-SCREENSHOTS = Path(__file__).parents[2] / "build" / "results" / "playground"
 SENTENCE = "The old house is near the station."
 UTTERANCE = "do i need a visa for my trip to india"
-HOSTILE = 'it\'s </script><img src=x onerror=alert(1)> "$(touch broken)" `id` \\ %s ${x}\n\t👩🏽‍🚀 <b>é'
 HEBREW = "הבית הישן (ליד התחנה)."
-UNNAMED = """[...document.querySelectorAll("button, select, input, textarea, summary")]
-    .filter((one) => one.checkVisibility() && !one.closest("label") && !one.ariaLabel && !one.textContent.trim())
-    .map((one) => one.outerHTML)"""
 REQUESTS = {
     "Translate": translation_pb2.StreamTranslateRequest,
     "Caption": caption_pb2.StreamCaptionRequest,
@@ -47,49 +50,6 @@ HOLD_STREAM = """() => {
 }"""
 """Holds the lines of the next answer back, to pass some on at a time."""
 TWO_FRAMES = "new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))"
-GRPCURL = """#!/bin/sh
-printf '%s\\0' "$@" > arguments
-case "$*" in *"-d @"*) cat > body;; esac
-"""
-
-
-def choose(page: Page, task: str) -> None:
-    """Choose a task."""
-    page.get_by_role("group", name="Task").get_by_role("button", name=task).click()
-
-
-def ask(page: Page, text: str) -> None:
-    """Type a text and ask."""
-    page.get_by_label("Text", exact=True).fill(text)
-    page.locator(".run").click()
-
-
-def ask_example(page: Page, task: str) -> None:
-    """Ask a task's first example, and wait for the answer."""
-    choose(page, task)
-    page.get_by_role("group", name="Examples").get_by_role("button").first.click()
-    facts(page).wait_for()
-
-
-def show_options(page: Page) -> None:
-    """Open the options."""
-    page.get_by_text("More options").click()
-
-
-def facts(page: Page) -> Locator:
-    """Return the line about a stream that is there once it has ended."""
-    return page.locator(".facts:not(:empty)")
-
-
-def snippet(page: Page, way: str) -> str:
-    """Return the request as a way to send it has it."""
-    page.get_by_role("group", name="Copy the request as").get_by_role("button", name=way).click()
-    return page.locator(".copy code").inner_text()
-
-
-def client_of(server: ServerProcess) -> Client:
-    """Return a client of the server behind the page."""
-    return Client(f"127.0.0.1:{server.grpc_port}")
 
 
 def test_a_translation_streams_and_is_looked_at(open_playground, server):
@@ -152,12 +112,6 @@ def test_who_looks_while_tokens_come_is_left_to_it(open_playground):
     facts(page).wait_for()
     expect(chosen).to_have_attribute("aria-pressed", "true")
     expect(chosen).to_be_focused()
-
-
-def fulfill_in_part(route: Route, events: int) -> None:
-    """Answer a request with the first events of its stream alone."""
-    whole = route.fetch()
-    route.fulfill(response=whole, body=b"".join(whole.body().splitlines(keepends=True)[:events]))
 
 
 def test_a_classification_has_its_bars(open_playground, server):
@@ -306,7 +260,7 @@ def test_a_failed_input_is_told_at_the_input(open_playground):
     ask(page, "word " * 600)
 
     expect(page.locator("[data-field=text] .problem")).to_contain_text("texts[0]")
-    expect(page.locator("textarea")).to_have_accessible_name("Text")
+    expect(page.locator("[data-field=text] textarea")).to_have_accessible_name("Text")
 
 
 def test_a_refusal_is_seen_in_another_task(open_playground):
@@ -403,20 +357,7 @@ def test_the_command_sends_what_the_page_sends(open_playground, tmp_path, task):
     """Run by a shell, the command gives grpcurl the message that the page sent, whatever the text holds."""
     page = open_playground()
     sent = send_something(page, task, tmp_path)
-    (tmp_path / "grpcurl").write_text(GRPCURL)
-    (tmp_path / "grpcurl").chmod(0o755)
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-
-    subprocess.run(["sh", "-c", snippet(page, "grpcurl")], cwd=tmp_path, env={"PATH": path}, check=True)
-
-    *_, target, method = (tmp_path / "arguments").read_text().rstrip("\0").split("\0")
-    arguments = (tmp_path / "arguments").read_text().split("\0")
-    given = arguments[arguments.index("-d") + 1]
-    body = (tmp_path / "body").read_text() if given == "@" else given
-    assert json_format.Parse(body, REQUESTS[task]()) == json_format.Parse(sent.post_data, REQUESTS[task]())
-    assert sent.url.endswith(f"/playground/{method}")
-    assert target.startswith("127.0.0.1:")
-    assert not (tmp_path / "broken").exists()
+    check_command(snippet(page, "grpcurl"), sent, REQUESTS[task], tmp_path)
 
 
 @pytest.mark.parametrize("task", REQUESTS)
@@ -424,15 +365,12 @@ def test_the_program_sends_what_the_page_sends(open_playground, server, tmp_path
     """Run as it stands, the Python program gets the answer that the page shows."""
     page = open_playground()
     send_something(page, task, tmp_path)
-    program = snippet(page, "Python")
+    printed = run_program(snippet(page, "Python"), tmp_path)
 
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stderr
     if task == "Classify":
-        assert page.locator(".class-name").first.inner_text() in done.stdout
+        assert page.locator(".class-name").first.inner_text() in printed
     else:
-        assert done.stdout == "".join(page.locator(".live .token").all_text_contents()) + "\n"
+        assert printed == "".join(page.locator(".live .token").all_text_contents()) + "\n"
 
 
 def send_something(page: Page, task: str, directory: Path) -> Request:
@@ -518,13 +456,4 @@ def test_it_looks_well(open_playground, task, width):
     page = open_playground(width=width, motion="reduce")
     ask_example(page, task)
     show_options(page)
-    page.mouse.move(0, 0)
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-        page.evaluate("document.getAnimations().forEach((one) => one.finish())")
-
-        assert overflow(page) == 0
-        assert [(round(contrast, 2), text) for contrast, text in page.evaluate(CONTRASTS) if contrast < 4.5] == []
-        assert page.evaluate(UNNAMED) == []
-        page.screenshot(path=SCREENSHOTS / f"{task.lower()}-{theme}-{width}.png", full_page=True)
+    check_looks(page, f"{task.lower()}-{width}")

@@ -14,8 +14,9 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 from tests.export.checkpoints import save_completer
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+from tests.export.vocabularies import every_byte
+from tests.serving import answers_of
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from regard.catalog import load_catalog
@@ -44,11 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a GPT-2 that knows every byte."""
     at = tmp_path_factory.mktemp("completion") / "checkpoint"
     save_completer(at, vocab_size=LETTERS, max_position_embeddings=48)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({"<|end|>": END} | {byte: 1 + at for at, byte in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", bos_token="<|end|>").save_pretrained(at)
+    every_byte().save_pretrained(at)
     return at
 
 
@@ -133,6 +130,23 @@ def test_the_deltas_of_a_stream_are_its_text(client: Client) -> None:
     assert "".join(delta.text for delta in deltas) == whole.text
     assert len(deltas) == whole.target_tokens
     assert whole.model == client.complete("Über", max_new_tokens=1).model
+
+
+def test_a_stream_names_the_prompt_that_its_rows_begin_with(client: Client) -> None:
+    """The first delta has the prompt's tokens, and rows over them and over what was written are those of the maps."""
+    *deltas, whole = client.stream_complete("The keys", max_new_tokens=6, attention=AttentionOptions())
+    assert isinstance(whole, Completion)
+    assert whole.attention is not None
+    told = [delta for delta in deltas if isinstance(delta, TokenDelta)]
+    keys = whole.attention.maps[0].keys
+    assert [segment.text for segment in told[0].source] == [segment.text for segment in keys[: whole.prompt_tokens]]
+    assert not any(delta.source for delta in told[1:])
+    for place, delta in enumerate(told):
+        for row, one in zip(delta.attention, whole.attention.maps, strict=True):
+            seen = row.weights.shape[1]
+            assert (row.query, row.key_axis, seen) == (place, "decoder_input", whole.prompt_tokens + place)
+            assert np.array_equal(row.weights, one.weights[:, place, :seen])
+            assert not one.weights[:, place, seen:].any()
 
 
 def test_a_stop_string_and_several_beams(client: Client) -> None:
@@ -242,6 +256,25 @@ def test_the_server_lists_the_model_and_its_service(client: Client, address: str
     assert (model.task, model.max_source_tokens, model.max_target_tokens) == ("completion", 47, 47)
     assert [(tap.kind, tap.stack, tap.layer) for tap in model.taps] == [("self", "decoder", 0), ("self", "decoder", 1)]
     assert "regard.v1.CompletionService" in SERVICES
+
+
+def test_a_report_shows_a_completion(address: str, client: Client, tmp_path: Path) -> None:
+    """--report prints what follows as always, and its page holds every head's attention to prompt and output."""
+    page = tmp_path / "attention.html"
+    asked = ["complete", "The keys", "--server", address, "--max-new-tokens", "5", "--report", str(page)]
+    expected = client.complete(
+        "The keys", max_new_tokens=5, attention=AttentionOptions(reduction="none", granularity="word")
+    )
+    assert expected.attention is not None
+    with capture_logs():
+        streamed, whole = (CliRunner().invoke(app, [*asked, *flags]) for flags in ([], ["--no-stream"]))
+    (shown,) = answers_of(page)
+
+    assert streamed.stdout == whole.stdout == expected.text + "\n"
+    assert streamed.stderr == whole.stderr == f"report written to {page}\n"
+    assert (shown["task"], shown["source"], shown["output"]) == ("completion", "The keys", expected.text)
+    assert [one["shape"] for one in shown["maps"]] == [list(one.weights.shape) for one in expected.attention.maps]
+    assert len(shown["axes"]["decoder_input"]["segments"]) == len(expected.attention.maps[0].keys)
 
 
 def test_the_command_prints_what_follows(address: str, client: Client) -> None:

@@ -58,9 +58,10 @@ class Looking:
 
     @classmethod
     def at(cls, selection: Selection, policy: AlignAtt | None, source: Origin) -> Looking:
-        """Return it for one source."""
+        """Return it for one source, which a decoder that reads it itself has before what it writes."""
         axes = label(replace(selection, granularity=Granularity.TOKEN), source)
-        return cls(RowReader(selection), policy, axes.get(AxisName.SOURCE, Axis(AxisName.SOURCE, ())))
+        name = AxisName.DECODER_INPUT if selection.reads_source else AxisName.SOURCE
+        return cls(RowReader(selection), policy, axes.get(name, Axis(name, ())))
 
 
 class Deltas:
@@ -99,6 +100,6 @@ class Deltas:
 
     def _tell(self, rows: list[MapRow], source: Axis, delta: generation_pb2.TokenDelta) -> None:
         delta.attention.extend(map(convert.row, rows))
-        if not self._source_told and any(row.key_axis is AxisName.SOURCE for row in rows):
+        if not self._source_told and any(row.key_axis is source.name for row in rows):
             delta.source.CopyFrom(convert.axis_message(source))
             self._source_told = True

@@ -445,7 +445,8 @@ class TokenDelta(_message.Message):
     @_builtins.property
     def source(self) -> _attention_pb2.Axis:
         """The keys of rows over the source. Present in the first delta of an input that has such rows; of a
-        sound, of each of its windows.
+        sound, of each of its windows. Where a decoder reads its source itself, the first keys of its rows,
+        ATTENTION_AXIS_DECODER_INPUT: behind them come the start token, if it has one, and the output.
         """
 
     def __init__(

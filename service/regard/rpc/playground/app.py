@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 PATH = "/playground"
-SCRIPTS = ("scenes.js", "examples.js", "messages.js", "live.js", "snippets.js", "events.js", "form.js", "page.js")
+SCRIPTS = (
+    "scenes.js",
+    "examples.js",
+    "tasks.js",
+    "messages.js",
+    "live.js",
+    "snippets.js",
+    "events.js",
+    "form.js",
+    "page.js",
+)
 _ANYWHERE = (
     ("X-Content-Type-Options", "nosniff"),
     ("Cross-Origin-Resource-Policy", "same-origin"),

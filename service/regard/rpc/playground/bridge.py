@@ -17,15 +17,30 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from regard.rpc.interceptor import RETRY_KEY
 from regard.rpc.playground.guard import CLIENT_CLOSED_REQUEST, Refusal
-from regard.v1 import caption_pb2, classification_pb2, model_pb2, translation_pb2
+from regard.v1 import (
+    caption_pb2,
+    classification_pb2,
+    completion_pb2,
+    model_pb2,
+    question_answering_pb2,
+    translation_pb2,
+)
 
 MAX_CALLS = 16
 """Calls at a time; each holds a thread."""
 TIMEOUT_S = 60.0
 
+_ASKED = (
+    model_pb2,
+    translation_pb2,
+    caption_pb2,
+    classification_pb2,
+    question_answering_pb2,
+    completion_pb2,
+)
 METHODS: dict[str, MethodDescriptor] = {
     f"{service.full_name}/{method.name}": method
-    for module in (model_pb2, translation_pb2, caption_pb2, classification_pb2)
+    for module in _ASKED
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }

@@ -11,7 +11,25 @@ const TEXTS = {
         "how do you say good morning in italian",
         "what colour is a polar bear's skin",
     ],
+    TASK_TOKEN_CLASSIFICATION: [
+        "Sarah moved from London to Paris in May.",
+        "The Louvre bought a painting by Vermeer.",
+        "Ana works for Siemens in Munich.",
+    ],
+    TASK_COMPLETION: [
+        "The capital of France is",
+        "Once upon a time there was a clockmaker who",
+        "The keys to the old cabinet",
+    ],
 };
+
+const CLOCK = "The clock in the tower was built in 1410 by Mikulas of Kadan. It stopped for some years, until a clockmaker from the old town repaired it.";
+/** Questions, each with the text that holds its answer. */
+const QUESTIONS = [
+    { question: "Who built the clock?", text: CLOCK },
+    { question: "When was the clock built?", text: CLOCK },
+    { question: "Where was the man from who repaired it?", text: CLOCK },
+];
 
 const SCENES = [
     { name: "star-and-ring.png", paper: ["#e9e4d8", "#d9d2c4"], shapes: [["red", "star", 0.27, 0.36, 0.17], ["blue", "ring", 0.72, 0.42, 0.16]] },

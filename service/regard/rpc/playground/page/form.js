@@ -1,7 +1,5 @@
 // The form: which model is asked what, and the request that says so.
 
-const TASK_NAMES = { TASK_TRANSLATION: "Translate", TASK_CAPTIONING: "Caption", TASK_CLASSIFICATION: "Classify" };
-const VIEWER_TASKS = { TASK_TRANSLATION: "translation", TASK_CAPTIONING: "caption", TASK_CLASSIFICATION: "classification" };
 const REDUCTIONS = { "": "every head", MEAN: "their mean", MAX: "their largest", ROLLOUT: "rollout over layers", ALIGNMENT_HEADS: "alignment heads" };
 
 /** What a person chooses before asking; `onchange` is called whenever the request would be another. */
@@ -10,14 +8,15 @@ class Form {
         this.root = root;
         this.limits = limits;
         this.onchange = onchange;
-        this.models = models.filter((model) => model.task in METHODS);
+        this.models = models.filter((model) => model.task in ASKED);
         this.picture = null;
         this.problem = root.querySelector(".problem");
-        this.text = root.querySelector("textarea");
+        this.question = root.querySelector("[data-field=question] textarea");
+        this.text = root.querySelector("[data-field=text] textarea");
         this.fields = new Map();
         this.#addTasks();
         this.#takePictures();
-        this.text.addEventListener("input", () => this.#changed());
+        for (const one of [this.question, this.text]) one.addEventListener("input", () => this.#changed());
         if (this.models.length) this.choose(this.models[0]);
     }
 
@@ -25,15 +24,35 @@ class Form {
         return this.model.image !== undefined;
     }
 
-    /** What is asked and by which method; null as long as there is nothing to ask about. */
-    get order() {
-        const given = this.looks ? this.picture : { text: this.text.value };
-        if (!given || given.text === "") return null;
-        return { method: METHODS[this.model.task], request: this.#request(given), given };
+    get answers() {
+        return this.model.task === "TASK_QUESTION_ANSWERING";
+    }
+
+    get asked() {
+        return ASKED[this.model.task];
     }
 
     get task() {
-        return VIEWER_TASKS[this.model.task];
+        return this.asked.shown;
+    }
+
+    /** What is asked and how; null as long as there is nothing to ask about. */
+    get order() {
+        const given = this.looks ? this.picture : this.#texts;
+        if (!given || given.text === "" || given.question === "") return null;
+        return { asked: this.asked, request: this.#request(given), given };
+    }
+
+    /** What is not given yet, as a problem. */
+    get missing() {
+        if (this.looks) return { field: "image", message: "give an image first" };
+        if (this.answers && this.question.value === "") return { field: "question", message: "type a question first" };
+        return { field: "text", message: `type a ${this.asked.text.toLowerCase()} first` };
+    }
+
+    get #texts() {
+        const text = this.text.value;
+        return this.answers ? { question: this.question.value, text } : { text };
     }
 
     choose(model) {
@@ -41,8 +60,11 @@ class Form {
         this.clear();
         this.model = model;
         for (const button of this.tasks) button.setAttribute("aria-pressed", button.value === model.task);
-        this.root.querySelector("[data-field=text]").hidden = this.looks;
-        this.root.querySelector("[data-field=image]").hidden = !this.looks;
+        const field = (name) => this.root.querySelector(`[data-field=${name}]`);
+        field("question").hidden = !this.answers;
+        field("text").hidden = this.looks;
+        field("image").hidden = !this.looks;
+        field("text").querySelector(".name").textContent = this.text.ariaLabel = this.asked.text ?? "";
         this.#fillExamples();
         this.#fillOptions(another);
         this.#changed();
@@ -66,7 +88,8 @@ class Form {
 
     #place(problem) {
         const name = problem.field?.replaceAll(/\[\d+\]/g, "") ?? "";
-        const known = { texts: "text", images: "image", inputs: this.looks ? "image" : "text" };
+        const given = this.looks ? "image" : name.endsWith(".question") ? "question" : "text";
+        const known = { texts: "text", prompts: "text", images: "image", inputs: given };
         const field = this.root.querySelector(`[data-field="${CSS.escape(known[name.split(".")[0]] ?? name)}"]`);
         this.problem.textContent = problem.message;
         this.problem.hidden = false;
@@ -84,10 +107,11 @@ class Form {
     }
 
     #addTasks() {
-        const tasks = [...new Set(this.models.map((model) => model.task))].sort((one, other) => Object.keys(METHODS).indexOf(one) - Object.keys(METHODS).indexOf(other));
+        const places = Object.keys(ASKED);
+        const tasks = [...new Set(this.models.map((model) => model.task))].sort((one, other) => places.indexOf(one) - places.indexOf(other));
         this.tasks = tasks.map((task) => {
             const choose = () => task !== this.model.task && this.choose(this.models.find((model) => model.task === task));
-            return element("button", { type: "button", value: task, onclick: choose }, TASK_NAMES[task]);
+            return element("button", { type: "button", value: task, onclick: choose }, ASKED[task].name);
         });
         this.models.sort((one, other) => tasks.indexOf(one.task) - tasks.indexOf(other.task));
         this.root.querySelector(".tasks").append(...this.tasks);
@@ -95,21 +119,29 @@ class Form {
     }
 
     #fillExamples() {
-        const examples = this.looks
-            ? SCENES.map((scene) => {
-                  const uri = drawScene(scene);
-                  const name = scene.name.replace(".png", "").replaceAll("-", " ");
-                  return element("button", { type: "button", className: "scene", "aria-label": name, onclick: () => this.#take(uri, scene.name) }, element("img", { src: uri, alt: "" }));
-              })
-            : (TEXTS[this.model.task] ?? []).map((text) => {
-                  const take = () => {
-                      this.text.value = text;
-                      this.#changed();
-                      this.root.requestSubmit();
-                  };
-                  return element("button", { type: "button", onclick: take }, text);
-              });
+        const examples = this.looks ? SCENES.map((scene) => this.#scene(scene)) : this.#exampleTexts().map(([name, texts]) => this.#example(name, texts));
         this.root.querySelector(".examples").replaceChildren(...examples);
+    }
+
+    #scene(scene) {
+        const uri = drawScene(scene);
+        const name = scene.name.replace(".png", "").replaceAll("-", " ");
+        return element("button", { type: "button", className: "scene", "aria-label": name, onclick: () => this.#take(uri, scene.name) }, element("img", { src: uri, alt: "" }));
+    }
+
+    #exampleTexts() {
+        if (this.answers) return QUESTIONS.map((one) => [one.question, one]);
+        return (TEXTS[this.model.task] ?? []).map((text) => [text, { text }]);
+    }
+
+    #example(name, { question = "", text }) {
+        const take = () => {
+            if (this.answers) this.question.value = question;
+            this.text.value = text;
+            this.#changed();
+            this.root.requestSubmit();
+        };
+        return element("button", { type: "button", onclick: take }, name);
     }
 
     /** Puts in the options of the model; of another model of the same task they stay as they were, where it has them. */
@@ -120,15 +152,15 @@ class Form {
         this.fields.clear();
         const rows = [this.#modelField()];
         if (this.model.taps.length) rows.push(this.#kinds());
-        const more = [];
-        if (this.model.max_target_tokens) {
-            more.push(this.#number("generation.num_beams", "Beams", "as the model asks"));
-            more.push(this.#number("generation.max_new_tokens", "Most tokens", String(this.model.max_target_tokens)));
-        } else more.push(this.#number("top_k", "Classes", "5"));
+        const more = this.asked.numbers.map(([name, label, without]) => this.#number(name, label, without || String(this.model.max_target_tokens)));
+        if (this.task === "completion") {
+            this.fields.get("generation.max_new_tokens").value = MOST_OF_A_COMPLETION;
+            more.push(this.#select("templated", "Special tokens", [["", "are text"], ["true", "are read as such"]]));
+        }
         if (this.model.taps.length) more.push(...this.#attention());
         const details = element("details", {}, element("summary", {}, "More options"), ...more);
         details.open = !another && options.querySelector("details")?.open === true;
-        options.replaceChildren(...rows, details);
+        options.replaceChildren(...rows, ...(more.length ? [details] : []));
         for (const [name, { value }] of before) {
             const control = this.fields.get(name);
             if (control && [...(control.options ?? [{ value }])].some((one) => one.value === value)) control.value = value;
@@ -164,7 +196,7 @@ class Form {
             this.#select("attention.heads", "Head", [["", "all"], ...counted(heads)]),
             this.#select("attention.reduction", "Show heads as", reductions, () => this.#keepApart()),
         ];
-        const grains = this.model.max_target_tokens ? [["TOKEN", "tokens, as they come"], ["WORD", "words"]] : [["WORD", "words"], ["TOKEN", "tokens"]];
+        const grains = this.asked.streams ? [["TOKEN", "tokens, as they come"], ["WORD", "words"]] : [["WORD", "words"], ["TOKEN", "tokens"]];
         if (!image || this.model.max_target_tokens) fields.push(this.#select("attention.granularity", "Grain", grains));
         return fields;
     }
@@ -205,13 +237,11 @@ class Form {
         };
         const request = { model_name: model.name };
         if (versioned(model, this.models)) request.model_version = model.version;
-        const input = given.picture ? given.base64 : given.text;
-        if (model.task === "TASK_TRANSLATION") request.texts = [input];
-        else if (model.task === "TASK_CAPTIONING") request.images = [input];
-        else request.inputs = [given.picture ? { image: input } : { text: input }];
+        Object.assign(request, this.asked.inputsOf(given));
         const numbers = ["num_beams", "max_new_tokens"].filter((name) => value(`generation.${name}`) !== "");
         if (numbers.length) request.generation = Object.fromEntries(numbers.map((name) => [name, Number(value(`generation.${name}`))]));
-        if (value("top_k") !== "") request.top_k = Number(value("top_k"));
+        for (const name of ["top_k", "max_answer_tokens"]) if (value(name) !== "") request[name] = Number(value(name));
+        if (value("templated")) request.templated = true;
         if (model.taps.length) request.attention = this.#attentionOf(value);
         return request;
     }

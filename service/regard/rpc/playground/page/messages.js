@@ -10,29 +10,39 @@ function word(name, type) {
     return name.slice(type.length + 1).toLowerCase();
 }
 
-/** Returns the answer of a result to `given`, a text or a picture, or null if it holds no attention. */
-function answerOf(task, result, model, { text = null, picture = null }) {
+/** Returns the answer of a result to what was given: texts or a picture. Its maps are none where it holds no attention. */
+function answerOf(task, result, model, { text = null, question = null, picture = null }) {
     const { attention } = result;
-    if (!attention?.maps.length) return null;
     const output = result.text ?? null;
-    const texts = { source: text, target: output, decoder_input: output };
-    const spelled = attention.granularity === "ATTENTION_GRANULARITY_TOKEN";
-    const axes = Object.fromEntries(attention.axes.map((axis) => [AXES[axis.axis], axisOf(axis, texts[AXES[axis.axis]] ?? null, spelled)]));
+    const read = question === null ? [text] : [question, text];
+    const texts = { source: read, target: [output], decoder_input: [task === "completion" ? text + output : output] };
+    const spelled = attention?.granularity === "ATTENTION_GRANULARITY_TOKEN";
+    const axes = (attention?.axes ?? []).map((axis) => [AXES[axis.axis], axisOf(axis, texts[AXES[axis.axis]] ?? [null], spelled)]);
     return {
         task,
-        source: text,
+        source: read[0],
         picture,
         output,
-        classes: result.classes ?? [],
+        classes: barsOf(result),
         out_of_scope: result.out_of_scope ?? false,
+        marked: markedOf(result, text),
         truncated: result.truncated ?? false,
         model: `${model.name}/${model.version}`,
-        precision: attention.precision,
-        package_sha256: attention.package_sha256,
-        granularity: word(attention.granularity, "ATTENTION_GRANULARITY"),
-        axes,
-        maps: attention.maps.map(mapOfMessage),
+        precision: attention?.precision,
+        package_sha256: attention?.package_sha256,
+        granularity: attention && word(attention.granularity, "ATTENTION_GRANULARITY"),
+        axes: Object.fromEntries(axes),
+        maps: (attention?.maps ?? []).map(mapOfMessage),
     };
+}
+
+function barsOf({ classes, answers }) {
+    return classes ?? answers?.map(({ text, score }) => ({ label: text, probability: score })) ?? [];
+}
+
+function markedOf({ entities, answers }, text) {
+    const found = entities ?? answers?.slice(0, 1).filter((one) => one.text);
+    return found ? { text, spans: found.map(({ start, end, label = "", score }) => ({ start, end, label, score })) } : null;
 }
 
 function mapOfMessage(map) {
@@ -51,16 +61,18 @@ function mapOfMessage(map) {
     };
 }
 
-/** Returns an axis of the viewer; `spelled` if its elements are tokens, whose marks of a word's bounds are left out. */
-function axisOf({ segments, grid }, text, spelled) {
-    const characters = text === null ? null : [...text];
-    let [end, apart] = [0, false];
-    const described = segments.map(({ text: name, start, end: stop, special }) => {
-        const spaced = apart || special || characters === null || characters.slice(end, start).some((one) => /\s/u.test(one));
+/** Returns an axis of the viewer over `texts`; `spelled` if its elements are tokens, whose marks of a word's bounds are left out. */
+function axisOf({ segments, grid }, texts, spelled) {
+    const characters = texts.map((text) => text === null ? null : [...text]);
+    let [end, apart, before] = [0, false, 0];
+    const described = segments.map(({ text: name, start, end: stop, special, part = 0 }) => {
+        if (part !== before) [end, apart, before] = [0, true, part];
+        const inText = characters[part] ?? null;
+        const spaced = apart || special || inText === null || inText.slice(end, start).some((one) => /\s/u.test(one));
         [end, apart] = [Math.max(end, stop), special];
         return { text: spelled && !special ? name.replace(BOUNDS, "") || name : name, special, spaced };
     });
-    return { direction: RIGHT_TO_LEFT.test(text ?? "") ? "rtl" : "ltr", segments: described, grid: grid ? shares(grid) : null };
+    return { direction: RIGHT_TO_LEFT.test(texts.at(-1) ?? "") ? "rtl" : "ltr", segments: described, grid: grid ? shares(grid) : null };
 }
 
 function shares({ rows, columns, image_width: wide, image_height: high, left, top, width, height }) {

@@ -14,7 +14,7 @@ async function answer() {
     if (!form) return;
     const { order } = form;
     if (!order) {
-        form.refuse({ field: form.looks ? "images" : "texts", message: form.looks ? "give an image first" : "type a text first" });
+        form.refuse(form.missing);
         return;
     }
     form.clear();
@@ -23,7 +23,8 @@ async function answer() {
     const tokens = live.querySelector("p");
     tokens.replaceChildren();
     live.querySelector(".facts").textContent = "";
-    live.hidden = !order.method.streams;
+    live.hidden = !order.asked.streams;
+    if (form.task === "completion") tokens.append(element("span", { className: "prompt" }, order.given.text));
     shown.classList.add("stale");
     if (shown.getBoundingClientRect().top > 0.8 * innerHeight) document.querySelector("main").scrollIntoView();
     run.textContent = "Stop";
@@ -31,11 +32,11 @@ async function answer() {
         await follow(order, own.signal, tokens);
     } catch (error) {
         if (error.name !== "AbortError") form.refuse(error);
-        live.hidden = live.hidden || tokens.childElementCount === 0;
+        live.hidden = live.hidden || !tokens.querySelector(".token");
     } finally {
         if (running === own) {
             running = null;
-            run.textContent = TASK_NAMES[form.model.task];
+            run.textContent = form.asked.name;
             shown.classList.remove("stale");
         }
     }
@@ -48,14 +49,14 @@ async function follow(order, signal, tokens) {
     let before = null;
     const pace = new Pace(() => { before = showComing(coming, before); });
     try {
-        for await (const event of ask(order.method.path, order.request, signal)) {
+        for await (const event of ask(order.asked.path, order.request, signal)) {
             if (event.delta) {
                 tokens.append(tokenOf(event.delta));
                 coming.add(event.delta);
                 pace.draw();
                 continue;
             }
-            const result = event.translation ?? event.caption ?? event.results[0].classification;
+            const result = order.asked.resultOf(event);
             live.querySelector(".facts").textContent = factsOf(result);
             live.hidden = false;
             show(task, result, event.model ?? model, order.given, before);
@@ -74,7 +75,8 @@ function tokenOf({ text, log_probability: logProbability }) {
     return token;
 }
 
-function factsOf({ text, target_tokens: tokens, source_tokens: read, timing, finish_reason: reason }) {
+function factsOf({ text, target_tokens: tokens, source_tokens: source, prompt_tokens: prompt, timing, finish_reason: reason }) {
+    const read = source ?? prompt;
     const seconds = timing.queue_s + timing.encode_s + timing.decode_s;
     const facts = [];
     if (read) facts.push(`${read} tokens read`);
@@ -87,9 +89,9 @@ function factsOf({ text, target_tokens: tokens, source_tokens: read, timing, fin
 
 function show(task, result, model, given, before) {
     const whole = answerOf(task, result, model, given);
-    drawn = whole && showAnswer(whole);
+    drawn = whole.maps.length ? showAnswer(whole) : null;
     const refocus = focusIn(shown);
-    shown.replaceChildren(drawn ? drawn.root : plain(result));
+    shown.replaceChildren(drawn ? drawn.root : plain(whole));
     drawn?.redraw();
     if (drawn && before) drawn.view.chooseAs(before.view);
     refocus();
@@ -117,9 +119,9 @@ function focusIn(root) {
 }
 
 /** What is shown of a model that gives no attention. */
-function plain({ classes, out_of_scope: outOfScope }) {
+function plain(answer) {
     const note = element("p", { className: "note" }, "This model’s package gives no attention.");
-    return element("article", {}, ...(classes ? [classBars({ classes, out_of_scope: outOfScope })] : []), note);
+    return element("article", {}, ...foundIn(answer), ...classesOf(answer), note);
 }
 
 function addCopies(section) {
@@ -158,7 +160,7 @@ async function begin() {
     let drawCopies = () => {};
     const changed = () => {
         if (!form) return;
-        if (!running) run.textContent = TASK_NAMES[form.model.task];
+        if (!running) run.textContent = form.asked.name;
         drawCopies();
     };
     root.addEventListener("submit", (event) => {
@@ -187,7 +189,7 @@ async function begin() {
         return;
     }
     if (!form.models.length) {
-        form.refuse({ message: "This server holds no model that translates, captions or classifies." });
+        form.refuse({ message: "This server holds no model that this page can ask." });
         run.disabled = true;
         form = null;
         return;

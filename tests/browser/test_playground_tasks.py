@@ -1,0 +1,240 @@
+"""The playground of models that complete, find entities and answer: small random ones that know letters and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, Request, expect
+
+from regard.cli.demo.server import ServerProcess, serving
+from regard.client import AttentionOptions
+from regard.v1 import classification_pb2, completion_pb2, question_answering_pb2
+from regard_export.package import Options, export
+
+from ..export.checkpoints import save_classifier, save_completer  # noqa: TID252
+from ..export.vocabularies import every_byte, word_pieces  # noqa: TID252
+from .asking import (
+    HOSTILE,
+    check_command,
+    check_looks,
+    choose,
+    client_of,
+    facts,
+    fulfill_in_part,
+    run_program,
+    show_options,
+    snippet,
+)
+from .reading import figures, plane, written
+
+MOST_TOKENS = 256
+LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
+SENTENCE = "the cat sat on the mat."
+QUESTION = "where was it?"
+REQUESTS = {
+    "Classify tokens": classification_pb2.ClassifyTokensRequest,
+    "Answer": question_answering_pb2.AnswerRequest,
+    "Complete": completion_pb2.StreamCompleteRequest,
+}
+
+BROKEN_OFF = "the answer broke off: the server can’t be reached any more"
+WITHOUT_LABELS = """(shown) => {
+    const copy = shown.cloneNode(true);
+    for (const label of copy.querySelectorAll("small")) label.remove();
+    return copy.textContent;
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Yield a server of a completer, a classifier of tokens and an answerer, in the place of the demonstration's."""
+    at = tmp_path_factory.mktemp("tasks")
+    sizes = {"vocab_size": 150, "pad_token_id": 0, "max_position_embeddings": MOST_TOKENS}
+    labels = {"num_labels": len(LABELS), "id2label": LABELS, "label2id": {label: at for at, label in LABELS.items()}}
+    save_classifier(at / "tagger", "Bert", "TokenClassification", **sizes | labels)
+    save_classifier(at / "reader", "Bert", "QuestionAnswering", **sizes)
+    for name in ("tagger", "reader"):
+        word_pieces(MOST_TOKENS).save_pretrained(at / name)
+    save_completer(at / "writer", vocab_size=257, max_position_embeddings=MOST_TOKENS)
+    every_byte().save_pretrained(at / "writer")
+    for name in ("tagger", "reader", "writer"):
+        export(at / name, at / "models", Options(name=name))
+    with serving(at / "models", at / "log") as running:
+        yield running
+
+
+def ask_task(page: Page, task: str, text: str = SENTENCE) -> None:
+    """Choose a task, ask about a text, and wait for the answer."""
+    choose(page, task)
+    if task == "Answer":
+        page.get_by_label("Question").fill(QUESTION)
+    page.get_by_label({"Answer": "Context", "Complete": "Prompt"}.get(task, "Text"), exact=True).fill(text)
+    page.locator(".run").click()
+    page.locator(".shown:not(.stale) article").wait_for()
+
+
+def test_every_task_has_its_place(open_playground):
+    """There is a task for each model, in the page's order, and each has the fields that it asks for."""
+    page = open_playground()
+    tasks = page.get_by_role("group", name="Task").get_by_role("button")
+
+    assert tasks.all_inner_texts() == list(REQUESTS)
+    for task, fields in zip(REQUESTS, (["Text"], ["Question", "Context"], ["Prompt"]), strict=True):
+        choose(page, task)
+        assert page.locator(".given .name:visible").all_inner_texts() == fields
+        assert page.locator(".run").inner_text() == task
+
+
+def test_a_completion_streams_and_is_looked_at(open_playground, server):
+    """The prompt stands before the tokens, and those of the answer attend to both."""
+    page = open_playground()
+    ask_task(page, "Complete")
+    facts(page).wait_for()
+    with client_of(server) as client:
+        answer = client.complete(SENTENCE, attention=AttentionOptions(), max_new_tokens=40)
+
+    assert page.locator(".live .prompt").inner_text() == SENTENCE
+    assert "".join(page.locator(".live .token").all_text_contents()) == answer.text
+    assert facts(page).inner_text().startswith(f"{len(SENTENCE)} tokens read · {answer.target_tokens} written")
+    page.get_by_role("group", name="Output", exact=True).get_by_role("button").nth(3).hover()
+    assert figures(page, "Prompt and output so far") == written(plane(answer, "self", "decoder", 1)[3])
+    assert page.locator(".head").count() == 2 * (1 + answer.attention.maps[0].weights.shape[0])
+
+
+def test_a_completion_is_looked_at_before_its_end(open_playground, server):
+    """While tokens still come, the map has a row for each, over prompt and output, and the last is shown."""
+    page = open_playground()
+    page.route("**/StreamComplete", lambda route: fulfill_in_part(route, events=5))
+    choose(page, "Complete")
+    page.get_by_label("Prompt").fill(SENTENCE)
+    page.locator(".run").click()
+    page.locator("article").wait_for()
+    with client_of(server) as client:
+        answer = client.complete(SENTENCE, attention=AttentionOptions(), max_new_tokens=5)
+
+    expect(page.get_by_role("group", name="Output", exact=True).get_by_role("button")).to_have_count(5)
+    assert figures(page, "Prompt and output so far") == written(plane(answer, "self", "decoder", 1)[4])
+    assert "".join(page.locator(".live .token").all_text_contents())
+    assert page.get_by_role("alert").inner_text() == BROKEN_OFF
+
+
+def test_a_template_s_special_tokens_are_read_if_one_says_so(open_playground):
+    """The end of a text, where it is written, is one token of a templated prompt, and seven of any other."""
+    page = open_playground()
+    choose(page, "Complete")
+    ask_task(page, "Complete", "a<|end|>")
+    assert facts(page).inner_text().startswith("8 tokens read")
+
+    show_options(page)
+    page.get_by_label("Special tokens").select_option("are read as such")
+    page.locator(".run").click()
+
+    expect(facts(page)).to_contain_text("2 tokens read")
+    assert "templated=True" in snippet(page, "Python")
+
+
+def test_entities_are_marked_in_their_text(open_playground, server):
+    """The text stands whole, its entities are marked with their labels, and each word's attention can be looked at."""
+    page = open_playground()
+    ask_task(page, "Classify tokens")
+    with client_of(server) as client:
+        answer = client.classify_tokens(SENTENCE, attention=AttentionOptions(granularity="word"))
+
+    assert answer.entities
+    marks = page.locator("mark")
+    assert marks.all_inner_texts() == [f"{one.text}{one.label} {100 * one.score:.1f} %" for one in answer.entities]
+    assert page.locator(".marks p").evaluate(WITHOUT_LABELS) == SENTENCE
+    page.get_by_role("group", name="Source", exact=True).get_by_role("button").nth(2).hover()
+    assert figures(page, "Source") == written(plane(answer, "self", "encoder", 1)[2])
+
+
+def test_a_question_has_its_answers(open_playground, server):
+    """Answers stand in their order, the best is marked in its context, and both texts attend to each other."""
+    page = open_playground()
+    choose(page, "Answer")
+    show_options(page)
+    page.get_by_label("Answers").fill("3")
+    ask_task(page, "Answer")
+    with client_of(server) as client:
+        answer = client.answer(QUESTION, SENTENCE, top_k=3, attention=AttentionOptions(granularity="word"))
+
+    assert len(answer.answers) == 3
+    assert page.locator(".class-name").all_inner_texts() == [one.text for one in answer.answers]
+    assert page.locator("mark").all_inner_texts() == [answer.best.text]
+    title = "Question and context"
+    page.get_by_role("group", name=title, exact=True).get_by_role("button").nth(1).hover()
+    assert figures(page, title) == written(plane(answer, "self", "encoder", 1)[1])
+    words = page.get_by_role("group", name=title, exact=True).locator("bdi").all_inner_texts()
+    assert "".join(one for one in words if one not in ("[CLS]", "[SEP]")) == (QUESTION + SENTENCE).replace(" ", "")
+
+
+def test_what_is_missing_is_asked_for_where_it_is(open_playground):
+    """Without a question, and then without a context, nothing is sent, and the field says what it needs."""
+    page = open_playground()
+    choose(page, "Answer")
+    page.locator(".run").click()
+    expect(page.locator("[data-field=question] .problem")).to_have_text("type a question first")
+
+    page.get_by_label("Question").fill(QUESTION)
+    page.locator(".run").click()
+    expect(page.locator("[data-field=text] .problem")).to_have_text("type a context first")
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_examples_are_answered(open_playground, task):
+    """A click on each example asks it."""
+    page = open_playground()
+    choose(page, task)
+    examples = page.get_by_role("group", name="Examples").get_by_role("button")
+    assert examples.count() == 3
+    for place in range(3):
+        examples.nth(place).click()
+        page.locator(".shown:not(.stale) article").wait_for()
+        assert page.get_by_role("alert").is_hidden()
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_what_is_copied_sends_what_the_page_sends(open_playground, tmp_path, task):
+    """The command gives grpcurl the page's message, and the program prints the page's answer."""
+    page = open_playground()
+    sent = send_something(page, task)
+    check_command(snippet(page, "grpcurl"), sent, REQUESTS[task], tmp_path)
+    printed = run_program(snippet(page, "Python"), tmp_path)
+
+    if task == "Complete":
+        assert printed == "".join(page.locator(".live .token").all_text_contents()) + "\n"
+    else:
+        shown = page.locator("mark").first.evaluate(WITHOUT_LABELS)
+        assert repr(shown) in printed
+
+
+def send_something(page: Page, task: str) -> Request:
+    """Ask about a hostile text with options, and return what was sent."""
+    choose(page, task)
+    show_options(page)
+    page.locator("[data-field='attention.reduction'] select").select_option("MEAN")
+    if task != "Classify tokens":
+        page.get_by_label("Most tokens").fill("7")
+    with page.expect_request("**/playground/**") as sent:
+        ask_task(page, task, HOSTILE)
+    return sent.value
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_hostile_text_is_text(open_playground, task):
+    """Markup in a text makes no element, wherever the text stands."""
+    page = open_playground()
+    ask_task(page, task, HOSTILE)
+
+    assert page.locator("main img, main b").count() == 0
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+@pytest.mark.parametrize("task", REQUESTS)
+def test_it_looks_well(open_playground, task, width):
+    """No text is faint in either theme, nothing is wider than the window, and all that can be used has a name."""
+    page = open_playground(width=width, motion="reduce")
+    ask_task(page, task)
+    show_options(page)
+    check_looks(page, f"{task.lower().replace(' ', '-')}-{width}")
