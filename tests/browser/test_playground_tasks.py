@@ -1,4 +1,4 @@
-"""The playground of models that complete, find entities and answer: small random ones that know letters and bytes."""
+"""The playground of models that classify tokens, answer, compare and complete: small random ones of few letters."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from playwright.sync_api import Page, Request, expect
 
 from regard.cli.demo.server import ServerProcess, serving
 from regard.client import AttentionOptions
-from regard.v1 import classification_pb2, completion_pb2, question_answering_pb2
+from regard.v1 import classification_pb2, completion_pb2, question_answering_pb2, similarity_pb2
 from regard_export.package import Options, export
 
-from ..export.checkpoints import save_classifier, save_completer  # noqa: TID252
+from ..export.checkpoints import save_classifier, save_clip, save_completer  # noqa: TID252
 from ..export.vocabularies import every_byte, word_pieces  # noqa: TID252
+from ..unit.report.answers import picture  # noqa: TID252
 from .asking import (
     HOSTILE,
     check_command,
@@ -26,7 +27,7 @@ from .asking import (
     show_options,
     snippet,
 )
-from .reading import figures, plane, written
+from .reading import figures, plane, reading, written
 
 MOST_TOKENS = 256
 LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
@@ -35,9 +36,13 @@ QUESTION = "where was it?"
 REQUESTS = {
     "Classify tokens": classification_pb2.ClassifyTokensRequest,
     "Answer": question_answering_pb2.AnswerRequest,
+    "Compare": similarity_pb2.CompareRequest,
     "Complete": completion_pb2.StreamCompleteRequest,
 }
+TEXTS = {"Classify tokens": "Text", "Answer": "Context", "Compare": "Texts, one a line", "Complete": "Prompt"}
+LINES = 'red star\n a cat \n\n"two" rings\n'
 
+PICTURE = {"name": "it's a scene.png", "mimeType": "image/png", "buffer": picture(192, 192)}
 BROKEN_OFF = "the answer broke off: the server can’t be reached any more"
 WITHOUT_LABELS = """(shown) => {
     const copy = shown.cloneNode(true);
@@ -48,7 +53,7 @@ WITHOUT_LABELS = """(shown) => {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Yield a server of a completer, a classifier of tokens and an answerer, in the place of the demonstration's."""
+    """Yield a server of a model for each of these tasks, in the place of the demonstration's."""
     at = tmp_path_factory.mktemp("tasks")
     sizes = {"vocab_size": 150, "pad_token_id": 0, "max_position_embeddings": MOST_TOKENS}
     labels = {"num_labels": len(LABELS), "id2label": LABELS, "label2id": {label: at for at, label in LABELS.items()}}
@@ -58,7 +63,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         word_pieces(MOST_TOKENS).save_pretrained(at / name)
     save_completer(at / "writer", vocab_size=257, max_position_embeddings=MOST_TOKENS)
     every_byte().save_pretrained(at / "writer")
-    for name in ("tagger", "reader", "writer"):
+    save_clip(at / "clip")
+    for name in ("tagger", "reader", "clip", "writer"):
         export(at / name, at / "models", Options(name=name))
     with serving(at / "models", at / "log") as running:
         yield running
@@ -69,8 +75,11 @@ def ask_task(page: Page, task: str, text: str = SENTENCE) -> None:
     choose(page, task)
     if task == "Answer":
         page.get_by_label("Question").fill(QUESTION)
-    page.get_by_label({"Answer": "Context", "Complete": "Prompt"}.get(task, "Text"), exact=True).fill(text)
-    page.locator(".run").click()
+    page.get_by_label(TEXTS[task], exact=True).fill(text)
+    if task == "Compare":
+        page.get_by_label("Image", exact=True).set_input_files(PICTURE)
+    else:
+        page.locator(".run").click()
     page.locator(".shown:not(.stale) article").wait_for()
 
 
@@ -80,9 +89,12 @@ def test_every_task_has_its_place(open_playground):
     tasks = page.get_by_role("group", name="Task").get_by_role("button")
 
     assert tasks.all_inner_texts() == list(REQUESTS)
-    for task, fields in zip(REQUESTS, (["Text"], ["Question", "Context"], ["Prompt"]), strict=True):
+    for task, fields in zip(
+        REQUESTS, (["Text"], ["Question", "Context"], ["Texts, one a line"], ["Prompt"]), strict=True
+    ):
         choose(page, task)
         assert page.locator(".given .name:visible").all_inner_texts() == fields
+        assert page.locator(".drop").is_visible() == (task == "Compare")
         assert page.locator(".run").inner_text() == task
 
 
@@ -169,6 +181,44 @@ def test_a_question_has_its_answers(open_playground, server):
     assert "".join(one for one in words if one not in ("[CLS]", "[SEP]")) == (QUESTION + SENTENCE).replace(" ", "")
 
 
+def test_an_image_is_compared_with_texts(open_playground, server):
+    """The likeliest text stands first, and the picture shows where the image's encoder looked, or the text its own."""
+    page = open_playground()
+    ask_task(page, "Compare", LINES)
+    texts = [line.strip() for line in LINES.splitlines() if line.strip()]
+    options = [AttentionOptions(stacks=[stack]) for stack in ("image_encoder", "text_encoder")]
+    with client_of(server) as client:
+        looks, reads = (client.compare([PICTURE["buffer"]], texts, attention=one) for one in options)
+    ranked = sorted(looks.images[0].scores, key=lambda score: -score.logit)
+
+    assert page.locator(".class-name").all_inner_texts() == [texts[one.text_index] for one in ranked]
+    assert page.locator(".probability").all_inner_texts() == [f"{100 * one.probability:.1f} %" for one in ranked]
+    assert page.locator(".picture img").count() == 1
+    row = plane(looks.images[0], "self", "image_encoder", 1)[0]
+    assert f"{row.max():.3f}" in reading(page)
+
+    page.get_by_label("Attention").first.select_option("text encoder self-attention")
+    show_options(page)
+    page.get_by_label("Grain").select_option("tokens")
+    page.locator(".run").click()
+    page.get_by_role("group", name="Source", exact=True).wait_for()
+    row = plane(reads.texts[ranked[0].text_index], "self", "text_encoder", 1)[0]
+    assert figures(page, "Source") == written(row)
+
+
+def test_what_fails_of_a_comparison_is_told_at_its_texts(open_playground):
+    """A line that is too long is named below the texts, and one without words is no text at all."""
+    page = open_playground()
+    choose(page, "Compare")
+    page.get_by_label(TEXTS["Compare"]).fill("cat\n" + "many words " * 100)
+    page.get_by_label("Image", exact=True).set_input_files(PICTURE)
+    expect(page.locator("[data-field=text] .problem")).to_contain_text("texts[1]")
+
+    page.get_by_label(TEXTS["Compare"]).fill(" \n")
+    page.locator(".run").click()
+    expect(page.locator("[data-field=text] .problem")).to_have_text("type texts, one a line, first")
+
+
 def test_what_is_missing_is_asked_for_where_it_is(open_playground):
     """Without a question, and then without a context, nothing is sent, and the field says what it needs."""
     page = open_playground()
@@ -198,11 +248,14 @@ def test_examples_are_answered(open_playground, task):
 def test_what_is_copied_sends_what_the_page_sends(open_playground, tmp_path, task):
     """The command gives grpcurl the page's message, and the program prints the page's answer."""
     page = open_playground()
+    (tmp_path / PICTURE["name"]).write_bytes(PICTURE["buffer"])
     sent = send_something(page, task)
     check_command(snippet(page, "grpcurl"), sent, REQUESTS[task], tmp_path)
     printed = run_program(snippet(page, "Python"), tmp_path)
 
-    if task == "Complete":
+    if task == "Compare":
+        assert "TextScore(text_index=0" in printed
+    elif task == "Complete":
         assert printed == "".join(page.locator(".live .token").all_text_contents()) + "\n"
     else:
         shown = page.locator("mark").first.evaluate(WITHOUT_LABELS)
@@ -214,10 +267,10 @@ def send_something(page: Page, task: str) -> Request:
     choose(page, task)
     show_options(page)
     page.locator("[data-field='attention.reduction'] select").select_option("MEAN")
-    if task != "Classify tokens":
+    if task in ("Answer", "Complete"):
         page.get_by_label("Most tokens").fill("7")
     with page.expect_request("**/playground/**") as sent:
-        ask_task(page, task, HOSTILE)
+        ask_task(page, task, LINES if task == "Compare" else HOSTILE)
     return sent.value
 
 
@@ -225,9 +278,9 @@ def send_something(page: Page, task: str) -> Request:
 def test_hostile_text_is_text(open_playground, task):
     """Markup in a text makes no element, wherever the text stands."""
     page = open_playground()
-    ask_task(page, task, HOSTILE)
+    ask_task(page, task, "<b>a</b>\n<img src=x>" if task == "Compare" else HOSTILE)
 
-    assert page.locator("main img, main b").count() == 0
+    assert page.locator("main img:not(.picture img), main b").count() == 0
 
 
 @pytest.mark.parametrize("width", [400, 1400])
@@ -235,6 +288,6 @@ def test_hostile_text_is_text(open_playground, task):
 def test_it_looks_well(open_playground, task, width):
     """No text is faint in either theme, nothing is wider than the window, and all that can be used has a name."""
     page = open_playground(width=width, motion="reduce")
-    ask_task(page, task)
+    ask_task(page, task, LINES if task == "Compare" else SENTENCE)
     show_options(page)
     check_looks(page, f"{task.lower().replace(' ', '-')}-{width}")

@@ -23,6 +23,7 @@ from regard.v1 import (
     completion_pb2,
     model_pb2,
     question_answering_pb2,
+    similarity_pb2,
     translation_pb2,
 )
 
@@ -36,6 +37,7 @@ _ASKED = (
     caption_pb2,
     classification_pb2,
     question_answering_pb2,
+    similarity_pb2,
     completion_pb2,
 )
 METHODS: dict[str, MethodDescriptor] = {

@@ -6,6 +6,7 @@ const TASKS = {
     classification: "Classification",
     token_classification: "Token classification",
     answered_question: "Answered question",
+    similarity: "Comparison",
     completion: "Completion",
 };
 
@@ -64,6 +65,7 @@ function sightOf(view, answer, loaded) {
 }
 
 function classesOf(answer) {
+    if (answer.task === "similarity") return [bars("Texts", answer.classes)];
     return answer.task === "classification" ? [classBars(answer)] : [];
 }
 

@@ -1,6 +1,7 @@
 // Attention: the weights of an answer, decoded when they are first looked at.
 
 const MEAN = "mean";
+const STACKS = { encoder: "Encoder", decoder: "Decoder", text_encoder: "Text encoder", image_encoder: "Image encoder" };
 const TITLES = { source: "Source", target: "Output", decoder_input: "Output so far" };
 /** What axes are called in the answers of a task, where it isn't that. */
 const TITLES_OF_TASKS = {
@@ -68,7 +69,7 @@ class Family {
     }
 
     get name() {
-        return this.kind === "cross" ? "Cross-attention" : `${this.stack === "encoder" ? "Encoder" : "Decoder"} self-attention`;
+        return this.kind === "cross" ? "Cross-attention" : `${STACKS[this.stack]} self-attention`;
     }
 
     get layers() {

@@ -33,7 +33,8 @@ async function* ask(method, request, signal) {
 
 function read(line, response) {
     const event = parse(line, response);
-    const failure = event.error ?? event.failure ?? event.results?.[0].failure;
+    const results = [event.results, event.images, event.texts].flatMap((some) => some ?? []);
+    const failure = event.error ?? event.failure ?? results.find((one) => one.failure)?.failure;
     if (failure) throw new Problem(failure);
     return event;
 }

@@ -30,6 +30,8 @@ const QUESTIONS = [
     { question: "When was the clock built?", text: CLOCK },
     { question: "Where was the man from who repaired it?", text: CLOCK },
 ];
+/** What a scene is compared with, until something else is typed. */
+const COMPARED = "a red star and a blue ring\na circle above a square\nthree shapes at night";
 
 const SCENES = [
     { name: "star-and-ring.png", paper: ["#e9e4d8", "#d9d2c4"], shapes: [["red", "star", 0.27, 0.36, 0.17], ["blue", "ring", 0.72, 0.42, 0.16]] },

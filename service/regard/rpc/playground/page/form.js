@@ -1,5 +1,6 @@
 // The form: which model is asked what, and the request that says so.
 
+const TEXT_NAMES = { Text: "a text", Prompt: "a prompt", Context: "a context", "Texts, one a line": "texts, one a line," };
 const REDUCTIONS = { "": "every head", MEAN: "their mean", MAX: "their largest", ROLLOUT: "rollout over layers", ALIGNMENT_HEADS: "alignment heads" };
 
 /** What a person chooses before asking; `onchange` is called whenever the request would be another. */
@@ -20,14 +21,6 @@ class Form {
         if (this.models.length) this.choose(this.models[0]);
     }
 
-    get looks() {
-        return this.model.image !== undefined;
-    }
-
-    get answers() {
-        return this.model.task === "TASK_QUESTION_ANSWERING";
-    }
-
     get asked() {
         return ASKED[this.model.task];
     }
@@ -36,23 +29,31 @@ class Form {
         return this.asked.shown;
     }
 
-    /** What is asked and how; null as long as there is nothing to ask about. */
+    /** The fields that are to be filled before anything is asked. */
+    get gives() {
+        return this.asked.gives ?? [this.model.image ? "image" : "text"];
+    }
+
+    /** What is asked and how; null as long as something is missing. */
     get order() {
-        const given = this.looks ? this.picture : this.#texts;
-        if (!given || given.text === "" || given.question === "") return null;
+        if (this.missing) return null;
+        const given = this.#given;
         return { asked: this.asked, request: this.#request(given), given };
     }
 
-    /** What is not given yet, as a problem. */
+    /** What is not given yet, as a problem; null if all is there. */
     get missing() {
-        if (this.looks) return { field: "image", message: "give an image first" };
-        if (this.answers && this.question.value === "") return { field: "question", message: "type a question first" };
-        return { field: "text", message: `type a ${this.asked.text.toLowerCase()} first` };
+        const { base64: image, question, text = "" } = this.#given;
+        const given = { image, question, text: this.task === "similarity" ? linesOf(text).length : text };
+        const absent = this.gives.find((name) => !given[name]);
+        if (!absent) return null;
+        const what = { image: "give an image", question: "type a question", text: `type ${TEXT_NAMES[this.asked.text]}` };
+        return { field: absent, message: `${what[absent]} first` };
     }
 
-    get #texts() {
-        const text = this.text.value;
-        return this.answers ? { question: this.question.value, text } : { text };
+    get #given() {
+        const given = { image: this.picture, question: { question: this.question.value }, text: { text: this.text.value } };
+        return Object.assign({}, ...this.gives.map((name) => given[name]));
     }
 
     choose(model) {
@@ -61,9 +62,7 @@ class Form {
         this.model = model;
         for (const button of this.tasks) button.setAttribute("aria-pressed", button.value === model.task);
         const field = (name) => this.root.querySelector(`[data-field=${name}]`);
-        field("question").hidden = !this.answers;
-        field("text").hidden = this.looks;
-        field("image").hidden = !this.looks;
+        for (const name of ["question", "image", "text"]) field(name).hidden = !this.gives.includes(name);
         field("text").querySelector(".name").textContent = this.text.ariaLabel = this.asked.text ?? "";
         this.#fillExamples();
         this.#fillOptions(another);
@@ -88,7 +87,7 @@ class Form {
 
     #place(problem) {
         const name = problem.field?.replaceAll(/\[\d+\]/g, "") ?? "";
-        const given = this.looks ? "image" : name.endsWith(".question") ? "question" : "text";
+        const given = name.endsWith(".question") ? "question" : this.gives.at(-1);
         const known = { texts: "text", prompts: "text", images: "image", inputs: given };
         const field = this.root.querySelector(`[data-field="${CSS.escape(known[name.split(".")[0]] ?? name)}"]`);
         this.problem.textContent = problem.message;
@@ -119,24 +118,24 @@ class Form {
     }
 
     #fillExamples() {
-        const examples = this.looks ? SCENES.map((scene) => this.#scene(scene)) : this.#exampleTexts().map(([name, texts]) => this.#example(name, texts));
+        const texts = this.gives.includes("question") ? QUESTIONS.map((one) => [one.question, one]) : (TEXTS[this.model.task] ?? []).map((text) => [text, { text }]);
+        const examples = this.gives.includes("image") ? SCENES.map((scene) => this.#scene(scene)) : texts.map(([name, example]) => this.#example(name, example));
         this.root.querySelector(".examples").replaceChildren(...examples);
     }
 
     #scene(scene) {
         const uri = drawScene(scene);
         const name = scene.name.replace(".png", "").replaceAll("-", " ");
-        return element("button", { type: "button", className: "scene", "aria-label": name, onclick: () => this.#take(uri, scene.name) }, element("img", { src: uri, alt: "" }));
-    }
-
-    #exampleTexts() {
-        if (this.answers) return QUESTIONS.map((one) => [one.question, one]);
-        return (TEXTS[this.model.task] ?? []).map((text) => [text, { text }]);
-    }
-
-    #example(name, { question = "", text }) {
         const take = () => {
-            if (this.answers) this.question.value = question;
+            if (this.gives.includes("text") && this.text.value.trim() === "") this.text.value = COMPARED;
+            this.#take(uri, scene.name);
+        };
+        return element("button", { type: "button", className: "scene", "aria-label": name, onclick: take }, element("img", { src: uri, alt: "" }));
+    }
+
+    #example(name, { question, text }) {
+        const take = () => {
+            if (question) this.question.value = question;
             this.text.value = text;
             this.#changed();
             this.root.requestSubmit();
@@ -179,9 +178,10 @@ class Form {
 
     #kinds() {
         const named = new Map(this.model.taps.map((tap) => [`${tap.kind} ${tap.stack}`, kindName(tap)]));
-        const cross = [...named].sort(([one], [other]) => other.includes("CROSS") - one.includes("CROSS"));
-        const every = cross.length > 1 ? [["", "all of them"]] : [];
-        return this.#select("attention.kinds", "Attention", [...cross, ...every], () => this.#keepApart());
+        const first = (name) => name.includes("CROSS") || name.includes("IMAGE");
+        const ordered = [...named].sort(([one], [other]) => first(other) - first(one));
+        const every = ordered.length > 1 && this.task !== "similarity" ? [["", "all of them"]] : [];
+        return this.#select("attention.kinds", "Attention", [...ordered, ...every], () => this.#keepApart());
     }
 
     #attention() {
@@ -197,7 +197,7 @@ class Form {
             this.#select("attention.reduction", "Show heads as", reductions, () => this.#keepApart()),
         ];
         const grains = this.asked.streams ? [["TOKEN", "tokens, as they come"], ["WORD", "words"]] : [["WORD", "words"], ["TOKEN", "tokens"]];
-        if (!image || this.model.max_target_tokens) fields.push(this.#select("attention.granularity", "Grain", grains));
+        if (!image || this.model.max_target_tokens || this.task === "similarity") fields.push(this.#select("attention.granularity", "Grain", grains));
         return fields;
     }
 
@@ -279,7 +279,7 @@ class Form {
             drop.classList.remove("over");
             take(event.dataTransfer.files[0]);
         });
-        addEventListener("paste", (event) => this.looks && take(event.clipboardData.files[0]));
+        addEventListener("paste", (event) => this.gives.includes("image") && take(event.clipboardData.files[0]));
     }
 
     async #read(file) {

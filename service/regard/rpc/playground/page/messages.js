@@ -14,7 +14,7 @@ function word(name, type) {
 function answerOf(task, result, model, { text = null, question = null, picture = null }) {
     const { attention } = result;
     const output = result.text ?? null;
-    const read = question === null ? [text] : [question, text];
+    const read = question === null ? [result.read ?? text] : [question, text];
     const texts = { source: read, target: [output], decoder_input: [task === "completion" ? text + output : output] };
     const spelled = attention?.granularity === "ATTENTION_GRANULARITY_TOKEN";
     const axes = (attention?.axes ?? []).map((axis) => [AXES[axis.axis], axisOf(axis, texts[AXES[axis.axis]] ?? [null], spelled)]);

@@ -56,7 +56,7 @@ async function follow(order, signal, tokens) {
                 pace.draw();
                 continue;
             }
-            const result = order.asked.resultOf(event);
+            const result = order.asked.resultOf(event, order.given);
             live.querySelector(".facts").textContent = factsOf(result);
             live.hidden = false;
             show(task, result, event.model ?? model, order.given, before);

@@ -20,7 +20,7 @@ function compact(json) {
 /** Returns the Python program that sends a request with Regard's client. */
 function asPython({ asked, request, given }, target) {
     const { attention, generation = {} } = request;
-    const inputs = given.picture ? [`Path(${literal(given.name)})`] : [given.question, given.text].filter((text) => text !== undefined).map(literal);
+    const inputs = asked.argumentsOf?.(given) ?? (given.picture ? [`Path(${literal(given.name)})`] : [given.question, given.text].filter((text) => text !== undefined).map(literal));
     const { model_name: model, model_version: version, top_k, max_answer_tokens, templated } = request;
     const options = { model, version, top_k, max_answer_tokens, templated, ...generation };
     const named = Object.entries(options).filter(([, value]) => value !== undefined).map(([name, value]) => `${name}=${literal(value)}`);

@@ -4,9 +4,9 @@ const GENERATION = [["generation.num_beams", "Beams", "as the model asks"], ["ge
 
 /**
  * What can be asked, in the order of the page. Of a task, `name` is what its button says and `shown` what the viewer
- * calls it; `path` is the API's method and `call` the client's; `streams` tells whether tokens come one by one. `text` is
- * what the text is called that is given. `inputsOf` is the part of a request that holds what is given, `resultOf` takes
- * the result out of an event, and `printed` is what a program would print of it. `numbers` are options: a field, its label
+ * calls it; `path` is the API's method and `call` the client's; `streams` tells whether tokens come one by one. `gives` are
+ * the fields that are filled, the image's or the text's unless it says otherwise, and `text` is what the text is called. `inputsOf` is the part of a request that holds what is given, `argumentsOf` what a
+ * program gives, if that is not just these one by one; `resultOf` takes the result out of an event, and `printed` is what a program would print of it. `numbers` are options: a field, its label
  * and what is used without it.
  */
 const ASKED = {
@@ -63,11 +63,26 @@ const ASKED = {
         path: "regard.v1.QuestionAnsweringService/Answer",
         call: "answer",
         streams: false,
+        gives: ["question", "text"],
         text: "Context",
         inputsOf: ({ question, text }) => ({ inputs: [{ question, context: text }] }),
         resultOf: (event) => event.results[0].answered,
         printed: "answers",
         numbers: [["top_k", "Answers", "1"], ["max_answer_tokens", "Most tokens", "15"]],
+    },
+    TASK_SIMILARITY: {
+        name: "Compare",
+        shown: "similarity",
+        path: "regard.v1.SimilarityService/Compare",
+        call: "compare",
+        streams: false,
+        gives: ["image", "text"],
+        text: "Texts, one a line",
+        inputsOf: ({ text, base64 }) => ({ images: [base64], texts: linesOf(text) }),
+        argumentsOf: ({ text, name }) => [`[Path(${literal(name)})]`, list(linesOf(text).map(literal))],
+        resultOf: comparedOf,
+        printed: "images[0].scores",
+        numbers: [],
     },
     TASK_COMPLETION: {
         name: "Complete",
@@ -84,3 +99,20 @@ const ASKED = {
 };
 /** How many tokens a completion begins with: a prompt has no end of its own. */
 const MOST_OF_A_COMPLETION = "40";
+
+function linesOf(text) {
+    return text.split("\n").map((line) => line.trim()).filter(Boolean);
+}
+
+/** Takes an image beside texts: the likeliest first, and the attention of the image, or if that wasn't asked for of the likeliest. */
+function comparedOf({ images: [{ image }], texts }, given) {
+    const lines = linesOf(given.text);
+    const ranked = image.scores.toSorted((one, other) => other.logit - one.logit);
+    const best = ranked[0].text_index;
+    return {
+        classes: ranked.map(({ text_index: place, probability }) => ({ label: lines[place], probability })),
+        attention: image.attention ?? texts[best].text.attention,
+        read: lines[best],
+        timing: image.timing,
+    };
+}
