@@ -216,7 +216,7 @@ def test_what_fails_of_a_comparison_is_told_at_its_texts(open_playground):
 
     page.get_by_label(TEXTS["Compare"]).fill(" \n")
     page.locator(".run").click()
-    expect(page.locator("[data-field=text] .problem")).to_have_text("type texts, one a line, first")
+    expect(page.locator("[data-field=text] .problem")).to_have_text("type texts first, one a line")
 
 
 def test_what_is_missing_is_asked_for_where_it_is(open_playground):

@@ -112,6 +112,20 @@ def test_each_text_of_a_pair_has_its_own_places():
         assert spaced == [("is", True), ("it", True), ("?", False), ("a", True), ("cat", True)]
 
 
+def test_a_pair_is_classified():
+    """The first text names a classification of two."""
+    text, answer = classification()
+    behind = [replace(one, part=1) for one in words("for two", after=["[SEP]"])]
+    axis = ("source", (*answer.attention.maps[0].keys, *behind))
+    pair = replace(answer, attention=attention_of(layers_of("self", "encoder", axis, axis)))
+
+    (described,) = describe([((text, "for two"), pair)])["answers"]
+
+    assert (described["source"], described["marked"]) == (text, None)
+    last = [(one["text"], one["spaced"]) for one in described["axes"]["source"]["segments"][-3:]]
+    assert last == [("for", True), ("two", True), ("[SEP]", True)]
+
+
 def test_a_completion_has_its_prompt_before_it():
     """A completion's document holds the prompt as its source, and an axis over both texts."""
     (described,) = describe([completion("don't", " stop!")])["answers"]

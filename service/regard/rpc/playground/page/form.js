@@ -1,6 +1,5 @@
 // The form: which model is asked what, and the request that says so.
 
-const TEXT_NAMES = { Text: "a text", Prompt: "a prompt", Context: "a context", "Texts, one a line": "texts, one a line," };
 const REDUCTIONS = { "": "every head", MEAN: "their mean", MAX: "their largest", ROLLOUT: "rollout over layers", ALIGNMENT_HEADS: "alignment heads" };
 
 /** What a person chooses before asking; `onchange` is called whenever the request would be another. */
@@ -47,8 +46,8 @@ class Form {
         const given = { image, question, text: this.task === "similarity" ? linesOf(text).length : text };
         const absent = this.gives.find((name) => !given[name]);
         if (!absent) return null;
-        const what = { image: "give an image", question: "type a question", text: `type ${TEXT_NAMES[this.asked.text]}` };
-        return { field: absent, message: `${what[absent]} first` };
+        const messages = { image: "give an image first", question: "type a question first", text: this.asked.lacking };
+        return { field: absent, message: messages[absent] };
     }
 
     get #given() {
@@ -118,8 +117,8 @@ class Form {
     }
 
     #fillExamples() {
-        const texts = this.gives.includes("question") ? QUESTIONS.map((one) => [one.question, one]) : (TEXTS[this.model.task] ?? []).map((text) => [text, { text }]);
-        const examples = this.gives.includes("image") ? SCENES.map((scene) => this.#scene(scene)) : texts.map(([name, example]) => this.#example(name, example));
+        const texts = this.gives.includes("question") ? QUESTIONS : (TEXTS[this.model.task] ?? []).map((text) => ({ text }));
+        const examples = this.gives.includes("image") ? SCENES.map((scene) => this.#scene(scene)) : texts.map((example) => this.#example(example));
         this.root.querySelector(".examples").replaceChildren(...examples);
     }
 
@@ -133,14 +132,14 @@ class Form {
         return element("button", { type: "button", className: "scene", "aria-label": name, onclick: take }, element("img", { src: uri, alt: "" }));
     }
 
-    #example(name, { question, text }) {
+    #example({ question, text }) {
         const take = () => {
             if (question) this.question.value = question;
             this.text.value = text;
             this.#changed();
             this.root.requestSubmit();
         };
-        return element("button", { type: "button", onclick: take }, name);
+        return element("button", { type: "button", onclick: take }, question ?? text);
     }
 
     /** Puts in the options of the model; of another model of the same task they stay as they were, where it has them. */

@@ -4,10 +4,11 @@ const GENERATION = [["generation.num_beams", "Beams", "as the model asks"], ["ge
 
 /**
  * What can be asked, in the order of the page. Of a task, `name` is what its button says and `shown` what the viewer
- * calls it; `path` is the API's method and `call` the client's; `streams` tells whether tokens come one by one. `gives` are
- * the fields that are filled, the image's or the text's unless it says otherwise, and `text` is what the text is called. `inputsOf` is the part of a request that holds what is given, `argumentsOf` what a
- * program gives, if that is not just these one by one; `resultOf` takes the result out of an event, and `printed` is what a program would print of it. `numbers` are options: a field, its label
- * and what is used without it.
+ * calls it; `path` is the API's method and `call` the client's; `streams` tells whether tokens come one by one. `gives`
+ * are the fields that are filled, the image's or the text's unless it says otherwise, `text` is what the text is called,
+ * and `lacking` what is said where there is none. `inputsOf` is the part of a request that holds what is given,
+ * `argumentsOf` what a program gives, if that is not just these one by one. `resultOf` takes the result out of an event,
+ * and `printed` is what a program would print of it. `numbers` are options: a field, its label and what is used without it.
  */
 const ASKED = {
     TASK_TRANSLATION: {
@@ -17,6 +18,7 @@ const ASKED = {
         call: "stream_translate",
         streams: true,
         text: "Text",
+        lacking: "type a text first",
         inputsOf: ({ text }) => ({ texts: [text] }),
         resultOf: (event) => event.translation,
         printed: "text",
@@ -40,6 +42,7 @@ const ASKED = {
         call: "classify",
         streams: false,
         text: "Text",
+        lacking: "type a text first",
         inputsOf: ({ text, base64 }) => ({ inputs: [base64 === undefined ? { text } : { image: base64 }] }),
         resultOf: (event) => event.results[0].classification,
         printed: "classes",
@@ -52,6 +55,7 @@ const ASKED = {
         call: "classify_tokens",
         streams: false,
         text: "Text",
+        lacking: "type a text first",
         inputsOf: ({ text }) => ({ texts: [text] }),
         resultOf: (event) => event.results[0].classification,
         printed: "entities",
@@ -65,6 +69,7 @@ const ASKED = {
         streams: false,
         gives: ["question", "text"],
         text: "Context",
+        lacking: "type a context first",
         inputsOf: ({ question, text }) => ({ inputs: [{ question, context: text }] }),
         resultOf: (event) => event.results[0].answered,
         printed: "answers",
@@ -78,6 +83,7 @@ const ASKED = {
         streams: false,
         gives: ["image", "text"],
         text: "Texts, one a line",
+        lacking: "type texts first, one a line",
         inputsOf: ({ text, base64 }) => ({ images: [base64], texts: linesOf(text) }),
         argumentsOf: ({ text, name }) => [`[Path(${literal(name)})]`, list(linesOf(text).map(literal))],
         resultOf: comparedOf,
@@ -91,6 +97,7 @@ const ASKED = {
         call: "stream_complete",
         streams: true,
         text: "Prompt",
+        lacking: "type a prompt first",
         inputsOf: ({ text }) => ({ prompts: [text] }),
         resultOf: (event) => event.completion,
         printed: "text",
