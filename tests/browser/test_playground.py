@@ -81,7 +81,7 @@ def test_what_has_come_is_looked_at_before_the_end(open_playground, server, task
             given = page.get_by_label("Text", exact=True).input_value()
             answer = client.translate(given, attention=AttentionOptions())
         else:
-            image = page.locator(".drop img").get_attribute("src").partition(",")[2]
+            image = page.locator("[data-field=image] img").get_attribute("src").partition(",")[2]
             answer = client.caption(b64decode(image), attention=AttentionOptions())
 
     expect(page.locator(".live .token")).to_have_count(5)
@@ -159,7 +159,7 @@ def test_an_image_can_be_dropped(open_playground):
         }""",
         list(picture(192, 192)),
     )
-    page.locator(".drop").dispatch_event("drop", {"dataTransfer": held})
+    page.locator("[data-field=image] .drop").dispatch_event("drop", {"dataTransfer": held})
 
     facts(page).wait_for()
     assert page.get_by_alt_text("the image to ask about").is_visible()

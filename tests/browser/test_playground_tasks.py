@@ -1,18 +1,30 @@
-"""The playground of models that classify tokens, answer, compare and complete: small random ones of few letters."""
+"""The playground of models that classify tokens, answer, compare, transcribe and complete: small random ones."""
 
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import soundfile
 from playwright.sync_api import Page, Request, expect
 
 from regard.cli.demo.server import ServerProcess, serving
 from regard.client import AttentionOptions
-from regard.v1 import classification_pb2, completion_pb2, question_answering_pb2, similarity_pb2
+from regard.v1 import (
+    classification_pb2,
+    completion_pb2,
+    question_answering_pb2,
+    similarity_pb2,
+    transcription_pb2,
+)
 from regard_export.package import Options, export
 
 from ..export.checkpoints import save_classifier, save_clip, save_completer  # noqa: TID252
+from ..export.speech import RATE, chirp  # noqa: TID252
 from ..export.vocabularies import every_byte, word_pieces  # noqa: TID252
 from ..unit.report.answers import picture  # noqa: TID252
 from .asking import (
@@ -29,6 +41,14 @@ from .asking import (
 )
 from .reading import figures, plane, reading, written
 
+
+def spoken(seconds: float) -> Any:
+    """Return a file of sound."""
+    written = io.BytesIO()
+    soundfile.write(written, chirp(seconds), RATE, format="WAV")
+    return {"name": "it's spoken.wav", "mimeType": "audio/wav", "buffer": written.getvalue()}
+
+
 MOST_TOKENS = 256
 LABELS = {0: "O", 1: "B-PER", 2: "I-PER", 3: "B-LOC", 4: "I-LOC"}
 SENTENCE = "the cat sat on the mat."
@@ -37,13 +57,22 @@ REQUESTS = {
     "Classify tokens": classification_pb2.ClassifyTokensRequest,
     "Answer": question_answering_pb2.AnswerRequest,
     "Compare": similarity_pb2.CompareRequest,
+    "Transcribe": transcription_pb2.StreamTranscribeRequest,
     "Complete": completion_pb2.StreamCompleteRequest,
 }
 TEXTS = {"Classify tokens": "Text", "Answer": "Context", "Compare": "Texts, one a line", "Complete": "Prompt"}
 LINES = 'red star\n a cat \n\n"two" rings\n'
 
 PICTURE = {"name": "it's a scene.png", "mimeType": "image/png", "buffer": picture(192, 192)}
+FILES = {"Compare": ("Image", PICTURE), "Transcribe": ("Sound", spoken(0.9))}
 BROKEN_OFF = "the answer broke off: the server can’t be reached any more"
+HEIGHTS = """(canvas) => {
+    const { width, height } = canvas;
+    const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+    const rows = Array.from({ length: height }, (_, y) => y);
+    return Array.from({ length: width }, (_, x) => rows.filter((y) => data[4 * (y * width + x) + 3] > 0).length);
+}"""
+"""How high the bars of a timeline are, in each column of its pixels."""
 WITHOUT_LABELS = """(shown) => {
     const copy = shown.cloneNode(true);
     for (const label of copy.querySelectorAll("small")) label.remove();
@@ -52,7 +81,7 @@ WITHOUT_LABELS = """(shown) => {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(tmp_path_factory: pytest.TempPathFactory, whisper: tuple[Path, Path]) -> Iterator[ServerProcess]:
     """Yield a server of a model for each of these tasks, in the place of the demonstration's."""
     at = tmp_path_factory.mktemp("tasks")
     sizes = {"vocab_size": 150, "pad_token_id": 0, "max_position_embeddings": MOST_TOKENS}
@@ -66,6 +95,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     save_clip(at / "clip")
     for name in ("tagger", "reader", "clip", "writer"):
         export(at / name, at / "models", Options(name=name))
+    shutil.copytree(whisper[1] / "tiny", at / "models" / "tiny")
     with serving(at / "models", at / "log") as running:
         yield running
 
@@ -75,12 +105,13 @@ def ask_task(page: Page, task: str, text: str = SENTENCE) -> None:
     choose(page, task)
     if task == "Answer":
         page.get_by_label("Question").fill(QUESTION)
-    page.get_by_label(TEXTS[task], exact=True).fill(text)
-    if task == "Compare":
-        page.get_by_label("Image", exact=True).set_input_files(PICTURE)
+    if task in TEXTS:
+        page.get_by_label(TEXTS[task], exact=True).fill(text)
+    if task in FILES:
+        page.get_by_label(FILES[task][0], exact=True).set_input_files(FILES[task][1])
     else:
         page.locator(".run").click()
-    page.locator(".shown:not(.stale) article").wait_for()
+    page.locator(".shown:not(.stale) article").first.wait_for()
 
 
 def test_every_task_has_its_place(open_playground):
@@ -90,11 +121,11 @@ def test_every_task_has_its_place(open_playground):
 
     assert tasks.all_inner_texts() == list(REQUESTS)
     for task, fields in zip(
-        REQUESTS, (["Text"], ["Question", "Context"], ["Texts, one a line"], ["Prompt"]), strict=True
+        REQUESTS, (["Text"], ["Question", "Context"], ["Texts, one a line"], [], ["Prompt"]), strict=True
     ):
         choose(page, task)
         assert page.locator(".given .name:visible").all_inner_texts() == fields
-        assert page.locator(".drop").is_visible() == (task == "Compare")
+        assert [one.is_visible() for one in page.locator(".drop").all()] == [task == "Compare", task == "Transcribe"]
         assert page.locator(".run").inner_text() == task
 
 
@@ -219,6 +250,57 @@ def test_what_fails_of_a_comparison_is_told_at_its_texts(open_playground):
     expect(page.locator("[data-field=text] .problem")).to_have_text("type texts first, one a line")
 
 
+def test_a_sound_is_looked_at_along_its_time(open_playground, server):
+    """A window has a timeline, and what a token attends to most is named by when it is, as the client has it."""
+    page = open_playground()
+    ask_task(page, "Transcribe")
+    with client_of(server) as client:
+        heard = client.transcribe(FILES["Transcribe"][1]["buffer"], attention=AttentionOptions(reduction="mean"))
+    (window,) = heard.windows
+    row = plane(window, "cross", "decoder", 1)[1]
+    sounding = row[[not one.special for one in window.attention.maps[0].keys]]
+
+    assert "".join(page.locator(".live .token").all_text_contents()) == heard.text
+    page.get_by_role("group", name="Output", exact=True).get_by_role("button").nth(1).hover()
+    best = int(row.argmax())
+    frames = window.attention.maps[0].key_frames
+    assert f"{frames.start_s + best * frames.seconds_per_frame:.2f} s {row[best]:.3f}" in reading(page)
+    assert page.locator(".timeline").get_attribute("aria-label").startswith(f"Sound: {len(sounding)} frames")
+    bars = page.locator(".timeline canvas").evaluate(HEIGHTS)
+    assert max(bars) == 96
+    tallest = bars.index(96) / len(bars)
+    assert abs(tallest - int(sounding.argmax()) / len(sounding)) < 2 / len(sounding)
+
+
+def test_the_timeline_is_walked(open_playground):
+    """Arrow keys move over the frames, and the words are shaded by what they give to the one that is looked at."""
+    page = open_playground()
+    ask_task(page, "Transcribe")
+    page.keyboard.press("Tab")
+    page.locator(".timeline").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".reading")).to_contain_text("attends to 0.02 s")
+    page.keyboard.press("End")
+    expect(page.locator(".reading")).to_contain_text("attends to 0.88 s")
+
+
+def test_every_window_of_a_sound_is_shown(open_playground):
+    """A sound of several windows has a part for each, which says when it was."""
+    page = open_playground()
+    choose(page, "Transcribe")
+    page.get_by_label("Sound", exact=True).set_input_files(spoken(2.5))
+    facts(page).wait_for()
+
+    times = ["from 0.0 to 1.0 s", "from 1.0 to 2.0 s", "from 2.0 to 2.5 s"]
+    assert page.locator("article h2").all_inner_texts() == [f"Transcription {time}" for time in times]
+    assert [one.get_attribute("aria-label")[:17] for one in page.locator(".timeline").all()] == [
+        "Sound: 50 frames;",
+        "Sound: 50 frames;",
+        "Sound: 25 frames;",
+    ]
+
+
 def test_what_is_missing_is_asked_for_where_it_is(open_playground):
     """Without a question, and then without a context, nothing is sent, and the field says what it needs."""
     page = open_playground()
@@ -231,7 +313,7 @@ def test_what_is_missing_is_asked_for_where_it_is(open_playground):
     expect(page.locator("[data-field=text] .problem")).to_have_text("type a context first")
 
 
-@pytest.mark.parametrize("task", REQUESTS)
+@pytest.mark.parametrize("task", [task for task in REQUESTS if task != "Transcribe"])
 def test_examples_are_answered(open_playground, task):
     """A click on each example asks it."""
     page = open_playground()
@@ -248,12 +330,15 @@ def test_examples_are_answered(open_playground, task):
 def test_what_is_copied_sends_what_the_page_sends(open_playground, tmp_path, task):
     """The command gives grpcurl the page's message, and the program prints the page's answer."""
     page = open_playground()
-    (tmp_path / PICTURE["name"]).write_bytes(PICTURE["buffer"])
+    for _, file in FILES.values():
+        (tmp_path / file["name"]).write_bytes(file["buffer"])
     sent = send_something(page, task)
     check_command(snippet(page, "grpcurl"), sent, REQUESTS[task], tmp_path)
     printed = run_program(snippet(page, "Python"), tmp_path)
 
-    if task == "Compare":
+    if task == "Transcribe":
+        assert printed == "".join(page.locator(".live .token").all_text_contents()) + "\n"
+    elif task == "Compare":
         assert "TextScore(text_index=0" in printed
     elif task == "Complete":
         assert printed == "".join(page.locator(".live .token").all_text_contents()) + "\n"
@@ -274,7 +359,7 @@ def send_something(page: Page, task: str) -> Request:
     return sent.value
 
 
-@pytest.mark.parametrize("task", REQUESTS)
+@pytest.mark.parametrize("task", TEXTS)
 def test_hostile_text_is_text(open_playground, task):
     """Markup in a text makes no element, wherever the text stands."""
     page = open_playground()

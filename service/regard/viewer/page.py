@@ -23,6 +23,7 @@ SCRIPTS = (
     "links.js",
     "matrix.js",
     "picture.js",
+    "timeline.js",
     "heads.js",
     "bars.js",
     "marks.js",

@@ -29,6 +29,7 @@ SCRIPTS = (
     "live.js",
     "snippets.js",
     "events.js",
+    "files.js",
     "form.js",
     "page.js",
 )
@@ -69,6 +70,7 @@ class Playground:
         told = {
             "grpc_port": self._grpc_port,
             "max_image_bytes": self._settings.max_image_bytes,
+            "max_audio_bytes": self._settings.max_audio_bytes,
         }
         return make_page(files(__package__).joinpath("page"), SCRIPTS, told, connect="'self'")
 

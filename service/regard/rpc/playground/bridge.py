@@ -24,6 +24,7 @@ from regard.v1 import (
     model_pb2,
     question_answering_pb2,
     similarity_pb2,
+    transcription_pb2,
     translation_pb2,
 )
 
@@ -38,6 +39,7 @@ _ASKED = (
     classification_pb2,
     question_answering_pb2,
     similarity_pb2,
+    transcription_pb2,
     completion_pb2,
 )
 METHODS: dict[str, MethodDescriptor] = {

@@ -7,6 +7,7 @@ const TASKS = {
     token_classification: "Token classification",
     answered_question: "Answered question",
     similarity: "Comparison",
+    transcription: "Transcription",
     completion: "Completion",
 };
 
@@ -19,7 +20,7 @@ function showAnswer(answer) {
     const root = element(
         "article",
         {},
-        element("header", {}, element("h2", {}, TASKS[answer.task]), choices.root),
+        element("header", {}, element("h2", {}, TASKS[answer.task], answer.part ?? ""), choices.root),
         stage,
         provenance(answer),
     );
@@ -29,11 +30,12 @@ function showAnswer(answer) {
     function set() {
         view.release();
         view.observe(() => choices.draw());
-        const overImage = view.family.keys.grid !== null;
+        const { grid, frames } = view.family.keys;
         stage.replaceChildren(
             ...foundIn(answer),
-            overImage ? sightOf(view, answer, loaded) : element("div", {}, textsOf(view), readingOf(view)),
-            ...(overImage ? [] : [...classesOf(answer), mapOf(view)]),
+            grid ? sightOf(view, answer, loaded) : element("div", {}, frames ? soundOf(view) : textsOf(view), readingOf(view)),
+            ...(grid ? [] : classesOf(answer)),
+            ...(grid || frames ? [] : [mapOf(view)]),
             headsOf(view),
         );
     }
@@ -47,6 +49,13 @@ function textsOf(view) {
     const pair = element("div", { className: "pair" }, above.root, below.root);
     observing(view, new Links(view, pair, above, below));
     return pair;
+}
+
+function soundOf(view) {
+    const { queries, keys } = view.family;
+    const parts = [observing(view, new Timeline(view, keys)).root];
+    if (!queries.frames) parts.push(observing(view, new Words(view, queries, "query", queries.title)).root);
+    return element("div", { className: "heard" }, ...parts);
 }
 
 function sightOf(view, answer, loaded) {

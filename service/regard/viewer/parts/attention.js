@@ -31,22 +31,25 @@ class Plane {
     }
 }
 
-/** A sequence of words, tokens or patches that queries or keys run over. */
+/** A sequence of words, tokens, patches or frames of a sound that queries or keys run over. */
 class Axis {
-    constructor(title, { direction, segments, grid }) {
-        this.title = grid ? "Image" : title;
+    constructor(title, { direction, segments, grid, frames = null }) {
+        this.title = grid ? "Image" : frames ? "Sound" : title;
         this.direction = direction;
         this.segments = segments;
         this.grid = grid;
+        this.frames = frames;
         this.places = segments.map((_, index) => index);
         const ordinary = this.places.filter((index) => !segments[index].special);
         this.patches = grid ? ordinary.slice(0, grid.rows * grid.columns) : [];
         const end = this.patches.at(-1) ?? -1;
-        this.words = grid ? this.places.filter((index) => segments[index].special || index > end) : this.places;
+        this.heard = frames ? ordinary.length : 0; // the frames behind them are the silence that fills the window
+        this.words = frames ? [] : grid ? this.places.filter((index) => segments[index].special || index > end) : this.places;
     }
 
-    /** Names one element for people: a word as it is, a patch by its place from 1. */
+    /** Names one element for people: a word as it is, a patch by its place from 1, a frame by when it begins. */
     nameOf(index) {
+        if (this.frames) return `${(this.frames.start + index * this.frames.seconds).toFixed(2)} s`;
         const patch = this.patches.indexOf(index);
         if (patch < 0) return this.segments[index].text;
         return `row ${Math.floor(patch / this.grid.columns) + 1}, column ${(patch % this.grid.columns) + 1}`;

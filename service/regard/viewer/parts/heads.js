@@ -1,5 +1,7 @@
 // Small multiples: every head of every layer as a tiny map, to compare and to choose.
 
+const TINY_COLUMNS = 72;
+
 /** A grid of tiny maps: a row for each layer, a column for each head. Over an image each shows the look's query. */
 class Heads {
     constructor(view) {
@@ -27,6 +29,12 @@ class Heads {
 
     #paint(canvas, plane) {
         const { family: { keys }, look } = this.view;
+        if (keys.frames && keys.heard) {
+            const columns = Math.min(keys.heard, TINY_COLUMNS);
+            const rows = Array.from({ length: plane.queries }, (_, query) => pooled(plane.row(query), keys.heard, columns));
+            paintTiny(canvas, rows.flat(), columns, plane.queries, Math.max(...rows.flat()));
+            return;
+        }
         if (!keys.grid) {
             paintTiny(canvas, plane.values, plane.keys, plane.queries, plane.most);
             return;

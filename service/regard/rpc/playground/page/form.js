@@ -10,12 +10,13 @@ class Form {
         this.onchange = onchange;
         this.models = models.filter((model) => model.task in ASKED);
         this.picture = null;
+        this.sound = null;
         this.problem = root.querySelector(".problem");
         this.question = root.querySelector("[data-field=question] textarea");
         this.text = root.querySelector("[data-field=text] textarea");
         this.fields = new Map();
         this.#addTasks();
-        this.#takePictures();
+        this.#takeFiles();
         for (const one of [this.question, this.text]) one.addEventListener("input", () => this.#changed());
         if (this.models.length) this.choose(this.models[0]);
     }
@@ -42,16 +43,16 @@ class Form {
 
     /** What is not given yet, as a problem; null if all is there. */
     get missing() {
-        const { base64: image, question, text = "" } = this.#given;
-        const given = { image, question, text: this.task === "similarity" ? linesOf(text).length : text };
+        const { base64, question, text = "" } = this.#given;
+        const given = { image: base64, sound: base64, question, text: this.task === "similarity" ? linesOf(text).length : text };
         const absent = this.gives.find((name) => !given[name]);
         if (!absent) return null;
-        const messages = { image: "give an image first", question: "type a question first", text: this.asked.lacking };
+        const messages = { image: "give an image first", sound: "give a sound first", question: "type a question first", text: this.asked.lacking };
         return { field: absent, message: messages[absent] };
     }
 
     get #given() {
-        const given = { image: this.picture, question: { question: this.question.value }, text: { text: this.text.value } };
+        const given = { image: this.picture, sound: this.sound, question: { question: this.question.value }, text: { text: this.text.value } };
         return Object.assign({}, ...this.gives.map((name) => given[name]));
     }
 
@@ -61,7 +62,7 @@ class Form {
         this.model = model;
         for (const button of this.tasks) button.setAttribute("aria-pressed", button.value === model.task);
         const field = (name) => this.root.querySelector(`[data-field=${name}]`);
-        for (const name of ["question", "image", "text"]) field(name).hidden = !this.gives.includes(name);
+        for (const name of ["question", "image", "sound", "text"]) field(name).hidden = !this.gives.includes(name);
         field("text").querySelector(".name").textContent = this.text.ariaLabel = this.asked.text ?? "";
         this.#fillExamples();
         this.#fillOptions(another);
@@ -156,6 +157,7 @@ class Form {
             more.push(this.#select("templated", "Special tokens", [["", "are text"], ["true", "are read as such"]]));
         }
         if (this.model.taps.length) more.push(...this.#attention());
+        if (this.model.speech) this.fields.get("attention.reduction").value = "MEAN"; // of 1,500 frames for each token
         const details = element("details", {}, element("summary", {}, "More options"), ...more);
         details.open = !another && options.querySelector("details")?.open === true;
         options.replaceChildren(...rows, ...(more.length ? [details] : []));
@@ -176,7 +178,8 @@ class Form {
     }
 
     #kinds() {
-        const named = new Map(this.model.taps.map((tap) => [`${tap.kind} ${tap.stack}`, kindName(tap)]));
+        const told = this.model.taps.filter((tap) => !(this.model.speech && tap.stack === "ATTENTION_STACK_ENCODER"));
+        const named = new Map(told.map((tap) => [`${tap.kind} ${tap.stack}`, kindName(tap)]));
         const first = (name) => name.includes("CROSS") || name.includes("IMAGE");
         const ordered = [...named].sort(([one], [other]) => first(other) - first(one));
         const every = ordered.length > 1 && this.task !== "similarity" ? [["", "all of them"]] : [];
@@ -195,7 +198,7 @@ class Form {
             this.#select("attention.heads", "Head", [["", "all"], ...counted(heads)]),
             this.#select("attention.reduction", "Show heads as", reductions, () => this.#keepApart()),
         ];
-        const grains = this.asked.streams ? [["TOKEN", "tokens, as they come"], ["WORD", "words"]] : [["WORD", "words"], ["TOKEN", "tokens"]];
+        const grains = this.asked.streams && !this.model.speech ? [["TOKEN", "tokens, as they come"], ["WORD", "words"]] : [["WORD", "words"], ["TOKEN", "tokens"]];
         if (!image || this.model.max_target_tokens || this.task === "similarity") fields.push(this.#select("attention.granularity", "Grain", grains));
         return fields;
     }
@@ -256,50 +259,33 @@ class Form {
         return attention;
     }
 
-    #takePictures() {
-        const drop = this.root.querySelector(".drop");
-        const file = drop.querySelector("input");
-        const take = (one) => one && this.#read(one);
-        file.addEventListener("change", () => take(file.files[0]));
-        drop.addEventListener("keydown", (event) => {
-            if (event.key !== "Enter" && event.key !== " ") return;
-            event.preventDefault();
-            file.click();
-        });
-        for (const type of ["dragenter", "dragover"]) {
-            drop.addEventListener(type, (event) => {
-                event.preventDefault();
-                drop.classList.add("over");
-            });
-        }
-        drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-        drop.addEventListener("drop", (event) => {
-            event.preventDefault();
-            drop.classList.remove("over");
-            take(event.dataTransfer.files[0]);
-        });
-        addEventListener("paste", (event) => this.gives.includes("image") && take(event.clipboardData.files[0]));
+    #takeFiles() {
+        const drop = (name) => this.root.querySelector(`[data-field=${name}] .drop`);
+        const takeImage = takeFiles(drop("image"), async (file) => this.#fits(file, "image", this.limits.max_image_bytes) && this.#take(await uriOf(file), file.name || "image.png"));
+        takeFiles(drop("sound"), async (file) => this.#fits(file, "sound", this.limits.max_audio_bytes) && this.#hear(await uriOf(file), file.name));
+        addEventListener("paste", (event) => this.gives.includes("image") && takeImage(event.clipboardData.files[0]));
     }
 
-    async #read(file) {
-        if (file.size > this.limits.max_image_bytes) {
-            this.refuse({ field: "images", message: `this file has ${file.size} bytes; the server takes images of at most ${this.limits.max_image_bytes}` });
-            return;
-        }
-        const reader = new FileReader();
-        const read = new Promise((resolve) => { reader.onload = () => resolve(reader.result); });
-        reader.readAsDataURL(file);
-        await this.#take(await read, file.name || "image.png");
+    #fits({ size }, kind, most) {
+        if (size > most) this.refuse({ field: kind, message: `this file has ${size} bytes; the server takes ${kind}s of at most ${most}` });
+        return size <= most;
+    }
+
+    #hear(uri, name) {
+        this.sound = { name, base64: base64Of(uri) };
+        this.root.querySelector("[data-field=sound] .taken").textContent = name;
+        this.#changed();
+        this.root.requestSubmit();
     }
 
     async #take(uri, name) {
-        const shown = this.root.querySelector(".drop img");
+        const shown = this.root.querySelector("[data-field=image] img");
         shown.src = uri;
         const seen = await shown.decode().then(() => true, () => false);
         shown.hidden = !seen;
-        this.root.querySelector(".drop .hint").hidden = seen;
+        this.root.querySelector("[data-field=image] .hint").hidden = seen;
         const size = { width: shown.naturalWidth || 1, height: shown.naturalHeight || 1 };
-        this.picture = { name, base64: uri.slice(uri.indexOf(",") + 1), picture: { uri, ...size } };
+        this.picture = { name, base64: base64Of(uri), picture: { uri, ...size } };
         this.#changed();
         this.root.requestSubmit();
     }

@@ -1,6 +1,9 @@
 // Live: an answer as far as it has come, from the rows of attention that come with its tokens.
 
-/** Gathers the tokens of a stream and their rows over the source, which may be the beginning of what the decoder reads. */
+/**
+ * Gathers the tokens of a stream and their rows over the source, which may be the beginning of what the decoder reads.
+ * Those over a sound are looked at when its windows are done.
+ */
 class Live {
     constructor(task, model, given) {
         this.given = given;
@@ -13,7 +16,7 @@ class Live {
 
     add({ text, source, attention = [] }) {
         this.tokens.push({ text: text.trim() || "·", special: text.trim() === "", spaced: this.tokens.length === 0 || /^\s/u.test(text) });
-        if (source) [this.source, this.keyAxis] = [axisOf(source, [this.given.text ?? null], true), source.axis];
+        if (source && !source.frames) [this.source, this.keyAxis] = [axisOf(source, [this.given.text ?? null], true), source.axis];
         for (const row of attention) if (row.key_axis === this.keyAxis) this.#layerOf(row).rows[row.query] = { keys: row.shape[1], values: decode({ weights: row.weights, encoding: "float32" }) };
     }
 

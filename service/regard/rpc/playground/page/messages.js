@@ -62,7 +62,7 @@ function mapOfMessage(map) {
 }
 
 /** Returns an axis of the viewer over `texts`; `spelled` if its elements are tokens, whose marks of a word's bounds are left out. */
-function axisOf({ segments, grid }, texts, spelled) {
+function axisOf({ segments, grid, frames }, texts, spelled) {
     const characters = texts.map((text) => text === null ? null : [...text]);
     let [end, apart, before] = [0, false, 0];
     const described = segments.map(({ text: name, start, end: stop, special, part = 0 }) => {
@@ -72,7 +72,7 @@ function axisOf({ segments, grid }, texts, spelled) {
         [end, apart] = [Math.max(end, stop), special];
         return { text: spelled && !special ? name.replace(BOUNDS, "") || name : name, special, spaced };
     });
-    return { direction: RIGHT_TO_LEFT.test(texts.at(-1) ?? "") ? "rtl" : "ltr", segments: described, grid: grid ? shares(grid) : null };
+    return { direction: RIGHT_TO_LEFT.test(texts.at(-1) ?? "") ? "rtl" : "ltr", segments: described, grid: grid ? shares(grid) : null, frames: frames ? { start: frames.start_s, seconds: frames.seconds_per_frame } : null };
 }
 
 function shares({ rows, columns, image_width: wide, image_height: high, left, top, width, height }) {

@@ -88,13 +88,19 @@ function factsOf({ text, target_tokens: tokens, source_tokens: source, prompt_to
 }
 
 function show(task, result, model, given, before) {
-    const whole = answerOf(task, result, model, given);
-    drawn = whole.maps.length ? showAnswer(whole) : null;
+    const parts = task === "transcription" ? result.windows : [result];
+    const answers = parts.map((part) => ({ ...answerOf(task, part, model, given), part: parts.length > 1 ? spanOf(part) : "" }));
+    const articles = answers.map((part) => (part.maps.length ? showAnswer(part) : { root: plain(part), redraw() {} }));
     const refocus = focusIn(shown);
-    shown.replaceChildren(drawn ? drawn.root : plain(whole));
-    drawn?.redraw();
-    if (drawn && before) drawn.view.chooseAs(before.view);
+    shown.replaceChildren(...articles.map(({ root }) => root));
+    drawn = { view: articles[0]?.view, redraw: () => articles.forEach((article) => article.redraw()) };
+    drawn.redraw();
+    if (drawn.view && before) drawn.view.chooseAs(before.view);
     refocus();
+}
+
+function spanOf({ start_s: start, end_s: end }) {
+    return ` from ${start.toFixed(1)} to ${end.toFixed(1)} s`;
 }
 
 /** Shows what has come so far, with what the last token looked at; to whoever has taken hold of it, what there was `before`. */

@@ -2,12 +2,12 @@
 
 const MOST_BYTES = 50_331_648;
 
-/** Returns the command that sends a request with grpcurl; an image comes from its file. */
+/** Returns the command that sends a request with grpcurl; an image or a sound comes from its file. */
 function asGrpcurl({ asked: { path }, request, given }, target) {
     const call = `grpcurl -plaintext -max-msg-sz ${MOST_BYTES}`;
-    if (!given.picture) return `${call} -d ${quoted(compact(JSON.stringify(request, null, 2)))} \\\n  ${target} ${path}`;
+    if (given.base64 === undefined) return `${call} -d ${quoted(compact(JSON.stringify(request, null, 2)))} \\\n  ${target} ${path}`;
     const json = compact(JSON.stringify(request, (name, value) => (value === given.base64 ? "" : value), 2));
-    const at = json.indexOf('""', json.search(/"images?": /)) + 1;
+    const at = json.indexOf('""', json.search(/"(images?|file)": /)) + 1;
     const parts = [`printf %s ${quoted(json.slice(0, at))}`, `base64 < ${quoted(given.name)} | tr -d '\\n'`, `printf %s ${quoted(json.slice(at))}`];
     return `{ ${parts.join("\n  ")}\n} | ${call} -d @ \\\n  ${target} ${path}`;
 }
@@ -20,14 +20,14 @@ function compact(json) {
 /** Returns the Python program that sends a request with Regard's client. */
 function asPython({ asked, request, given }, target) {
     const { attention, generation = {} } = request;
-    const inputs = asked.argumentsOf?.(given) ?? (given.picture ? [`Path(${literal(given.name)})`] : [given.question, given.text].filter((text) => text !== undefined).map(literal));
+    const inputs = asked.argumentsOf?.(given) ?? (given.base64 !== undefined ? [`Path(${literal(given.name)})`] : [given.question, given.text].filter((text) => text !== undefined).map(literal));
     const { model_name: model, model_version: version, top_k, max_answer_tokens, templated } = request;
     const options = { model, version, top_k, max_answer_tokens, templated, ...generation };
     const named = Object.entries(options).filter(([, value]) => value !== undefined).map(([name, value]) => `${name}=${literal(value)}`);
     if (attention) named.push(`attention=AttentionOptions(${attentionArguments(attention).join(", ")})`);
     const lines = [...inputs, ...named].map((line) => `        ${line},`).join("\n");
     const result = asked.streams ? "*deltas, answer" : "answer";
-    const path = given.picture ? "from pathlib import Path\n\n" : "";
+    const path = given.base64 !== undefined ? "from pathlib import Path\n\n" : "";
     return `${path}from regard.client import ${attention ? "AttentionOptions, " : ""}Client\n\nwith Client(${literal(target)}) as client:\n    ${result} = client.${asked.call}(\n${lines}\n    )\nprint(answer.${asked.printed})\n`;
 }
 

@@ -90,6 +90,18 @@ const ASKED = {
         printed: "images[0].scores",
         numbers: [],
     },
+    TASK_TRANSCRIPTION: {
+        name: "Transcribe",
+        shown: "transcription",
+        path: "regard.v1.TranscriptionService/StreamTranscribe",
+        call: "stream_transcribe",
+        streams: true,
+        gives: ["sound"],
+        inputsOf: ({ base64 }) => ({ inputs: [{ file: base64 }] }),
+        resultOf: ({ transcription }) => transcription && transcribedOf(transcription),
+        printed: "text",
+        numbers: GENERATION,
+    },
     TASK_COMPLETION: {
         name: "Complete",
         shown: "completion",
@@ -106,6 +118,13 @@ const ASKED = {
 };
 /** How many tokens a completion begins with: a prompt has no end of its own. */
 const MOST_OF_A_COMPLETION = "40";
+
+/** Adds up what the windows of a sound took: each is a generation of its own. */
+function transcribedOf(transcription) {
+    const sum = (of) => transcription.windows.reduce((total, window) => total + of(window), 0);
+    const timing = Object.fromEntries(["queue_s", "encode_s", "decode_s"].map((part) => [part, sum((window) => window.timing[part])]));
+    return { ...transcription, target_tokens: sum((window) => window.target_tokens), timing };
+}
 
 function linesOf(text) {
     return text.split("\n").map((line) => line.trim()).filter(Boolean);
