@@ -97,9 +97,9 @@ def _telling(maps: tuple[AttentionMap, ...]) -> AttentionMap:
 
 
 def _heaviest(one: AttentionMap) -> str:
-    """Return a table of what each query, of self-attention the first, attends to most by the mean of the heads."""
+    """Return a table of what each word of an output, or else the first token, attends to by the mean of the heads."""
     plane = one.shares().mean(axis=0)
-    queries = range(plane.shape[0] if one.kind == "cross" else min(plane.shape[0], 1))
+    queries = range(plane.shape[0] if one.query_axis == "target" else min(plane.shape[0], 1))
     rows = ((_name(one.queries, query, one.query_grid), _largest(plane[query], one)) for query in queries)
     heads = _HEADS.get(one.reduction) or ("mean of heads" if len(one.heads) > 1 else "one head")
     layer = "" if one.reduction == "alignment_heads" else f", layer {one.layer}"

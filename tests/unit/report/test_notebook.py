@@ -99,6 +99,19 @@ def test_the_table_says_what_each_word_attends_to():
     assert "la vieille maison" in texts
 
 
+def test_the_table_says_what_each_word_of_a_completion_attends_to():
+    """Though that is self-attention: every output word has a row."""
+    _, answer = completion()
+    texts = Elements(answer._repr_html_()).texts
+
+    rows = answer.attention.maps[-1].weights.mean(axis=0)
+    keys = [one.text for one in answer.attention.maps[-1].keys]
+    behind = texts[texts.index("decoder_input") + 1 :]
+    assert behind[::2] == ["time", "there", "was"]
+    for row, said in zip(rows, behind[1::2], strict=True):
+        assert said.startswith(f"{keys[int(row.argmax())]} {row.max():.3f}, ")
+
+
 def test_the_table_of_an_image_names_patches():
     """A patch is called by its place from 1."""
     _, answer = caption()
