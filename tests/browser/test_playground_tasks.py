@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import soundfile
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from regard.cli.demo.server import ServerProcess, serving
 from regard.client import AttentionOptions
@@ -61,6 +62,11 @@ REQUESTS = {
     "Complete": completion_pb2.StreamCompleteRequest,
 }
 TEXTS = {"Classify tokens": "Text", "Answer": "Context", "Compare": "Texts, one a line", "Complete": "Prompt"}
+KINDS = {
+    "Compare": ["image encoder self-attention", "text encoder self-attention"],
+    "Transcribe": ["cross-attention", "decoder self-attention"],
+    "Complete": ["decoder self-attention"],
+}
 LINES = 'red star\n a cat \n\n"two" rings\n'
 
 PICTURE = {"name": "it's a scene.png", "mimeType": "image/png", "buffer": picture(192, 192)}
@@ -127,6 +133,8 @@ def test_every_task_has_its_place(open_playground):
         assert page.locator(".given .name:visible").all_inner_texts() == fields
         assert [one.is_visible() for one in page.locator(".drop").all()] == [task == "Compare", task == "Transcribe"]
         assert page.locator(".run").inner_text() == task
+        kinds = page.get_by_label("Attention").first.locator("option").all_inner_texts()
+        assert kinds == KINDS.get(task, ["encoder self-attention"])
 
 
 def test_a_completion_streams_and_is_looked_at(open_playground, server):
@@ -311,6 +319,32 @@ def test_what_is_missing_is_asked_for_where_it_is(open_playground):
     page.get_by_label("Question").fill(QUESTION)
     page.locator(".run").click()
     expect(page.locator("[data-field=text] .problem")).to_have_text("type a context first")
+
+
+@pytest.mark.parametrize("task", REQUESTS)
+def test_a_package_without_attention_answers(open_playground, task):
+    """What a model says is shown, and that its package gives no attention, of which nothing is asked."""
+    page = open_playground()
+    page.route("**/ListModels", without_taps)
+    page.reload()
+    page.locator(".tasks button").first.wait_for()
+    with page.expect_request("**/playground/**Service/*") as sent:
+        ask_task(page, task, LINES if task == "Compare" else SENTENCE)
+
+    assert "attention" not in json.loads(sent.value.post_data)
+    assert page.locator(".shown .note").inner_text() == "This model’s package gives no attention."
+    said = {"Classify tokens": "mark", "Answer": "mark", "Compare": ".class-name"}.get(task, ".live .token")
+    assert page.locator(said).count() > 0
+    assert page.get_by_role("alert").is_hidden()
+
+
+def without_taps(route: Route) -> None:
+    """Answer a request for the models as if their packages gave no attention."""
+    whole = route.fetch()
+    listed = whole.json()
+    for model in listed["models"]:
+        model["taps"] = []
+    route.fulfill(response=whole, body=json.dumps(listed) + "\n")
 
 
 @pytest.mark.parametrize("task", [task for task in REQUESTS if task != "Transcribe"])

@@ -157,7 +157,6 @@ class Form {
             more.push(this.#select("templated", "Special tokens", [["", "are text"], ["true", "are read as such"]]));
         }
         if (this.model.taps.length) more.push(...this.#attention());
-        if (this.model.speech) this.fields.get("attention.reduction").value = "MEAN"; // of 1,500 frames for each token
         const details = element("details", {}, element("summary", {}, "More options"), ...more);
         details.open = !another && options.querySelector("details")?.open === true;
         options.replaceChildren(...rows, ...(more.length ? [details] : []));
@@ -182,7 +181,8 @@ class Form {
         const named = new Map(told.map((tap) => [`${tap.kind} ${tap.stack}`, kindName(tap)]));
         const first = (name) => name.includes("CROSS") || name.includes("IMAGE");
         const ordered = [...named].sort(([one], [other]) => first(other) - first(one));
-        const every = ordered.length > 1 && this.task !== "similarity" ? [["", "all of them"]] : [];
+        const together = ordered.length > 1 && this.task !== "similarity" && !this.model.speech; // the stacks of one sequence
+        const every = together ? [["", "all of them"]] : [];
         return this.#select("attention.kinds", "Attention", [...ordered, ...every], () => this.#keepApart());
     }
 
@@ -198,6 +198,7 @@ class Form {
             this.#select("attention.heads", "Head", [["", "all"], ...counted(heads)]),
             this.#select("attention.reduction", "Show heads as", reductions, () => this.#keepApart()),
         ];
+        if (this.model.speech) this.fields.get("attention.reduction").value = "MEAN"; // of 1,500 frames for each token
         const grains = this.asked.streams && !this.model.speech ? [["TOKEN", "tokens, as they come"], ["WORD", "words"]] : [["WORD", "words"], ["TOKEN", "tokens"]];
         if (!image || this.model.max_target_tokens || this.task === "similarity") fields.push(this.#select("attention.granularity", "Grain", grains));
         return fields;
