@@ -13,7 +13,8 @@ domain `regard`:
   query: as many query heads in a row share one of its (Ainslie et al. 2023, GQA, section 2.2);
 - `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])`: the softmax of the
   scores, in float32 whatever query and key are, for the rows asked for only; `causal` as above, and key
-  heads as of a cache. Its heads are put together if the node has a `reduction`, `mean` or `max`.
+  heads as of a cache. Its heads are put together if the node has a `reduction`, `mean` or `max`. If it has a
+  `pooling`, there is a position more than keys: that of a query which pools them, the node's own or that of an`other`.
 
 A `bias` [1 or R, 1 or H, Q, T] is added to the scaled scores: masks and relative positions.
 
@@ -68,7 +69,8 @@ class Trace:
     modules, `step` the cache of a decoding step; `causal` is whether the decoder reads a whole text. A
     source graph reads `source_rows` requests: attention over more rows than that, as over the windows of
     an image, is no attention between source positions and gets no tap. `window` is how many positions those
-    layers see that don't see all.
+    layers see that don't see all. If it `pools`, its last attention has one query, which is a position before the
+    others in every map.
     """
 
     source_length: torch.Tensor | None
@@ -79,6 +81,7 @@ class Trace:
     causal: bool = False
     source_rows: int | torch.SymInt | None = None
     window: int | None = None
+    pools: bool = False
     reduced_rows: dict[Reduction, torch.Tensor] = field(default_factory=dict)
     taps: list[TracedTap] = field(default_factory=list)
     attended: set[str] = field(default_factory=set)
@@ -293,13 +296,19 @@ class _Call:
         rows = self.trace.reduced_rows[reduction] if reduction else self.trace.tap_rows.get(kind)
         if rows is None:
             return
-        query = tensors[0]
+        queries: int | torch.SymInt = tensors[0].shape[1]
+        attributes = self._attributes
+        if reduction:
+            attributes["reduction"] = reduction
+        if self.trace.pools:
+            attributes["pooling"] = "query" if queries == 1 else "other"
+            queries = keys = keys + 1
         weights = ops.symbolic(
             f"{DOMAIN}::AttentionWeights",
             trimmed([*tensors, rows, *options]),
-            self._attributes | ({"reduction": reduction} if reduction else {}),
+            attributes,
             dtype=torch.float32,
-            shape=(rows.shape[0], 1 if reduction else self.heads, query.shape[1], keys),
+            shape=(rows.shape[0], 1 if reduction else self.heads, queries, keys),
             version=1,
         )
         stack = self.trace.stack_of(self.module)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,19 @@ from regard_export.families import (
 )
 from regard_export.families.proven import unsupported
 from regard_export.generation import generation_defaults, suppressed_tokens
-from regard_export.inputs import MOST_PROVEN, AudioInputs, ImageInputs, Inputs, PromptInputs, TextInputs
+from regard_export.inputs import (
+    MOST_PROVEN,
+    AudioInputs,
+    ImageInputs,
+    Inputs,
+    PaddedTextInputs,
+    PromptInputs,
+    TextInputs,
+)
 from regard_export.languages import ANY_LANGUAGES, Languages, choose_languages
 from regard_export.places import require_checkpoint
 from regard_export.reading import read
+from regard_export.similarity import read_padding, similarity_of
 from regard_export.stepping import SAMPLE_TOKENS
 from regard_export.tokenization import TOKENIZER_FILE, TokenizerFiles, load_tokenizer, tokenizer_files
 from regard_export.tokenization.reach import furthest_token, named
@@ -181,7 +191,7 @@ def load_checkpoint(directory: Path, languages: Languages) -> Checkpoint:
         generation=_generation(model, family, decoder, task) if decoder else None,
         transcription=transcription,
         classification=_classification(config, task) if task in CLASSIFYING else None,
-        similarity=_similarity(model, family, inputs) if compares else None,
+        similarity=similarity_of(model, family, inputs) if compares else None,
     )
 
 
@@ -264,11 +274,12 @@ def _text(
     return TextSpec(
         tokenizer_file=TOKENIZER_FILE,
         max_source_tokens=limit if reads else None,
-        pad_token_id=_pad_token(config, tokenizer),
+        pad_token_id=read_padding(tokenizer) if family.reads_padding else _pad_token(config, tokenizer),
         empty_token_id=model.generation_config.bos_token_id if completes else None,
         source_pieces_file=files.source_pieces,
         target_pieces_file=files.target_pieces,
         token_types=task in PAIRED and _tells_texts_apart(model, tokenizer),
+        padded_to=tokenizer.padding_side if family.reads_padding else None,
     )
 
 
@@ -317,7 +328,7 @@ def _image(directory: Path, model: transformers.PreTrainedModel, family: Family,
     patch = getattr(config, "patch_size", None)
     if hidden is None or hidden.dim() != 3 or not isinstance(patch, int):
         raise CheckpointError(f"{directory.name}: {config.model_type} has no attention over a grid of square patches")
-    return images.with_grid(spec, hidden.shape[1], patch)
+    return images.with_grid(spec, hidden.shape[1], patch, pools=family.pools(model))
 
 
 def _inputs(
@@ -341,7 +352,10 @@ def _inputs(
         end = tokenizer.eos_token_id
     embeddings = reader.get_input_embeddings()
     assert isinstance(embeddings, torch.nn.Embedding)
-    return (PromptInputs if task is Task.COMPLETION else TextInputs)(
+    kind: Callable[..., TextInputs] = PromptInputs if task is Task.COMPLETION else TextInputs
+    if text.padded_to is not None:
+        kind = partial(PaddedTextInputs, side=text.padded_to)
+    return kind(
         vocabulary_size=embeddings.num_embeddings,
         max_tokens=max(text.max_source_tokens - (SAMPLE_TOKENS if task is Task.COMPLETION else 0), 1),
         pad_token_id=text.pad_token_id,
@@ -466,40 +480,3 @@ def _classification(config: transformers.PretrainedConfig, task: Task) -> Classi
         out_of_scope_threshold=getattr(config, "out_of_scope_threshold", None),
         probabilities="sigmoid" if alone else "softmax",
     )
-
-
-def _similarity(model: transformers.PreTrainedModel, family: Family, inputs: Inputs) -> SimilaritySpec:
-    """Read how the model compares; one that learned a bias was trained on every pair by itself."""
-    weights = model.state_dict()
-    if "logit_scale" not in weights:
-        raise CheckpointError(f"{type(model).__name__} doesn't compare by a logit_scale; unsupported")
-    embedding = _embedding_without_padding(model, family, inputs)
-    bias = weights.get("logit_bias")
-    return SimilaritySpec(
-        embedding_size=embedding.shape[-1],
-        logit_scale=float(weights["logit_scale"].double().exp()),
-        logit_bias=float(bias) if bias is not None else 0.0,
-        probabilities="softmax" if bias is None else "sigmoid",
-    )
-
-
-def _embedding_without_padding(model: transformers.PreTrainedModel, family: Family, inputs: Inputs) -> torch.Tensor:
-    """Return the embedding [1, E] of a text. Raises `CheckpointError` if padding behind it would change it.
-
-    Models like SigLIP read every text at one length, and pool at its last position, whatever is there.
-    """
-    sample = next(inputs.samples())
-    length = int(inputs.lengths(sample)[-1])
-    alone = {name: array[-1:, :length] if array.ndim == 2 else array[-1:] for name, array in sample.items()}
-    found = []
-    with torch.no_grad():
-        for batch in (alone, sample):
-            arguments = inputs.arguments({name: torch.from_numpy(array) for name, array in batch.items()})
-            found.append(family.embed(model, arguments).pooler_output)
-    one, padded = found
-    assert one is not None and padded is not None
-    if not torch.allclose(one, padded[-1:], rtol=1e-3, atol=1e-4):
-        raise CheckpointError(
-            f"{type(model).__name__} reads texts that are padded to one length, as SigLIP does: unsupported"
-        )
-    return one

@@ -108,6 +108,7 @@ class _SourceGraph(TracedGraph):
             tapped_stacks,
             source_rows=next(iter(source.values())).shape[0],
             window=self.checkpoint.window,
+            pools="pixel_values" in source and self.checkpoint.family.pools(self.checkpoint.model),
             reduced_rows={name: one for name, one in zip(REDUCED_ROWS, reduced, strict=True) if one is not None},
         )
 

@@ -16,6 +16,7 @@ from transformers import AutoImageProcessor
 
 from regard.manifest import ImageSpec
 from regard_export.errors import CheckpointError
+from regard_export.pooling import POOLING_POSITION
 
 PROCESSOR_FILE = "preprocessor_config.json"
 LEADING = {0: (), 1: ("[CLS]",), 2: ("[CLS]", "[DISTILLATION]"), 5: ("[CLS]", *(f"[REGISTER{i}]" for i in range(1, 5)))}
@@ -59,10 +60,11 @@ def describe(processor: Any) -> ImageSpec:
     return spec
 
 
-def with_grid(spec: ImageSpec, positions: int, patch_size: int) -> ImageSpec:
+def with_grid(spec: ImageSpec, positions: int, patch_size: int, *, pools: bool = False) -> ImageSpec:
     """Lay `positions` source positions out: patches of the image, and special positions before them.
 
-    An encoder that merges patches as it goes (Swin) ends with fewer, larger ones.
+    A query that `pools` them all is a position before these. An encoder that merges patches as it goes (Swin) ends
+    with fewer, larger ones.
     """
     rows, columns = spec.height // patch_size, spec.width // patch_size
     while rows * columns > positions and rows > 1 and columns > 1:
@@ -72,6 +74,8 @@ def with_grid(spec: ImageSpec, positions: int, patch_size: int) -> ImageSpec:
         raise CheckpointError(
             f"the encoder gives {positions} positions for {rows} by {columns} patches: which are which is unknown"
         )
+    if pools:
+        leading = (POOLING_POSITION, *leading)
     return spec.model_copy(update={"leading": leading, "patch_rows": rows, "patch_columns": columns})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +125,36 @@ class PromptInputs(TextInputs):
     def arguments(self, inputs: Tensors) -> dict[str, torch.Tensor]:
         """Hand on the tokens."""
         return {"input_ids": inputs["input_ids"]}
+
+
+@dataclass(frozen=True)
+class PaddedTextInputs(TextInputs):
+    """`input_ids` [R, S] int64, each row of `max_tokens`: padding on one `side` is read like any other token."""
+
+    side: Literal["left", "right"] = "right"
+
+    def example(self) -> Example:
+        """Return two rows."""
+        example = Example()
+        example.add("input_ids", torch.zeros(2, self.max_tokens, dtype=torch.int64), {0: "R"})
+        return example
+
+    def arguments(self, inputs: Tensors) -> dict[str, torch.Tensor]:
+        """Hand on the tokens, without a mask."""
+        return {"input_ids": inputs["input_ids"]}
+
+    def samples(self) -> Iterator[dict[str, Array]]:
+        """Yield the same texts, padded to one length."""
+        for sample in super().samples():
+            tokens = np.full((len(sample["input_ids"]), self.max_tokens), self.pad_token_id, np.int64)
+            for row, length in enumerate(sample["source_length"]):
+                own = slice(length) if self.side == "right" else slice(self.max_tokens - length, None)
+                tokens[row, own] = sample["input_ids"][row, :length]
+            yield {"input_ids": tokens}
+
+    def lengths(self, inputs: Mapping[str, Array]) -> Array:
+        """Return the one length, for every row."""
+        return np.full(len(inputs["input_ids"]), self.max_tokens, np.int32)
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,8 @@ class TextSpec(_Part):
     target_pieces_file: str | None = None
     token_types: bool = False
     """Whether the graph reads which of two texts each token is of, as `token_type_ids`."""
+    padded_to: Literal["left", "right"] | None = None
+    """The side on which every text is padded to `max_source_tokens`, for a model that reads padding like any token."""
 
 
 class ImageSpec(_Part):
@@ -530,9 +532,12 @@ class Package:
         return self.directory / file
 
     def within(self, positions: int) -> Package:
-        """Return it as that of a model that reads `positions` tokens at most, and writes no more, prompts included."""
+        """Return it as that of a model that reads `positions` tokens at most, and writes no more, prompts included.
+
+        One that reads padding goes on to read every text at its one length.
+        """
         text, generation = self.manifest.text, self.manifest.generation
-        if text is not None and text.max_source_tokens is not None:
+        if text is not None and text.max_source_tokens is not None and text.padded_to is None:
             text = text.model_copy(update={"max_source_tokens": min(text.max_source_tokens, positions)})
         if generation is not None:
             most = min(generation.max_target_tokens, positions)

@@ -13,6 +13,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
+from .vocabularies import save_plain_words
+
 VOCABULARY = 120
 EOS, UNK, PAD = 0, 1, 2
 TEXT_SIZES = {
@@ -55,6 +57,7 @@ QUERIES_AND_KEYS = (
     "Attention.k.",
     "c_attn",
     "qkv",
+    "in_proj",
 )
 """What their weights are called; those are drawn wider still."""
 QUERY_AND_KEY_NORMS = ("q_norm", "k_norm")
@@ -180,20 +183,20 @@ def save_classifier(
     return _save(getattr(transformers, f"{model_class}For{head}")(config), directory)
 
 
-def save_clip(directory: Path, kind: str = "CLIP", *, eos_token_id: int = CLIP_WORDS + 1) -> Path:
-    """Write a CLIPModel (or SiglipModel) of two layers each, with CLIP's tokenizer; return its directory.
+def save_clip(directory: Path, *, eos_token_id: int = CLIP_WORDS + 1) -> Path:
+    """Write a CLIPModel of two layers each, and return its directory.
 
     Configurations of before 2023 call the end 2, whatever the tokenizer does: then the largest token is the end.
     """
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     ends = {"bos_token_id": CLIP_WORDS, "eos_token_id": eos_token_id}
-    config = getattr(transformers, f"{kind}Config")(
+    config = transformers.CLIPConfig(
         text_config=sizes | ends | {"vocab_size": CLIP_WORDS + 2, "max_position_embeddings": 24},
         vision_config=sizes | {"image_size": 16, "patch_size": 4},
         projection_dim=16,
     )
     save_processor(directory, "CLIP", size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    _save(getattr(transformers, f"{kind}Model")(config), directory, reads_text=False)
+    _save(transformers.CLIPModel(config), directory, reads_text=False)
     letters = [*"abcdefghijklmnopqrstuvwxyz0123456789.,!?'"]
     pieces = [*letters, *(f"{letter}</w>" for letter in letters), "ca", "cat</w>"]
     special = ["<|startoftext|>", "<|endoftext|>"]
@@ -202,6 +205,26 @@ def save_clip(directory: Path, kind: str = "CLIP", *, eos_token_id: int = CLIP_W
     tokenizer = transformers.CLIPTokenizer(vocab=vocabulary, merges=[("c", "a"), ("ca", "t</w>")], model_max_length=24)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+def save_siglip(directory: Path, **tokenizer: object) -> Path:
+    """Write a SiglipModel of two layers each, and return its directory; `tokenizer` has settings of its own."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    config = transformers.SiglipConfig(
+        text_config=sizes | {"vocab_size": 130, "max_position_embeddings": 64, "bos_token_id": 1, "eos_token_id": 1},
+        vision_config=sizes | {"image_size": 16, "patch_size": 4},
+    )
+    save_processor(directory, "Siglip", size={"height": 16, "width": 16})
+    _save(transformers.SiglipModel(config), directory, reads_text=False)
+    return save_plain_words(directory, model_max_length=64, **tokenizer)
+
+
+def save_siglip_classifier(directory: Path) -> Path:
+    """Write a SiglipForImageClassification of two layers and three classes, and return its directory."""
+    sizes = {name: size for name, size in IMAGE_SIZES.items() if name != "image_size"}
+    config = transformers.SiglipConfig(vision_config=sizes | {"image_size": 16}, num_labels=3)
+    model = transformers.SiglipForImageClassification(config)
+    return _save(model, save_processor(directory, "Siglip", size={"height": 16, "width": 16}), reads_text=False)
 
 
 def save_captioner(directory: Path, encoder: str = "ViT", decoder: str = "GPT2", **sizes: object) -> Path:

@@ -20,6 +20,8 @@ from .checkpoints import (
     save_git,
     save_image_classifier,
     save_multilingual_translator,
+    save_siglip,
+    save_siglip_classifier,
     save_t5,
     save_translator,
 )
@@ -117,6 +119,8 @@ FAMILIES: dict[str, Save] = {
     },
     **{kind: partial(save_image_classifier, model_class=kind, **sizes) for kind, sizes in IMAGE_CLASSIFIERS.items()},
     "CLIP": save_clip,
+    "SigLIP": save_siglip,
+    "SigLIP, classes": save_siglip_classifier,
 }
 """All of them: whatever is added above is a row of the certificate, too."""
 

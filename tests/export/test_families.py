@@ -15,10 +15,18 @@ from regard.manifest import Manifest, Task, load_package
 from regard_export.checkpoint import load_checkpoint
 from regard_export.errors import CheckpointError
 from regard_export.families.proven import PROVEN
+from regard_export.families.siglip import Siglip
 from regard_export.languages import ANY_LANGUAGES, Languages
 from regard_export.package import Options, export
 
-from .checkpoints import SWIN_SIZES, save_classifier, save_clip, save_image_classifier
+from .checkpoints import (
+    SWIN_SIZES,
+    save_classifier,
+    save_clip,
+    save_image_classifier,
+    save_siglip,
+    save_siglip_classifier,
+)
 from .families import CAPTIONERS, IMAGE_CLASSIFIERS, LANGUAGES, TEXT_CLASSIFIERS, TRANSLATORS, Save
 
 LAYERS = 2
@@ -47,11 +55,11 @@ def test_regard_export_lists_what_is_exported_here() -> None:
     assert set(PROVEN[Task.TRANSLATION]) == model_types(TRANSLATORS)
     assert set(PROVEN[Task.CAPTIONING]) == {"vision-encoder-decoder", "blip", "git"}
     assert set(PROVEN[Task.COMPLETION]) == {"gpt2", "opt", "llama", "mistral", "qwen2", "qwen3", "gemma3_text"}
-    assert set(PROVEN[Task.CLASSIFICATION]) == model_types([*TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS])
+    assert set(PROVEN[Task.CLASSIFICATION]) == model_types([*TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS, "Siglip"])
     assert (
         set(PROVEN[Task.TOKEN_CLASSIFICATION]) == set(PROVEN[Task.QUESTION_ANSWERING]) == model_types(TEXT_CLASSIFIERS)
     )
-    assert set(PROVEN[Task.SIMILARITY]) == {"clip"}
+    assert set(PROVEN[Task.SIMILARITY]) == {"clip", "siglip"}
 
 
 def names(*kinds: str) -> set[str]:
@@ -117,10 +125,18 @@ def test_an_image_classifier_equals_its_eager_model(model_class: str, tmp_path: 
     check(report, (set() if windows else names("encoder.self")) | {"logits"})
 
 
-def test_a_model_that_reads_padding_is_refused(tmp_path: Path) -> None:
-    """SigLIP's embedding of a text changes with what is behind the text."""
+def test_a_hidden_padding_is_refused_where_the_model_reads_it(tmp_path: Path) -> None:
+    """SigLIP's embedding of a text changes with what is behind the text, and so with a mask of that."""
+    checkpoint = save_siglip(tmp_path / "siglip", model_input_names=["input_ids", "attention_mask"])
+    with pytest.raises(CheckpointError, match="model_input_names to"):
+        load_checkpoint(checkpoint, ANY_LANGUAGES)
+
+
+def test_an_unknown_model_that_reads_padding_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would need to be padded as its family says, and there is none."""
+    monkeypatch.setattr(Siglip, "reads_padding", False)
     with pytest.raises(CheckpointError, match="padded to one length"):
-        load_checkpoint(save_clip(tmp_path / "siglip", "Siglip"), ANY_LANGUAGES)
+        load_checkpoint(save_siglip(tmp_path / "siglip"), ANY_LANGUAGES)
 
 
 def test_a_regression_is_refused(tmp_path: Path) -> None:
@@ -156,6 +172,28 @@ def test_clip_equals_its_eager_model_by_the_old_rule_for_the_end(tmp_path: Path)
     assert manifest.similarity is not None
     assert (manifest.similarity.embedding_size, manifest.similarity.probabilities) == (16, "softmax")
     check(report, names("text_encoder.self", "image_encoder.self") | {"embeddings"})
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_siglip_equals_its_eager_model(side: str, tmp_path: Path) -> None:
+    """Texts come padded on their side; an image's last map is that of the query which pools it, as PyTorch has it."""
+    manifest, report = exported(lambda at: save_siglip(at, padding_side=side), tmp_path)
+    towers = [manifest.graphs[tower] for tower in ("text_encoder", "image_encoder")]
+    assert [attentions(tower.operators) for tower in towers] == [LAYERS, LAYERS + 1]
+    assert "source_length" not in {tensor.name for tensor in towers[0].inputs}
+    assert manifest.text is not None and manifest.image is not None and manifest.similarity is not None
+    assert (manifest.text.padded_to, manifest.text.max_source_tokens) == (side, 64)
+    assert manifest.image.leading == ("[POOL]",)
+    assert manifest.similarity.probabilities == "sigmoid"
+    check(report, {*names("text_encoder.self", "image_encoder.self"), f"image_encoder.self.{LAYERS}", "embeddings"})
+
+
+def test_a_siglip_classifier_equals_its_eager_model(tmp_path: Path) -> None:
+    """It takes the mean of the patches: nothing pools them."""
+    manifest, report = exported(save_siglip_classifier, tmp_path)
+    assert attentions(manifest.graphs["classifier"].operators) == LAYERS
+    assert manifest.image is not None and manifest.image.leading == ()
+    check(report, names("encoder.self") | {"logits"})
 
 
 @pytest.mark.parametrize("name", here(CAPTIONERS))

@@ -95,6 +95,14 @@ def save_unigram(directory: Path, kind: str = "T5Tokenizer", file: str = "spiece
     return _configure(directory, kind)
 
 
+def save_plain_words(directory: Path, **settings: object) -> Path:
+    """Write SigLIP's kind of model, to which a text is nothing but words; return the directory."""
+    directory.mkdir(exist_ok=True)
+    lines = [line.lower() for line in ENGLISH + FRENCH]
+    _train(directory / "spiece.model", lines, 120, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    return _configure(directory, "SiglipTokenizer", **{"model_input_names": ["input_ids"]} | settings)
+
+
 def save_word_piece(directory: Path) -> Path:
     """Write a vocab.txt, and return the directory."""
     directory.mkdir(exist_ok=True)

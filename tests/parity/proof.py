@@ -147,12 +147,19 @@ def _sources(manifest: Manifest, eager: Eager) -> Iterable[Source]:
 def _tokens(
     manifest: Manifest, vocabulary_size: int, length: int, ends: Sequence[int], random: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """Return random tokens [S]; the last two of a vocabulary whose texts are compared begin and end every text."""
+    """Return random tokens [S]; the last two of a vocabulary whose texts are compared begin and end every text.
+
+    Where padding is read, every text is as long as can be, two tokens of padding at least among them.
+    """
     if manifest.similarity is None:
         return np.array([*random.integers(4, vocabulary_size, length - len(ends)), *ends], np.int64)
     assert manifest.text is not None
     start, end = vocabulary_size - 2, vocabulary_size - 1
-    words = random.integers(0, start, min(length, manifest.text.max_source_tokens - 2))
+    most = manifest.text.max_source_tokens
+    assert most is not None
+    words = random.integers(0, start, min(length, most - 2))
+    if manifest.text.padded_to is not None:
+        return np.array([*words, *[manifest.text.pad_token_id] * (most - len(words))], np.int64)
     return np.array([start, *words, end], np.int64)
 
 

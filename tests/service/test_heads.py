@@ -20,7 +20,7 @@ from regard.cli.app import app
 from regard.client import AsyncClient, AttentionOptions, ComparedImage, ComparedText, Failure, RequestFailed
 from regard_export.package import Options, export
 
-from ..export.checkpoints import save_classifier, save_clip  # noqa: TID252 - tests are no package of sys.path
+from ..export.checkpoints import save_classifier, save_clip, save_siglip  # noqa: TID252 - tests are no package of sys.path
 from ..export.vocabularies import word_pieces  # noqa: TID252 - tests are no package of sys.path
 from ..serving import answers_of, serving, serving_in_thread  # noqa: TID252 - tests are no package of sys.path
 
@@ -47,7 +47,7 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory of a token classifier, a question answerer, a CLIP and classifiers of several kinds."""
+    """Return a directory of a token classifier, a question answerer, CLIP, SigLIP and classifiers of several kinds."""
     at = tmp_path_factory.mktemp("checkpoints")
     sizes = {"vocab_size": 150, "pad_token_id": 0, "max_position_embeddings": MODEL_TOKENS}
     labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
@@ -58,6 +58,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tagger", "reader", *CLASSIFIERS):
         word_pieces(MODEL_TOKENS).save_pretrained(at / name)
     save_clip(at / "clip")
+    save_siglip(at / "siglip")
     return at
 
 
@@ -316,7 +317,7 @@ async def test_a_comparison_is_that_of_clip(client: AsyncClient, checkpoints: Pa
         eager = model(**words, pixel_values=pixels, output_attentions=True)
 
     ours = await client.compare(
-        [*pictures(), b"no image"], [*texts, " "], embeddings=True, attention=AttentionOptions()
+        [*pictures(), b"no image"], [*texts, " "], model="clip", embeddings=True, attention=AttentionOptions()
     )
 
     assert isinstance(ours.images[3], Failure)
@@ -346,16 +347,59 @@ async def test_a_comparison_is_that_of_clip(client: AsyncClient, checkpoints: Pa
 
 async def test_one_kind_of_input_is_enough_for_embeddings(client: AsyncClient) -> None:
     """A stack that is named gives its attention alone; nothing at all is refused."""
-    alone = await client.compare([], ["cat"], embeddings=True)
+    alone = await client.compare([], ["cat"], model="clip", embeddings=True)
     assert isinstance(alone.texts[0], ComparedText)
     assert np.linalg.norm(alone.texts[0].embedding) == pytest.approx(1, abs=TOLERANCE)
-    seen = await client.compare([*pictures()], ["cat"], attention=AttentionOptions(stacks=["text_encoder"]))
+    seen = await client.compare(
+        [*pictures()], ["cat"], model="clip", attention=AttentionOptions(stacks=["text_encoder"])
+    )
     assert isinstance(seen.texts[0], ComparedText)
     assert seen.texts[0].attention is not None
     assert isinstance(seen.images[0], ComparedImage)
     assert seen.images[0].attention is None
     with pytest.raises(RequestFailed, match="images and texts"):
-        await client.compare([], [])
+        await client.compare([], [], model="clip")
+
+
+async def test_a_comparison_by_siglip_is_that_of_transformers_pipeline(client: AsyncClient, checkpoints: Path) -> None:
+    """Each pair has a probability of its own; short, long and empty of words, texts are padded to one length."""
+    at = checkpoints / "siglip"
+    texts = ["A cat!", "the quick brown fox jumps over the lazy dog, and over the lazy dog once more, " * 3, "?!"]
+    model = transformers.SiglipModel.from_pretrained(at, attn_implementation="eager")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(at)
+    processor = transformers.AutoImageProcessor.from_pretrained(at, backend="pil")
+    pipeline = transformers.ZeroShotImageClassificationPipeline(
+        model=model, tokenizer=tokenizer, image_processor=processor
+    )
+    length = model.config.text_config.max_position_embeddings
+    images = [*pictures()]
+
+    ours = await client.compare(images, texts, model="siglip", truncate=True, attention=AttentionOptions())
+
+    for image, found in zip(images, ours.images, strict=True):
+        assert isinstance(found, ComparedImage)
+        theirs = pipeline(Image.open(io.BytesIO(image)), candidate_labels=texts, hypothesis_template="{}")
+        probabilities = {texts[score.text_index]: score.probability for score in found.scores}
+        assert probabilities == pytest.approx({one["label"]: one["score"] for one in theirs}, abs=TOLERANCE)
+    words = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        read = model.text_model(**words, output_attentions=True).attentions
+    for row, text in enumerate(ours.texts):
+        assert isinstance(text, ComparedText)
+        assert text.attention is not None
+        assert (text.source_tokens, text.truncated) == (length, row == 1)
+        for one in text.attention.maps:
+            assert np.abs(one.weights - read[one.layer][row].numpy()).max() < TOLERANCE
+        segments = text.attention.maps[0].keys
+        assert [segment.token_id for segment in segments] == words.input_ids[row].tolist()
+        assert [segment.special for segment in segments] == (words.input_ids[row] == tokenizer.pad_token_id).tolist()
+    seen = ours.images[0]
+    assert isinstance(seen, ComparedImage)
+    assert seen.attention is not None
+    pooling = seen.attention.maps[-1].weights
+    assert pooling.shape == (4, 17, 17)
+    assert pooling[:, 0, 1:].sum(-1) == pytest.approx(1, abs=TOLERANCE)
+    assert pooling[:, 0, 1:].max() > 0.1
 
 
 async def test_reports_show_entities_and_answers(client: AsyncClient, address: str, tmp_path: Path) -> None:
@@ -405,7 +449,7 @@ async def test_commands_print_what_the_server_says(
     assert found.best is not None
     (record,) = [line for line in answered.stdout.splitlines() if line.startswith("{")]  # the server's log is beside it
     assert json.loads(record)["answers"][0]["text"] == found.best.text
-    compared = await run("compare", str(picture), "-t", "cat", "-t", " ", "--priority", "low")
+    compared = await run("compare", str(picture), "-t", "cat", "-t", " ", "--model", "clip", "--priority", "low")
     assert compared.exit_code == 1
     assert "cat" in compared.stdout
     assert "nothing but white space" in compared.stderr

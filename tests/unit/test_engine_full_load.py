@@ -156,6 +156,10 @@ def test_sources_are_what_the_manifest_says() -> None:
     assert isinstance(tokens, Tokens) and tokens.length == 20
     assert tokens.input_ids.min() >= 0 and tokens.input_ids.max() <= 7
 
+    long = text.text.model_copy(update={"max_source_tokens": 2 * SOURCE_TOKENS, "padded_to": "left"})
+    (tokens,) = sources_of(text.model_copy(update={"text": long}))
+    assert tokens.length == 2 * SOURCE_TOKENS  # a graph that reads padding reads nothing shorter
+
     (pixels,) = sources_of(manifest_of(Task.CAPTIONING, image=IMAGE))
     assert isinstance(pixels, Pixels)
     assert (pixels.pixel_values.shape, pixels.length) == ((3, 32, 48), IMAGE.positions)

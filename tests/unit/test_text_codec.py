@@ -245,6 +245,32 @@ def test_truncation_leaves_what_fits(tmp_path: Path) -> None:
     assert codec.encode("the cat " * 20, truncate=True, field="text").truncated
 
 
+@pytest.mark.parametrize("text", ["the cat", "the cat " * 40, "!"])
+@pytest.mark.parametrize("side", ["left", "right"])
+@EVERY_TOKENIZER
+def test_padding_that_is_read_is_the_tokenizers_own(
+    tmp_path: Path, make: Callable[[], Tokenizer], side: str, text: str
+) -> None:
+    """Every text has one length: a short one by padding, which stands nowhere, and a long one cut, if it may be."""
+    tokenizer = make()
+    manifest = manifest_of(Task.TRANSLATION, max_source_tokens=16)
+    assert manifest.text is not None
+    spec = manifest.text.model_copy(update={"padded_to": side, "pad_token_id": 1})
+    package = package_of(tmp_path, tokenizer, manifest.model_copy(update={"text": spec}))
+    codec = TextCodec(package.within(4))
+    tokenizer.enable_padding(direction=side, length=16, pad_id=1, pad_token=tokenizer.id_to_token(1))
+    expected, real = tokenizer.encode(text).ids, sum(tokenizer.encode(text).attention_mask)
+
+    encoded = codec.encode(text, truncate=True, field="text")
+
+    assert len(encoded.token_ids) == codec.foresee(text) == 16
+    assert encoded.truncated == (real > 16)
+    if real <= 16:
+        assert encoded.token_ids.tolist() == expected
+        padding = encoded.segments[: 16 - real] if side == "left" else encoded.segments[real:]
+        assert all(segment.special and segment.start == segment.end for segment in padding)
+
+
 def test_truncation_to_white_space_is_refused(tmp_path: Path) -> None:
     """A text that is cut before it begins, for all the white space in front, is refused."""
     codec = codec_of(tmp_path, unigram(), max_source_tokens=16)

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import nn
 
-from regard_export.classics.pooling import pooled
 from regard_export.modules.protocol import Classified
+from regard_export.pooling import pooled
 
 
 class AttentivePolicy(nn.Module):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from regard_export.classics.pooling import pooled
 from regard_export.modules.protocol import Classified
+from regard_export.pooling import pooled
 
 
 class SpatialDenseNet(nn.Module):

@@ -15,6 +15,7 @@ from regard_export.families.deberta import Deberta
 from regard_export.families.decoder import Decoder, measure_decoder, measure_lone_decoder
 from regard_export.families.fsmt import FSMT
 from regard_export.families.git import Git
+from regard_export.families.siglip import Siglip
 from regard_export.families.t5 import T5
 from regard_export.families.vision_encoder_decoder import VisionEncoderDecoder
 from regard_export.families.whisper import Whisper
@@ -38,6 +39,7 @@ FAMILIES: Mapping[str, type[Family]] = {
     "git": Git,
     "mbart": Bart,
     "mt5": T5,
+    "siglip": Siglip,
     "t5": T5,
     "vision-encoder-decoder": VisionEncoderDecoder,
     "whisper": Whisper,

@@ -31,6 +31,12 @@ class Family:
 
     reads_images_itself = False
     """Whether images are for the decoder to read, before its text, as if they were the text's beginning."""
+    reads_padding = False
+    """Whether texts are padded to one length, and padding is read like any other token."""
+
+    def pools(self, model: PreTrainedModel) -> bool:
+        """Tell whether the answer about an image is gathered by a query of its own, in one layer behind the others."""
+        return False
 
     def attends_to_source(self, config: PretrainedConfig) -> bool:
         """Tell whether the model has a decoder with cross-attention."""

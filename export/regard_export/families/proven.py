@@ -27,10 +27,11 @@ PROVEN: Mapping[Task, tuple[str, ...]] = {
         "beit",
         "swin",
         "dinov2",
+        "siglip",
     ),
     Task.TOKEN_CLASSIFICATION: ENCODERS_OF_TEXT,
     Task.QUESTION_ANSWERING: ENCODERS_OF_TEXT,
-    Task.SIMILARITY: ("clip",),
+    Task.SIMILARITY: ("clip", "siglip"),
 }
 """By their `model_type`. Others that follow Transformers' conventions may export too: their proof decides."""
 

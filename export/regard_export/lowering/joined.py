@@ -15,6 +15,7 @@ from onnx_ir.tape import Tape
 from regard_export.attention import DOMAIN
 from regard_export.lowering import cpu
 from regard_export.lowering.operands import unsplit
+from regard_export.lowering.pooling import with_pooling
 from regard_export.lowering.weights import Branch, all_ask, anybody_asks, choose, no_weights, reduce_heads, taps_of
 
 INPUTS = 5
@@ -25,7 +26,8 @@ def join_taps(model: ir.Model) -> None:
     """Make an `Attention` and the `AttentionWeights` of its query and key one node, in place.
 
     `AttentionWithTaps(query, key, value, key_length, bias, rows, all, rows, all, ..)` gives the attention's output,
-    then the weights of each `rows`, whose heads are put together as `reductions` say. Whether `rows` are `all` rows,
+    then the weights of each `rows`, whose heads are put together as `reductions` say, with a position for a query that
+    pools as `poolings` say. Whether `rows` are `all` rows,
     an `AllAsk(rows, query)` tells all layers. A causal attention stays as it is.
     """
     told: dict[tuple[ir.Value, object], ir.Value] = {}
@@ -36,18 +38,22 @@ def join_taps(model: ir.Model) -> None:
         taps = taps_of(node)
         if not taps:
             continue
-        reductions = [tap.attributes["reduction"].as_string() if "reduction" in tap.attributes else "" for tap in taps]
+        told_of_taps = {f"{name}s": [_word(tap, name) for tap in taps] for name in ("reduction", "pooling")}
         asking = [one for tap in taps for one in _asking(model.graph, node, tap, told)]
         old = [node.outputs[0], *(tap.outputs[0] for tap in taps)]
         new = [ir.Value(name=one.name, type=one.type, shape=one.shape) for one in old]
         joined = ir.node(
             "AttentionWithTaps",
             [*inputs, *asking],
-            {name: node.attributes[name].value for name in ("num_heads", "scale")} | {"reductions": reductions},
+            {name: node.attributes[name].value for name in ("num_heads", "scale")} | told_of_taps,
             domain=DOMAIN,
             outputs=new,
         )
         ir.convenience.replace_nodes_and_values(model.graph, node, [node, *taps], [joined], old, new)
+
+
+def _word(tap: ir.Node, name: str) -> str:
+    return tap.attributes[name].as_string() if name in tap.attributes else ""
 
 
 def _asking(
@@ -75,6 +81,8 @@ def attention_with_taps(node: ir.Node, tape: Tape) -> Sequence[ir.Value]:
         asking[::2],
         asking[1::2],
         [reduction or None for reduction in node.attributes["reductions"].as_strings()],
+        [pooling or None for pooling in node.attributes["poolings"].as_strings()],
+        key,
     )
     name = node.outputs[0].name
     asked = anybody_asks(tape, site.rows)
@@ -90,6 +98,9 @@ class _Site:
     rows: Sequence[ir.Value]
     all_ask: Sequence[ir.Value]
     reductions: Sequence[str | None]
+    poolings: Sequence[str | None]
+    key: ir.Value
+    """The keys by head, [R, H, T, D]."""
 
     def asked_by_all(self, tap: int, name: str) -> Branch:
         """Return what happens if no tap before `tap` is asked for by all rows."""
@@ -106,9 +117,10 @@ class _Site:
         def both(tape: Tape) -> Sequence[ir.Value]:
             output, weights = cpu.attend_and_weigh(tape, self.inputs, self.attributes)
             found = []
-            for tap, (rows, reduction) in enumerate(zip(self.rows, self.reductions, strict=True)):
+            asked = zip(self.rows, self.reductions, self.poolings, strict=True)
+            for tap, (rows, reduction, pooling) in enumerate(asked):
                 own = weights if tap == whole else tape.op("Gather", [weights, rows], {"axis": 0})
-                found.append(reduce_heads(tape, own, reduction))
+                found.append(with_pooling(tape, reduce_heads(tape, own, reduction), pooling, self.key))
             return [output, *found]
 
         return both

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_ir.tape import Tape
 
 from regard_export.lowering.operands import BY_HEAD, constant, heads_of, int64, split_heads
+from regard_export.lowering.pooling import with_pooling
 
 FLOAT = ir.DataType.FLOAT
 REDUCTIONS = {"mean": "ReduceMean", "max": "ReduceMax"}
@@ -62,11 +63,11 @@ class Scores:
     """What `AttentionWeights(query, key, rows[, key_length[, total_length[, bias]]])` is computed from.
 
     query [N, Q, W], key [R, h, T, D] with N a multiple of R and H of h, rows [A] out of N, to [A, H, Q, T], or to
-    [A, 1, Q, T] if there is a `reduction`. `rows` ascend, and none is twice among them. `length` [R]
-    counts the keys that may be attended; of a cache, it counts those before this step, and only the first `total`
-    keys are looked at. `bias` is added to the scores of every row, or is one for each. If there is a
-    `query_width`, the query is packed with key and value and comes first. Whatever the precision of query and key,
-    their weights are computed in float32: they are those that a fused kernel, which accumulates in float32,
+    [A, 1, Q, T] if there is a `reduction`; with a `pooling`, Q and T are one more. `rows` ascend, and none is twice
+    among them. `length` [R] counts the keys that may be attended; of a cache, it counts those before this step, and
+    only the first `total` keys are looked at. `bias` is added to the scores of every row, or is one for each. If there
+    is a `query_width`, the query is packed with key and value and comes first. Whatever the precision of query and
+    key, their weights are computed in float32: they are those that a fused kernel, which accumulates in float32,
     multiplied with.
     """
 
@@ -79,6 +80,7 @@ class Scores:
     heads: int
     scale: float
     reduction: str | None
+    pooling: str | None
     causal: bool
     query_width: int | None
 
@@ -98,6 +100,7 @@ class Scores:
             heads=own["num_heads"].as_int(),
             scale=own["scale"].as_float(),
             reduction=own["reduction"].as_string() if "reduction" in own else None,
+            pooling=own["pooling"].as_string() if "pooling" in own else None,
             causal="causal" in own,
             query_width=own["query_width"].as_int() if "query_width" in own else None,
         )
@@ -148,8 +151,8 @@ class Scores:
         return tape.op("Reshape", [tape.op("Transpose", [of_requests], BY_HEAD), int64(tape, [-1, self.heads, 1, 0])])
 
     def reduced(self, tape: Tape, weights: ir.Value) -> ir.Value:
-        """Put the heads of weights together, if that is asked for."""
-        return reduce_heads(tape, weights, self.reduction)
+        """Put the heads of weights together, if that is asked for, and give a query that pools its position."""
+        return with_pooling(tape, reduce_heads(tape, weights, self.reduction), self.pooling, self.key)
 
     def _queries(self, tape: Tape, query: ir.Value) -> ir.Value:
         return split_heads(tape, self._unpacked(tape, query), self.heads)

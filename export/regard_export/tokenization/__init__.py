@@ -4,8 +4,8 @@
 - WordPiece (`vocab.txt`), byte-level BPE (`vocab.json`, `merges.txt`) and SentencePiece models that
   bring their own vocabulary (`spiece.model`, `sentencepiece.bpe.model`) become the one file that
   Transformers makes of them.
-- SentencePiece models with a vocabulary in a file of its own (Marian, M2M100) become a vocabulary,
-  and one or two cutters whose pieces are looked up in it.
+- SentencePiece models with a vocabulary in a file of its own (Marian, M2M100), and SigLIP's, become a
+  vocabulary, and one or two cutters whose pieces are looked up in it.
 
 Whatever is made here is proven: it must cut and join the texts of a corpus as Transformers does.
 """
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, Siglip2Tokenizer, SiglipTokenizer
 from transformers.tokenization_utils_tokenizers import TokenizersBackend
 
 from regard_export.errors import CheckpointError
@@ -38,6 +38,8 @@ _VOCABULARY_FILES = (
     "vocab.txt",
     "vocab.json",
 )
+_MORE_THAN_THEIR_FILE = (SiglipTokenizer, Siglip2Tokenizer)
+"""Classes of Transformers that do more to a text than a `tokenizer.json` beside them says, such as lowering letters."""
 _OPTIONAL_FILES = {"tokenizer_file", "tokenizer_config_file", "normalizer_file"}
 
 
@@ -78,7 +80,7 @@ def tokenizer_files(directory: Path, tokenizer: Any, *, marked: bool) -> Tokeniz
     Raises `CheckpointError` if they don't do what the tokenizer does.
     """
     file = directory / TOKENIZER_FILE
-    if file.is_file() and not marked:
+    if file.is_file() and not marked and not isinstance(tokenizer, _MORE_THAN_THEIR_FILE):
         return TokenizerFiles({TOKENIZER_FILE: file.read_text("utf-8")})
     if isinstance(tokenizer, TokenizersBackend):
         files = TokenizerFiles({TOKENIZER_FILE: str(tokenizer.backend_tokenizer.to_str(pretty=True))})

@@ -1,4 +1,4 @@
-"""SentencePiece models whose vocabulary is a file of its own (Marian's, M2M100's), as tokenizers.
+"""SentencePiece models whose vocabulary is a file of its own (Marian's, M2M100's), as tokenizers; SigLIP's, too.
 
 The model cuts a text into pieces, and the vocabulary names each piece's id by its spelling. The two
 don't agree: pieces may lack an id, and a vocabulary holds what the other language's model cuts. So
@@ -7,6 +7,8 @@ each becomes a tokenizer of its own.
 
 from __future__ import annotations
 
+import re
+import string
 from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
@@ -20,20 +22,23 @@ from tokenizers import (
     pre_tokenizers,
     processors,
 )
-from transformers import M2M100Tokenizer, MarianTokenizer
+from transformers import M2M100Tokenizer, MarianTokenizer, SiglipTokenizer
 
 from regard_export.errors import CheckpointError
 
 SPACE = "▁"
 _NORMAL, _USER_DEFINED = 1, 4
 _UNIGRAM, _BPE = 1, 2
+_WHITE_SPACE = r"\s\x1c-\x1f"
+"""As Python has it."""
+_FINAL_SIGMA = r"(?<=\p{L})Σ(?!\p{L})"
 _UNREACHABLE = "\0"
 """The unknown piece's spelling, which no text has."""
 
 
 def understands(tokenizer: Any) -> bool:
     """Tell whether a tokenizer is of the kinds that this file turns into others."""
-    return isinstance(tokenizer, MarianTokenizer | M2M100Tokenizer)
+    return isinstance(tokenizer, MarianTokenizer | M2M100Tokenizer | SiglipTokenizer)
 
 
 def vocabulary(tokenizer: Any) -> Tokenizer:
@@ -47,7 +52,8 @@ def vocabulary(tokenizer: Any) -> Tokenizer:
     result.decoder = decoders.Sequence(
         [decoders.Replace(SPACE, " "), decoders.Fuse(), decoders.Replace(Regex(r"\A +| +\z"), "")]
     )
-    result.add_special_tokens([*tokenizer.all_special_tokens, *languages])
+    controls = _controls(tokenizer.sp_model) if isinstance(tokenizer, SiglipTokenizer) else []
+    result.add_special_tokens([*tokenizer.all_special_tokens, *controls, *languages])
     return result
 
 
@@ -55,6 +61,8 @@ def source_cutter(tokenizer: Any) -> Tokenizer:
     """Return the tokenizer that cuts sources, special tokens included."""
     is_marian = isinstance(tokenizer, MarianTokenizer)
     result = _cutter(tokenizer.spm_source if is_marian else tokenizer.sp_model)
+    if isinstance(tokenizer, SiglipTokenizer):
+        result.normalizer = normalizers.Sequence([*_plain_words(tokenizer), result.normalizer])
     ends = [token if token == "$A" else tokenizer.convert_ids_to_tokens(token) for token in _template(tokenizer)]
     special = [token for token in ends if token != "$A"]
     result.add_special_tokens(special)
@@ -70,6 +78,26 @@ def source_cutter(tokenizer: Any) -> Tokenizer:
 def target_cutter(tokenizer: Any) -> Tokenizer | None:
     """Return the tokenizer that cuts targets, without special tokens; None if it is the sources'."""
     return _cutter(tokenizer.spm_target) if isinstance(tokenizer, MarianTokenizer) else None
+
+
+def _plain_words(tokenizer: SiglipTokenizer) -> list[normalizers.Normalizer]:
+    """Return what leaves words alone of a text: small letters, without punctuation, one space apart.
+
+    Python makes another letter of a capital sigma where a word ends (The Unicode Standard, section 3.13).
+    """
+    lower = [normalizers.Replace(Regex(_FINAL_SIGMA), "ς"), normalizers.Lowercase()]
+    return [
+        *(lower if tokenizer.do_lower_case else []),
+        normalizers.Replace(Regex(f"[{re.escape(string.punctuation)}]"), ""),
+        normalizers.Replace(Regex(f"[{_WHITE_SPACE}]+"), " "),
+        normalizers.Strip(),
+    ]
+
+
+def _controls(processor: Any) -> list[str]:
+    """Return the pieces of a SentencePiece model that stand for no text, such as padding."""
+    numbers = range(processor.get_piece_size())
+    return [processor.id_to_piece(number) for number in numbers if processor.is_control(number)]
 
 
 def _template(tokenizer: Any) -> list[Any]:

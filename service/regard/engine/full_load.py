@@ -121,7 +121,7 @@ def sources_of(manifest: Manifest) -> list[Source]:
     sources: list[Source] = []
     text, image, audio = manifest.text, manifest.image, manifest.audio
     if text is not None and text.max_source_tokens is not None:
-        length = min(SOURCE_TOKENS, text.max_source_tokens)
+        length = text.max_source_tokens if text.padded_to else min(SOURCE_TOKENS, text.max_source_tokens)
         if manifest.generation is not None and manifest.reader == "prefill":  # a prompt, and what follows it
             length = min(length, manifest.generation.max_target_tokens // 2 + 1)
         sources.append(Tokens(random.integers(text.pad_token_id + 1, size=length)))

@@ -101,10 +101,15 @@ class TextCodec:
         self._pad_token_id = spec.pad_token_id
         self._empty_token_id = spec.empty_token_id
         self._max_tokens = spec.max_source_tokens or 0
+        self._padded = spec.padded_to is not None
+        if spec.padded_to is not None:
+            self._sources.pad(self._max_tokens, spec.padded_to, self.spelling(spec.pad_token_id))
         self._max_characters = CHARACTERS_PER_TOKEN * self._max_tokens
 
     def foresee(self, text: str, pair: str = "") -> int:
         """Return about how many tokens a text, or two together, will have, by their bytes alone."""
+        if self._padded:
+            return self._max_tokens
         size = sum(len(one[: self._max_characters].encode("utf-8", "surrogatepass")) for one in (text, pair))
         return min(1 + size // _BYTES_PER_TOKEN, self._max_tokens)
 

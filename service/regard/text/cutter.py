@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tokenizers import Encoding, Tokenizer
 
@@ -60,6 +61,12 @@ class Cutter:
             for token_id, added in zip(found, encoding.special_tokens_mask, strict=True)
         ]
         return Cut(encoding, token_ids)
+
+    def pad(self, length: int, side: Literal["left", "right"], token: str) -> None:
+        """Let every text have `length` tokens at least: those that it lacks are `token`, and count as special."""
+        self.tokenizer.enable_padding(
+            direction=side, length=length, pad_token=token, pad_id=self.tokenizer.token_to_id(token)
+        )
 
     def continues_word(self, cut: Cut, index: int, text: str) -> bool:
         """Tell whether a token goes on with the word before it, as Transformers' pipelines tell.

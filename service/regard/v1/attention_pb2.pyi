@@ -222,7 +222,10 @@ class _AttentionAxisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attenti
     ATTENTION_AXIS_UNSPECIFIED: _AttentionAxis.ValueType  # 0
     ATTENTION_AXIS_SOURCE: _AttentionAxis.ValueType  # 1
     """The tokens or words of the input text, the patches of the input image, or the
-    frames of the input sound.
+    frames of the input sound. A learned query that gathers an image's patches, as SigLIP's does in one
+    layer behind the others, is the special position [POOL] before them. In that layer's map its row is the
+    query's weights, while the patches, which nothing mixes there, attend to themselves; in all others it
+    attends to itself.
     """
     ATTENTION_AXIS_TARGET: _AttentionAxis.ValueType  # 2
     """The tokens or words of the output. The query of an output token is the decoding step that
@@ -242,7 +245,10 @@ class AttentionAxis(_AttentionAxis, metaclass=_AttentionAxisEnumTypeWrapper):
 ATTENTION_AXIS_UNSPECIFIED: AttentionAxis.ValueType  # 0
 ATTENTION_AXIS_SOURCE: AttentionAxis.ValueType  # 1
 """The tokens or words of the input text, the patches of the input image, or the
-frames of the input sound.
+frames of the input sound. A learned query that gathers an image's patches, as SigLIP's does in one
+layer behind the others, is the special position [POOL] before them. In that layer's map its row is the
+query's weights, while the patches, which nothing mixes there, attend to themselves; in all others it
+attends to itself.
 """
 ATTENTION_AXIS_TARGET: AttentionAxis.ValueType  # 2
 """The tokens or words of the output. The query of an output token is the decoding step that

@@ -242,7 +242,9 @@ class ComparedText(_message.Message):
     ATTENTION_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
     source_tokens: _builtins.int
-    """The number of tokens that the text was encoded to, special tokens included."""
+    """The number of tokens that the text was encoded to, special tokens included, and so is padding where
+    the model reads it: then all texts have as many.
+    """
     truncated: _builtins.bool
     """Whether the text was cut to the model's positions."""
     @_builtins.property
